@@ -1,0 +1,132 @@
+# `make` alone lists the targets. Everything is installed into .venv and target; nothing outside this folder changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The interpreter that .venv is made from: the newest that starts (a version manager's shim may be there and not start).
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+# What follows `chatterbox-server` in `make run`, pytest, `make bench`, and uv in `make lock`.
+ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+LOCK_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
+# --all-features: the standalone binary is built, linted and tested as well.
+CARGO_FLAGS := --workspace --all-features --locked
+
+# One interpreter for every build of the Rust code, or cargo would rebuild PyO3 at each change of it.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+# What the wheel is made of. The list itself is kept too (below), so that a file which goes away counts as a change.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+	$(shell find rust-tts python -type f -not -name '*.py[co]' -not -name '*.so' 2>/dev/null | LC_ALL=C sort)
+
+##@ Use
+
+.PHONY: run
+run: install ## Start the server (ARGS="--port 9000" go to `chatterbox-server`)
+	@exec $(BIN)/chatterbox-server $(ARGS)
+
+.PHONY: install
+install: $(STAMPS)/wheel ## Build the server and install it into .venv
+
+.PHONY: check-tools
+check-tools: ## Say what the build needs and does not find, and how to get it
+	@scripts/check-tools.sh "$(PYTHON)"
+	@echo "all there: $$("$(PYTHON)" --version), $$(rustc --version)"
+
+##@ Develop
+
+.PHONY: test
+test: lint test-rust test-python ## Everything that CI runs: lint, types, Rust tests, Python tests
+
+.PHONY: test-rust
+test-rust: $(STAMPS)/wheel ## Run the Rust tests
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" cargo test $(CARGO_FLAGS)
+
+.PHONY: test-python
+test-python: $(STAMPS)/dev $(STAMPS)/wheel ## Run the Python tests against the installed server (PYTEST_ARGS="-k …")
+	$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/dev ## Check format, lints, types and the licence table
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/third_party.py --check
+
+.PHONY: fmt
+fmt: $(STAMPS)/dev ## Format the code and apply the lints' safe fixes
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(STAMPS)/dev $(STAMPS)/wheel ## Measure the server (BENCH_ARGS="--help" for what can be set)
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+.PHONY: third-party
+third-party: $(STAMPS)/runtime ## Write THIRD_PARTY.md from the lock files
+	$(BIN)/python scripts/third_party.py
+
+.PHONY: lock
+lock: $(BIN)/python ## Resolve requirements/*.in into hashed *.txt (LOCK_ARGS=--upgrade for the newest of everything)
+	$(BIN)/python -m venv --clear target/lock
+	target/lock/bin/python -m pip install --quiet --require-hashes -r requirements/lock.txt
+	for name in lock build runtime dev; do \
+		target/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-emit-index-url --no-emit-find-links $(LOCK_ARGS) \
+			"requirements/$$name.in" --output-file "requirements/$$name.txt"; \
+	done
+
+.PHONY: clean
+clean: ## Remove .venv and everything that was built
+	rm -rf $(VENV) target .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The steps behind the targets. Each leaves a stamp, so that a second run skips what has not changed.
+
+$(BIN)/python:
+	@scripts/check-tools.sh "$(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+
+$(STAMPS)/runtime: requirements/runtime.txt | $(BIN)/python
+	$(INSTALL_LOCKED) -r $<
+	@touch $@
+
+$(STAMPS)/build: requirements/build.txt | $(BIN)/python
+	$(INSTALL_LOCKED) -r $<
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/runtime
+	$(INSTALL_LOCKED) -r $<
+	@touch $@
+
+$(STAMPS)/sources: FORCE | $(BIN)/python
+	@printf '%s\n' $(SOURCES) | cmp --silent - $@ || printf '%s\n' $(SOURCES) > $@
+
+$(STAMPS)/wheel: $(SOURCES) $(STAMPS)/sources $(STAMPS)/build $(STAMPS)/runtime
+	@scripts/check-tools.sh "$(BIN)/python"
+	@rm -rf target/wheels
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out target/wheels
+	$(PIP) install --quiet --no-deps --no-index --force-reinstall target/wheels/*.whl
+	@touch $@
+
+.PHONY: FORCE
+FORCE:

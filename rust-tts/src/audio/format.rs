@@ -1,0 +1,102 @@
+//! The table of audio formats: adding one is a file with its encoder and a line here.
+
+use super::{Encoder, Length, pcm, wav};
+
+/// Declares [`Format`] from one line per format:
+/// `Variant: name, [aliases], content type, file extension, constructor of its encoder;`
+macro_rules! formats {
+    ($($(#[$doc:meta])* $variant:ident: $name:literal, [$($alias:literal),*], $content_type:literal, $extension:literal,
+       $encoder:path;)*) => {
+        /// A format in which an answer can be sent.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Format {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Format {
+            /// Every format, in the order in which they are offered.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The format's canonical name, as requests spell it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Other names under which requests may ask for it.
+            fn aliases(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($alias),*]),* }
+            }
+
+            /// The value of the `Content-Type` header.
+            pub fn content_type(self) -> &'static str {
+                match self { $(Self::$variant => $content_type),* }
+            }
+
+            /// The usual file name extension, without the dot.
+            pub fn extension(self) -> &'static str {
+                match self { $(Self::$variant => $extension),* }
+            }
+
+            pub(super) fn encoder(self, sample_rate: u32, length: Length) -> Box<dyn Encoder> {
+                match self { $(Self::$variant => Box::new($encoder(sample_rate, length))),* }
+            }
+        }
+    };
+}
+
+formats! {
+    /// RIFF WAVE with 16-bit PCM.
+    Wav: "wav", [], "audio/wav", "wav", wav::Wav::new;
+    /// Bare signed 16-bit little-endian samples.
+    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", pcm::S16::new;
+    /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
+    PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", pcm::F32::new;
+}
+
+impl Format {
+    /// Finds a format by its canonical name or an alias, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        let matches = |known: &&str| known.eq_ignore_ascii_case(name);
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|format| matches(&format.name()) || format.aliases().iter().any(matches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_found_in_any_case() {
+        for &format in Format::ALL {
+            assert_eq!(Format::parse(format.name()), Some(format));
+            assert_eq!(Format::parse(&format.name().to_uppercase()), Some(format));
+        }
+        assert_eq!(Format::parse("pcm"), Some(Format::PcmS16le));
+        assert_eq!(Format::parse("Raw_PCM"), Some(Format::PcmS16le));
+        for unknown in ["", "wave", " wav", "pcm_s16be"] {
+            assert_eq!(Format::parse(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn no_name_means_two_formats() {
+        let mut names: Vec<_> = Format::ALL
+            .iter()
+            .flat_map(|format| format.aliases().iter().copied().chain([format.name()]))
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn content_types() {
+        assert_eq!(Format::Wav.content_type(), "audio/wav");
+        assert_eq!(Format::PcmS16le.content_type(), "audio/pcm");
+        assert_eq!(Format::PcmF32le.content_type(), "audio/pcm");
+    }
+}

@@ -1,0 +1,48 @@
+//! From the engine's samples to the bytes of an answer: joining, resampling, cutting and encoding.
+//!
+//! Everything here is mono `f32` at full scale 1.0, streaming, and independent of how the samples were cut into pushes.
+
+mod chunk;
+pub mod decode;
+mod format;
+mod join;
+mod pcm;
+mod resample;
+mod wav;
+
+pub use chunk::Chunker;
+pub use format::Format;
+pub use join::Joiner;
+pub use resample::Resampler;
+
+/// The sample rates, in hertz, that an answer may have.
+pub const SAMPLE_RATES: [u32; 6] = [8000, 16000, 22050, 24000, 44100, 48000];
+
+/// What is known about an answer's length before its first sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// The audio is still being made.
+    Unknown,
+    /// The whole answer is this many samples at the encoder's rate.
+    Samples(u64),
+}
+
+/// Turns one utterance's samples into one file or byte stream.
+///
+/// The bytes are what `head`, every `push` and `finish`, called in this order, return. A sample that is not a number
+/// becomes 0; samples beyond full scale are clamped.
+pub trait Encoder: Send {
+    /// What comes before any audio; empty for formats without a header.
+    fn head(&mut self) -> Vec<u8>;
+
+    /// Encodes mono samples at the encoder's rate. May return nothing yet, or also bytes of earlier samples.
+    fn push(&mut self, samples: &[f32]) -> Vec<u8>;
+
+    /// Whatever is still held back, and the format's trailer if it has one.
+    fn finish(&mut self) -> Vec<u8>;
+}
+
+/// An encoder for one answer of `format` at `sample_rate` hertz.
+pub fn encoder(format: Format, sample_rate: u32, length: Length) -> Box<dyn Encoder> {
+    format.encoder(sample_rate, length)
+}

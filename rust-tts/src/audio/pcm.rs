@@ -1,0 +1,116 @@
+//! Headerless PCM, and the conversion to 16 bits that other formats share.
+
+use super::{Encoder, Length};
+
+/// Makes a sample fit to send: 0 for not-a-number, clamped to full scale otherwise.
+pub(super) fn sanitize(sample: f32) -> f32 {
+    if sample.is_nan() {
+        0.0
+    } else {
+        sample.clamp(-1.0, 1.0)
+    }
+}
+
+/// A sanitized sample as 16 bits, rounded to nearest. The scale is 32767 both ways, so that the mapping is symmetric.
+pub(super) fn to_i16(sample: f32) -> i16 {
+    (sanitize(sample) * f32::from(i16::MAX)).round() as i16
+}
+
+/// Appends samples to `bytes` as signed 16-bit little-endian.
+pub(super) fn extend_s16le(bytes: &mut Vec<u8>, samples: &[f32]) {
+    bytes.reserve(2 * samples.len());
+    for &sample in samples {
+        bytes.extend_from_slice(&to_i16(sample).to_le_bytes());
+    }
+}
+
+/// Signed 16-bit little-endian samples, nothing else.
+pub(super) struct S16;
+
+impl S16 {
+    pub(super) fn new(_sample_rate: u32, _length: Length) -> Self {
+        Self
+    }
+}
+
+impl Encoder for S16 {
+    fn head(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        extend_s16le(&mut bytes, samples);
+        bytes
+    }
+
+    fn finish(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// 32-bit little-endian IEEE floats, nothing else.
+pub(super) struct F32;
+
+impl F32 {
+    pub(super) fn new(_sample_rate: u32, _length: Length) -> Self {
+        Self
+    }
+}
+
+impl Encoder for F32 {
+    fn head(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+        samples
+            .iter()
+            .flat_map(|&sample| sanitize(sample).to_le_bytes())
+            .collect()
+    }
+
+    fn finish(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARSH: [f32; 8] = [
+        0.0,
+        1.0,
+        -1.0,
+        0.5,
+        7.0,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        f32::INFINITY,
+    ];
+
+    #[test]
+    fn s16_is_little_endian_rounded_and_clamped() {
+        let mut encoder = S16::new(24000, Length::Unknown);
+        let bytes = encoder.push(&HARSH);
+        let expected: Vec<u8> = [0, 32767, -32767, 16384, 32767, -32767, 0, 32767_i16]
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
+        assert_eq!(bytes, expected);
+        assert!(encoder.head().is_empty() && encoder.finish().is_empty());
+    }
+
+    #[test]
+    fn f32_is_little_endian_and_clamped() {
+        let mut encoder = F32::new(24000, Length::Unknown);
+        let bytes = encoder.push(&HARSH);
+        let expected: Vec<u8> = [0.0, 1.0, -1.0, 0.5, 1.0, -1.0, 0.0, 1.0_f32]
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
+        assert_eq!(bytes, expected);
+        assert!(encoder.head().is_empty() && encoder.finish().is_empty());
+    }
+}

@@ -1,0 +1,134 @@
+//! RIFF WAVE, 16-bit PCM, mono.
+//!
+//! Layout after "Multimedia Programming Interface and Data Specifications 1.0" (IBM and Microsoft, 1991), chapter 3.
+
+use super::{Encoder, Length, pcm};
+
+const BYTES_PER_SAMPLE: u16 = 2;
+const HEAD_BYTES: usize = 44;
+/// What the RIFF chunk counts besides the samples: all of the head but its own id and size.
+const RIFF_OVERHEAD: u32 = 36;
+/// The customary "read until the stream ends" size of a WAV that is sent while it is being made.
+const UNKNOWN_SIZE: u32 = u32::MAX;
+
+/// A WAV file with a plain 44-byte head.
+pub(super) struct Wav {
+    sample_rate: u32,
+    length: Length,
+}
+
+impl Wav {
+    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+        Self {
+            sample_rate,
+            length,
+        }
+    }
+
+    /// The sizes of the RIFF chunk and of the data chunk, in bytes.
+    fn sizes(&self) -> (u32, u32) {
+        let known = match self.length {
+            Length::Unknown => None,
+            Length::Samples(samples) => samples
+                .checked_mul(u64::from(BYTES_PER_SAMPLE))
+                .and_then(|bytes| u32::try_from(bytes).ok())
+                .and_then(|bytes| Some((bytes.checked_add(RIFF_OVERHEAD)?, bytes))),
+        };
+        // More than 4 GiB cannot be written down; readers then go by the stream's end.
+        known.unwrap_or((UNKNOWN_SIZE, UNKNOWN_SIZE))
+    }
+}
+
+impl Encoder for Wav {
+    fn head(&mut self) -> Vec<u8> {
+        let (riff_size, data_size) = self.sizes();
+        let byte_rate = self.sample_rate.saturating_mul(u32::from(BYTES_PER_SAMPLE));
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        head.extend_from_slice(b"RIFF");
+        head.extend_from_slice(&riff_size.to_le_bytes());
+        head.extend_from_slice(b"WAVEfmt ");
+        head.extend_from_slice(&16_u32.to_le_bytes()); // size of the format chunk
+        head.extend_from_slice(&1_u16.to_le_bytes()); // WAVE_FORMAT_PCM
+        head.extend_from_slice(&1_u16.to_le_bytes()); // channels
+        head.extend_from_slice(&self.sample_rate.to_le_bytes());
+        head.extend_from_slice(&byte_rate.to_le_bytes());
+        head.extend_from_slice(&BYTES_PER_SAMPLE.to_le_bytes()); // bytes per frame
+        head.extend_from_slice(&(8 * BYTES_PER_SAMPLE).to_le_bytes()); // bits per sample
+        head.extend_from_slice(b"data");
+        head.extend_from_slice(&data_size.to_le_bytes());
+        head
+    }
+
+    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        pcm::extend_s16le(&mut bytes, samples);
+        bytes
+    }
+
+    fn finish(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(length: Length, samples: &[f32]) -> Vec<u8> {
+        let mut wav = Wav::new(22050, length);
+        let mut bytes = wav.head();
+        for part in samples.chunks(3) {
+            bytes.extend(wav.push(part));
+        }
+        bytes.extend(wav.finish());
+        bytes
+    }
+
+    #[test]
+    fn a_whole_file_is_read_back_by_another_decoder() -> Result<(), hound::Error> {
+        let samples = [0.0, 0.5, -0.5, 1.0, -1.0, 2.0, f32::NAN];
+        let bytes = file(Length::Samples(samples.len() as u64), &samples);
+        assert_eq!(bytes.len(), HEAD_BYTES + 2 * samples.len());
+        assert_eq!(bytes[4..8], (bytes.len() as u32 - 8).to_le_bytes());
+        let reader = hound::WavReader::new(bytes.as_slice())?;
+        assert_eq!(
+            reader.spec(),
+            hound::WavSpec {
+                channels: 1,
+                sample_rate: 22050,
+                bits_per_sample: 16,
+                sample_format: hound::SampleFormat::Int,
+            }
+        );
+        let read: Vec<i16> = reader.into_samples().collect::<Result<_, _>>()?;
+        assert_eq!(read, [0, 16384, -16384, 32767, -32767, 32767, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_stream_differs_only_in_its_sizes() -> Result<(), hound::Error> {
+        let samples = [0.5, -0.5, 0.25];
+        let mut stream = file(Length::Unknown, &samples);
+        assert_eq!(stream[4..8], [0xFF; 4]);
+        assert_eq!(stream[40..44], [0xFF; 4]);
+        // With the sizes filled in it is the file that the decoder reads.
+        stream[4..8].copy_from_slice(&(RIFF_OVERHEAD + 6).to_le_bytes());
+        stream[40..44].copy_from_slice(&6_u32.to_le_bytes());
+        let read: Vec<i16> = hound::WavReader::new(stream.as_slice())?
+            .into_samples()
+            .collect::<Result<_, _>>()?;
+        assert_eq!(read, [16384, -16384, 8192]);
+        assert_eq!(stream, file(Length::Samples(3), &samples));
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_the_sizes_is_unknown() {
+        let largest = u64::from((u32::MAX - RIFF_OVERHEAD) / 2);
+        let sizes = |samples| Wav::new(48000, Length::Samples(samples)).sizes();
+        assert_eq!(sizes(largest), (u32::MAX - 1, u32::MAX - 1 - RIFF_OVERHEAD));
+        for samples in [largest + 1, u64::MAX] {
+            assert_eq!(sizes(samples), (UNKNOWN_SIZE, UNKNOWN_SIZE));
+        }
+    }
+}

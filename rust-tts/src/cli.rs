@@ -1,0 +1,110 @@
+//! The command line: `chatterbox-server`, and its commands.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{EngineOptions, LogOptions, ServerOptions, VoiceOptions};
+use crate::say::{self, SayOptions};
+use crate::shutdown::status;
+use crate::{server, telemetry};
+
+const ABOUT: &str = "Streaming text-to-speech server for the Chatterbox models.
+
+Without a command it serves HTTP and WebSocket. Every option can be set in the environment or in a file `.env` in the
+working directory; a flag wins over the environment, and the environment over the file.
+
+Exit status: 0 finished or drained; 1 could not start; 2 a wrong option; 70 the engine failed and the server should be
+started again; 130 ended by a second signal.";
+
+#[derive(Parser)]
+#[command(name = "chatterbox-server", version, about = "Streaming text-to-speech server", long_about = ABOUT)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
+    engine: EngineOptions,
+    #[command(flatten)]
+    voices: VoiceOptions,
+    #[command(flatten)]
+    logs: LogOptions,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Speak a text into a file, without a server
+    Say(Box<SayOptions>),
+    /// List the voice files
+    Voices {
+        #[command(flatten)]
+        voices: VoiceOptions,
+        #[command(flatten)]
+        logs: LogOptions,
+    },
+}
+
+/// Runs the command line `argv` and returns the exit status.
+pub fn run(argv: Vec<String>) -> i32 {
+    if let Err(problem) = prepare_environment() {
+        eprintln!("error: {problem}");
+        return status::USAGE;
+    }
+    let cli = match Cli::try_parse_from(argv.into_iter().map(OsString::from)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" that go to standard output with status 0.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    match cli.command {
+        None => with_logs(&cli.logs, "info", || server::run(&cli.server, &cli.engine, &cli.voices)),
+        Some(Command::Say(options)) => with_logs(&options.logs, "warn", || say::run(&options)),
+        Some(Command::Voices { voices, logs }) => with_logs(&logs, "warn", || list_voices(&voices)),
+    }
+}
+
+fn with_logs(options: &LogOptions, default_level: &str, command: impl FnOnce() -> i32) -> i32 {
+    match telemetry::init(options, default_level) {
+        Ok(()) => command(),
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            status::USAGE
+        }
+    }
+}
+
+/// Reads `.env` and forgets empty variables: `PORT=` in a compose file means that it is not set.
+fn prepare_environment() -> Result<(), String> {
+    match dotenvy::from_path(".env") {
+        Err(error) if !error.not_found() => return Err(format!(".env: {error}")),
+        _ => {}
+    }
+    let empty = std::env::vars_os().filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    for name in empty.collect::<Vec<_>>() {
+        // SAFETY: neither the runtime nor the engine has been started; this is the only thread that runs.
+        unsafe { std::env::remove_var(name) };
+    }
+    Ok(())
+}
+
+fn list_voices(options: &VoiceOptions) -> i32 {
+    let listed = options.open().map_err(|error| error.to_string());
+    match listed.and_then(|store| store.list().map_err(|error| error.to_string())) {
+        Ok(voices) => {
+            for voice in &voices {
+                println!("{}\t{:.1} s", voice.id, voice.duration_seconds);
+            }
+            if voices.is_empty() {
+                eprintln!("No voices in {}.", options.voices_dir.display());
+            }
+            status::OK
+        }
+        Err(problem) => {
+            eprintln!("error: {}: {problem}", options.voices_dir.display());
+            status::CANNOT_START
+        }
+    }
+}

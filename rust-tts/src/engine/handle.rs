@@ -1,0 +1,104 @@
+//! The asynchronous side of the engine: what a request holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::messages::{Enroll, FailureCode, Id, Speak, Stats};
+use super::status::EngineStatus;
+
+/// Events that one utterance's channel holds. An utterance is capped at 40 s of audio and a step gives at least 20 ms of
+/// it, so the engine's thread never finds a live channel full; one that is full all the same is cancelled.
+pub(super) const UTTERANCE_EVENTS: usize = 2048;
+
+/// What an utterance's listener receives. After `Done` or `Failed` the channel closes.
+#[derive(Debug)]
+pub enum SpeechEvent {
+    /// Mono samples at the model's rate.
+    Audio(Vec<f32>),
+    /// `at` is when the engine finished, which may be long before it is read.
+    Done { stats: Stats, at: Instant },
+    Failed { code: FailureCode, message: String },
+}
+
+/// The engine's thread has ended; nothing more will be spoken.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct EngineGone;
+
+pub(super) enum Submission {
+    Speak { speak: Box<Speak>, events: mpsc::Sender<SpeechEvent>, generated: oneshot::Sender<()> },
+    Enroll { enroll: Enroll, reply: oneshot::Sender<Result<(), (FailureCode, String)>> },
+    Forget(String),
+}
+
+/// One utterance in the engine. Dropping it cancels the utterance: its slot is free within one step.
+#[derive(Debug)]
+pub struct Ticket {
+    /// What the utterance has brought so far; closes without `Done` or `Failed` when the engine dies.
+    pub events: mpsc::Receiver<SpeechEvent>,
+    pub generated: Generated,
+}
+
+/// Resolves when the engine has finished an utterance, however much of its audio has been read.
+#[derive(Debug)]
+pub struct Generated(Option<oneshot::Receiver<()>>);
+
+impl Generated {
+    /// Completes once: afterwards it stays pending, so that it can stand in a `select!`.
+    pub async fn wait(&mut self) {
+        match self.0.as_mut() {
+            // An error means that the utterance failed, which its events tell.
+            Some(generated) => drop(generated.await),
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
+/// Sends commands to the engine's thread. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineHandle {
+    inbox: mpsc::Sender<Submission>,
+    status: Arc<EngineStatus>,
+    next_id: Arc<AtomicU64>,
+}
+
+impl EngineHandle {
+    pub(super) fn new(inbox: mpsc::Sender<Submission>, status: Arc<EngineStatus>) -> Self {
+        Self { inbox, status, next_id: Arc::new(AtomicU64::new(1)) }
+    }
+
+    pub fn status(&self) -> &EngineStatus {
+        &self.status
+    }
+
+    fn id(&self) -> Id {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands an utterance to the engine. `speak.id` is set here.
+    pub async fn speak(&self, mut speak: Speak) -> Result<Ticket, EngineGone> {
+        speak.id = self.id();
+        let (events, receiver) = mpsc::channel(UTTERANCE_EVENTS);
+        let (generated, when) = oneshot::channel();
+        let submission = Submission::Speak { speak: Box::new(speak), events, generated };
+        self.inbox.send(submission).await.map_err(|_| EngineGone)?;
+        Ok(Ticket { events: receiver, generated: Generated(Some(when)) })
+    }
+
+    /// Prepares a voice for a model. The outer error means that the engine died.
+    pub async fn enroll(&self, mut enroll: Enroll) -> Result<Result<(), (FailureCode, String)>, EngineGone> {
+        enroll.id = self.id();
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Submission::Enroll { enroll, reply }).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Drops what the engine caches for a voice.
+    pub async fn forget(&self, voice: String) -> Result<(), EngineGone> {
+        self.inbox.send(Submission::Forget(voice)).await.map_err(|_| EngineGone)
+    }
+}

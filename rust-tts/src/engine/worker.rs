@@ -1,0 +1,174 @@
+//! The engine's thread: one loop, one engine, everybody's requests.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use super::handle::{EngineHandle, SpeechEvent, Submission};
+use super::messages::{Command, Event, FailureCode, Id};
+use super::status::{EngineState, EngineStatus};
+use super::{Engine, EngineError};
+
+/// Commands that wait for the engine's next step; senders wait when it is full.
+const INBOX: usize = 1024;
+/// Two requests that ran out of memory within this time mean that dropping caches did not help.
+const OOM_WINDOW: Duration = Duration::from_secs(60);
+
+/// Starts the engine's thread. `run` loads an engine and hands it, with its mailbox, to [`Worker::run`].
+pub fn spawn<F>(run: F) -> std::io::Result<(EngineHandle, JoinHandle<()>)>
+where
+    F: FnOnce(Worker) + Send + 'static,
+{
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let status = Arc::new(EngineStatus::new());
+    let worker = Worker { inbox, status: Arc::clone(&status), live: HashMap::new(), cut_off: Vec::new(), ooms: VecDeque::new() };
+    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || run(worker))?;
+    Ok((EngineHandle::new(sender, status), thread))
+}
+
+/// Who waits for an id's events.
+enum Listener {
+    Speech { events: mpsc::Sender<SpeechEvent>, generated: oneshot::Sender<()> },
+    Enrolment(oneshot::Sender<Result<(), (FailureCode, String)>>),
+}
+
+pub struct Worker {
+    inbox: mpsc::Receiver<Submission>,
+    status: Arc<EngineStatus>,
+    live: HashMap<Id, Listener>,
+    /// Cut off by the host; the engine hears of it in its next step.
+    cut_off: Vec<Id>,
+    ooms: VecDeque<Instant>,
+}
+
+impl Worker {
+    /// Serves until every handle is gone or the engine fails. Leaves the reason of a failure in the status.
+    pub fn run<E: Engine>(mut self, load: impl FnOnce() -> Result<E, EngineError>) {
+        let mut engine = match load() {
+            Ok(engine) => engine,
+            Err(reason) => return self.die(&reason),
+        };
+        self.status.set(EngineState::Ready(Arc::new(engine.info())));
+        if let Err(reason) = self.serve(&mut engine) {
+            // A broken engine is not asked to close: it may hang.
+            return self.die(&reason);
+        }
+        engine.close();
+        self.status.set(EngineState::Stopped);
+    }
+
+    fn serve<E: Engine>(&mut self, engine: &mut E) -> Result<(), EngineError> {
+        loop {
+            let mut commands = Vec::new();
+            if engine.idle()? {
+                let inbox = &mut self.inbox;
+                match engine.detached(|| inbox.blocking_recv()) {
+                    Some(submission) => commands.push(self.accept(submission)),
+                    None => return Ok(()),
+                }
+            }
+            while let Ok(submission) = self.inbox.try_recv() {
+                commands.push(self.accept(submission));
+            }
+            self.cancel_the_abandoned(&mut commands);
+            self.status.step_begins();
+            let events = engine.step(commands)?;
+            self.status.step_ends(engine.voice_cache_bytes());
+            for event in events {
+                self.deliver(event)?;
+            }
+        }
+    }
+
+    fn accept(&mut self, submission: Submission) -> Command {
+        match submission {
+            Submission::Speak { speak, events, generated } => {
+                self.live.insert(speak.id, Listener::Speech { events, generated });
+                Command::Speak(speak)
+            }
+            Submission::Enroll { enroll, reply } => {
+                self.live.insert(enroll.id, Listener::Enrolment(reply));
+                Command::Enroll(enroll)
+            }
+            Submission::Forget(voice) => Command::Forget(voice),
+        }
+    }
+
+    /// A listener that went away is the cancellation; nobody has to send one.
+    fn cancel_the_abandoned(&mut self, commands: &mut Vec<Command>) {
+        commands.extend(self.cut_off.drain(..).map(Command::Cancel));
+        self.live.retain(|id, listener| {
+            let gone = match listener {
+                Listener::Speech { events, .. } => events.is_closed(),
+                Listener::Enrolment(_) => false,
+            };
+            if gone {
+                commands.push(Command::Cancel(*id));
+            }
+            !gone
+        });
+    }
+
+    fn deliver(&mut self, event: Event) -> Result<(), EngineError> {
+        let id = event.id();
+        if let Event::Failed { code: FailureCode::OutOfMemory, .. } = event {
+            self.count_oom()?;
+        }
+        match (event, self.live.remove(&id)) {
+            (Event::Audio { pcm, .. }, Some(Listener::Speech { events, generated })) => {
+                match events.try_send(SpeechEvent::Audio(pcm)) {
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        error!(id, "an utterance outgrew its channel and is cut off");
+                        self.cut_off.push(id);
+                    }
+                    // A closed one is put back too, so that the next step cancels it.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
+                        self.live.insert(id, Listener::Speech { events, generated });
+                    }
+                }
+            }
+            (Event::Done { stats, .. }, Some(Listener::Speech { events, generated })) => {
+                // Either end may have gone; then nobody needs to know.
+                let _ = generated.send(());
+                let _ = events.try_send(SpeechEvent::Done { stats, at: Instant::now() });
+            }
+            (Event::Failed { code, message, .. }, Some(Listener::Speech { events, .. })) => {
+                let _ = events.try_send(SpeechEvent::Failed { code, message });
+            }
+            (Event::Enrolled { .. }, Some(Listener::Enrolment(reply))) => {
+                let _ = reply.send(Ok(()));
+            }
+            (Event::Failed { code, message, .. }, Some(Listener::Enrolment(reply))) => {
+                let _ = reply.send(Err((code, message)));
+            }
+            (_, None) => {}
+            (event, Some(_)) => warn!(id, ?event, "the engine answered with an event of another kind"),
+        }
+        Ok(())
+    }
+
+    fn count_oom(&mut self) -> Result<(), EngineError> {
+        let now = Instant::now();
+        self.ooms.retain(|at| now.duration_since(*at) < OOM_WINDOW);
+        self.ooms.push_back(now);
+        if self.ooms.len() < 2 {
+            return Ok(());
+        }
+        Err(EngineError("out of memory twice within a minute".into()))
+    }
+
+    fn die(mut self, reason: &EngineError) {
+        error!(%reason, "the engine failed");
+        self.status.fail(reason.to_string());
+        self.inbox.close();
+        // Dropping the listeners tells every request that the engine is gone.
+        self.live.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

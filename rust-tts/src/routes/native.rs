@@ -1,0 +1,86 @@
+//! `POST /api/tts`.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::stream;
+use crate::audio::{Format, Length, encoder};
+use crate::error::{ApiError, Code};
+use crate::speech::request::{Draft, SpeechRequest, parse_json};
+use crate::speech::{self, Piece, Speech, Timing};
+use crate::state::Shared;
+
+const SAMPLE_RATE: HeaderName = HeaderName::from_static("x-sample-rate");
+const MODEL: HeaderName = HeaderName::from_static("x-model");
+const VOICE: HeaderName = HeaderName::from_static("x-voice");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time-ms");
+const FIRST_AUDIO: HeaderName = HeaderName::from_static("x-time-to-first-audio-ms");
+const WATERMARK: HeaderName = HeaderName::from_static("x-watermark");
+/// Headers of audio answers that a page of another origin may read.
+pub const AUDIO_HEADERS: [HeaderName; 6] = [SAMPLE_RATE, MODEL, VOICE, QUEUE_TIME, FIRST_AUDIO, WATERMARK];
+
+/// Speaks a text. The first audio is awaited before the status line, so that a failure has a status of its own.
+pub async fn speak(State(app): State<Shared>, body: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+    let draft: Draft = parse_json(&read(body)?)?;
+    let request = draft.validate(&app, Format::Wav, false)?;
+    let texts = speech::whole(&request.text, app.engine_options.text_chunk_size);
+    let speech = speech::start(&app, request.clone(), texts, "/api/tts");
+    answer(&request, speech).await
+}
+
+/// The whole body, or which limit it met.
+pub fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+    body.map_err(|rejection| match rejection.status().as_u16() {
+        413 => ApiError::new(Code::BodyTooLarge, "The body is too large."),
+        _ => ApiError::new(Code::BadRequest, "The body could not be read to its end."),
+    })
+}
+
+async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, ApiError> {
+    let timing = first(&mut speech).await?;
+    let output = request.output;
+    let (body, length) = if request.stream {
+        let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
+        (Body::from_stream(stream::encoded(speech, encoder)), None)
+    } else {
+        let whole = stream::collected(speech).await?;
+        let mut encoder = encoder(output.format, output.sample_rate, Length::Samples(whole.len() as u64));
+        let mut bytes = encoder.head();
+        bytes.extend(encoder.push(&whole));
+        bytes.extend(encoder.finish());
+        let length = bytes.len();
+        (Body::from(bytes), Some(length))
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(output.format.content_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    headers.insert(SAMPLE_RATE, HeaderValue::from(output.sample_rate));
+    headers.insert(QUEUE_TIME, HeaderValue::from(timing.queued.as_millis() as u64));
+    headers.insert(FIRST_AUDIO, HeaderValue::from(timing.first_audio.as_millis() as u64));
+    headers.insert(WATERMARK, HeaderValue::from_static(if request.model.watermark { "perth" } else { "none" }));
+    for (name, value) in [(MODEL, request.model.name.as_str()), (VOICE, request.voice_name())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// Waits until audio is there.
+async fn first(speech: &mut Speech) -> Result<Timing, ApiError> {
+    match speech.next().await {
+        Some(Ok(Piece::Started(timing))) => Ok(timing),
+        Some(Err(error)) => Err(error),
+        // A request starts before anything else happens to it, or fails.
+        Some(Ok(_)) | None => Err(ApiError::engine_gone()),
+    }
+}

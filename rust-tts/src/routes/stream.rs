@@ -1,0 +1,52 @@
+//! Speech as the body of an HTTP answer.
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, unfold};
+
+use crate::audio::Encoder;
+use crate::error::ApiError;
+use crate::speech::{Piece, Speech};
+
+/// Encoded audio as it is made. A failure ends the stream with an error, which aborts the transfer: the client sees a
+/// truncated answer, never a short file that looks whole.
+pub fn encoded(speech: Speech, encoder: Box<dyn Encoder>) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    unfold(Some((speech, encoder, true)), |state| async {
+        let (mut speech, mut encoder, at_head) = state?;
+        let mut bytes = if at_head { encoder.head() } else { Vec::new() };
+        loop {
+            match speech.next().await {
+                Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
+                Some(Ok(Piece::Audio(samples))) => {
+                    bytes.extend(encoder.push(&samples));
+                    // An encoder may hold samples back until it has a frame.
+                    if !bytes.is_empty() {
+                        return Some((Ok(Bytes::from(bytes)), Some((speech, encoder, false))));
+                    }
+                }
+                Some(Ok(Piece::Finished(_))) => {
+                    bytes.extend(encoder.finish());
+                    return Some((Ok(Bytes::from(bytes)), None));
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the answer is cut off");
+                    return Some((Err(error), None));
+                }
+                None => return Some((Err(ApiError::engine_gone()), None)),
+            }
+        }
+    })
+}
+
+/// All of the samples.
+pub async fn collected(mut speech: Speech) -> Result<Vec<f32>, ApiError> {
+    let mut whole = Vec::new();
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
+            Some(Ok(Piece::Audio(samples))) => whole.extend(samples),
+            Some(Ok(Piece::Finished(_))) => return Ok(whole),
+            Some(Err(error)) => return Err(error),
+            None => return Err(ApiError::engine_gone()),
+        }
+    }
+}

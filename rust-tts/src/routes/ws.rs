@@ -1,0 +1,323 @@
+//! `/ws/tts`: carries a [`Session`] over a socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, Span, debug, info_span};
+
+use crate::audio::Format;
+use crate::auth::{self, ClientKey};
+use crate::error::{ApiError, Code};
+use crate::limits::Held;
+use crate::server::Peer;
+use crate::speech::request::{Draft, SpeechRequest};
+use crate::speech::session::{Action, Frame, Host, Key, Limits, Session, close};
+use crate::speech::text::Utterance;
+use crate::speech::{self, Piece};
+use crate::state::{App, Shared};
+use crate::telemetry::RequestId;
+
+/// Largest message of a client, in bytes.
+const MAX_MESSAGE: usize = 1024 * 1024;
+/// Frames that wait for the client to read; then its audio waits.
+const FRAMES: usize = 16;
+/// Answers owed to a client that does not read them; then it is not listened to.
+const MAX_OWED: usize = 256;
+/// Pings without any sign of life after which a socket is dead.
+const MISSED_PINGS: u32 = 2;
+
+/// Upgrades a request to a conversation.
+pub async fn open(
+    State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    key: Option<Extension<ClientKey>>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let mut upgrade = upgrade.map_err(|error| ApiError::new(Code::BadRequest, error.body_text()))?;
+    check_origin(&app, &headers)?;
+    app.ready()?;
+    let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
+    let held = app.sockets.take(&client).ok_or_else(|| {
+        ApiError::new(Code::ServerBusy, "Too many WebSockets are open.").retry_after(app.admission.retry_after())
+    })?;
+    if let Some(protocol) = auth::key_subprotocol(&headers) {
+        upgrade = upgrade.protocols([protocol]);
+    }
+    let span = info_span!("socket", id = %id.0);
+    let tasks = app.tasks.clone();
+    Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |socket| {
+        tasks.track_future(converse(app, socket, held).instrument(span))
+    }))
+}
+
+/// A page of another origin may not use a visitor's network to reach this server, unless it is allowed to.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    if app.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::ForbiddenOrigin, "Pages of this origin may not open a WebSocket here."))
+}
+
+impl Host for App {
+    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, ApiError> {
+        // Looking a voice up may read the folder.
+        tokio::task::block_in_place(|| draft.validate(self, Format::PcmS16le, more))
+    }
+
+    fn set_default_voice(&self, reference: &str) -> Result<String, ApiError> {
+        Ok(tokio::task::block_in_place(|| self.voices.set_default(reference))?.id)
+    }
+
+    fn find_voice(&self, reference: &str) -> Result<String, ApiError> {
+        Ok(tokio::task::block_in_place(|| self.voices.find(reference))?.id)
+    }
+}
+
+type Pieces = (Key, Result<Piece, ApiError>);
+
+/// A say that runs: dropping it cancels it.
+struct Running {
+    /// `None` after the end of the text.
+    texts: Option<mpsc::UnboundedSender<Utterance>>,
+    _forwarder: AbortOnDropHandle<()>,
+}
+
+struct Conversation {
+    app: Shared,
+    session: Session,
+    running: HashMap<Key, Running>,
+    pieces: mpsc::Sender<Pieces>,
+    /// Frames in order that the writer has not taken yet.
+    owed: VecDeque<Message>,
+    closing: bool,
+}
+
+async fn converse(app: Shared, socket: WebSocket, _held: Held) {
+    let (sink, mut stream) = socket.split();
+    let (frames, queue) = mpsc::channel(FRAMES);
+    let stall = app.limits.stall_timeout;
+    let mut writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
+    let (pieces, mut arrived) = mpsc::channel(FRAMES);
+    let drain = app.drain.clone();
+    let mut talk = Conversation::new(app, pieces);
+    let mut clock = Clock::new(&talk.app);
+    while !talk.finished() {
+        tokio::select! {
+            permit = frames.reserve(), if !talk.owed.is_empty() => match (permit, talk.owed.pop_front()) {
+                (Ok(permit), Some(message)) => permit.send(message),
+                // The writer has gone, and with it the client.
+                _ => break,
+            },
+            Some((key, piece)) = arrived.recv(), if talk.owed.is_empty() => {
+                let actions = talk.session.on_piece(key, piece);
+                talk.perform(actions);
+            }
+            message = stream.next(), if talk.owed.len() < MAX_OWED => match message {
+                Some(Ok(message)) => {
+                    clock.heard(&message);
+                    talk.hear(message);
+                }
+                Some(Err(error)) => {
+                    debug!(%error, "the socket broke");
+                    talk.refuse(&error);
+                }
+                None => break,
+            },
+            () = drain.cancelled(), if !talk.draining() => talk.drain(),
+            () = clock.next(talk.session.idle()) => match clock.strike(talk.session.idle()) {
+                Strike::Ping => talk.owed.push_back(Message::Ping(bytes::Bytes::new())),
+                Strike::Idle => talk.close(close::AWAY, "nothing was said for a long time"),
+                Strike::Dead => break,
+            },
+            _ = &mut writer => break,
+        }
+    }
+    // Cancels whatever still speaks, and lets the writer finish what it has.
+    drop(talk);
+    drop(frames);
+    let _ = timeout(stall, writer).await;
+}
+
+/// Writes frames until there are no more, or the client has read nothing for too long.
+async fn write(
+    mut sink: futures_util::stream::SplitSink<WebSocket, Message>,
+    mut frames: mpsc::Receiver<Message>,
+    stall: Duration,
+) {
+    while let Some(frame) = frames.recv().await {
+        match timeout(stall, sink.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::warn!("the client read nothing for too long and is cut off");
+                return;
+            }
+        }
+    }
+    let _ = timeout(stall, sink.close()).await;
+}
+
+impl Conversation {
+    fn new(app: Shared, pieces: mpsc::Sender<Pieces>) -> Self {
+        let limits = Limits {
+            max_says: app.limits.max_says_per_connection,
+            max_text_length: app.limits.max_text_length,
+            utterance_chars: app.engine_options.text_chunk_size as usize,
+        };
+        let mut owed = VecDeque::new();
+        if let Some(info) = app.engine.status().ready() {
+            owed.push_back(message(Session::ready(&info.names(), &info.device)));
+        }
+        Self { app, session: Session::new(limits), running: HashMap::new(), pieces, owed, closing: false }
+    }
+
+    /// A close frame was sent or received and nothing is owed.
+    fn finished(&self) -> bool {
+        self.closing && self.owed.is_empty()
+    }
+
+    fn draining(&self) -> bool {
+        self.session.draining()
+    }
+
+    fn drain(&mut self) {
+        let actions = self.session.drain();
+        self.perform(actions);
+    }
+
+    fn hear(&mut self, message: Message) {
+        let actions = match message {
+            Message::Text(text) => self.session.on_text(&text, &*self.app),
+            Message::Binary(_) => self.session.on_binary(),
+            // Pongs are sent by the protocol layer; the frame still has to be flushed, which any write does.
+            Message::Ping(_) | Message::Pong(_) => return,
+            Message::Close(_) => {
+                self.running.clear();
+                self.owed.clear();
+                self.closing = true;
+                return;
+            }
+        };
+        self.perform(actions);
+    }
+
+    /// The client broke the protocol: say which rule, then close.
+    fn refuse(&mut self, error: &axum::Error) {
+        use std::error::Error;
+        let too_big = error.source().is_some_and(|cause| cause.to_string().contains("too long"));
+        let (code, reason) = if too_big { (1009, "the message is too big") } else { (1002, "protocol error") };
+        self.owed.clear();
+        self.close(code, reason);
+    }
+
+    fn close(&mut self, code: u16, reason: &'static str) {
+        self.running.clear();
+        self.owed.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+        self.closing = true;
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(frame) => self.owed.push_back(message(frame)),
+                Action::Start { key, request } => self.start(key, *request),
+                Action::Text { key, utterances } => {
+                    if let Some(texts) = self.running.get(&key).and_then(|say| say.texts.as_ref()) {
+                        // A say that has failed no longer listens; its error is on the way.
+                        utterances.into_iter().for_each(|utterance| drop(texts.send(utterance)));
+                    }
+                }
+                Action::EndText { key } => {
+                    if let Some(say) = self.running.get_mut(&key) {
+                        say.texts = None;
+                    }
+                }
+                Action::Cancel { key } => drop(self.running.remove(&key)),
+                Action::Close { code, reason } => self.close(code, reason),
+            }
+        }
+    }
+
+    fn start(&mut self, key: Key, request: SpeechRequest) {
+        let (texts, utterances) = mpsc::unbounded_channel();
+        let mut speech = speech::start(&self.app, request, utterances, "/ws/tts");
+        let pieces = self.pieces.clone();
+        let forward = async move {
+            while let Some(piece) = speech.next().await {
+                if pieces.send((key, piece)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let forwarder = AbortOnDropHandle::new(tokio::spawn(forward.instrument(Span::current())));
+        self.running.insert(key, Running { texts: Some(texts), _forwarder: forwarder });
+    }
+}
+
+fn message(frame: Frame) -> Message {
+    match frame {
+        Frame::Text(text) => Message::Text(text.into()),
+        Frame::Binary(bytes) => Message::Binary(bytes.into()),
+    }
+}
+
+/// Pings, and notices when nobody is there any more.
+struct Clock {
+    interval: Duration,
+    idle_timeout: Duration,
+    next_ping: Instant,
+    unanswered: u32,
+    last_message: Instant,
+}
+
+enum Strike {
+    Ping,
+    Idle,
+    Dead,
+}
+
+impl Clock {
+    fn new(app: &App) -> Self {
+        let (interval, idle_timeout) = (app.limits.ws_ping_interval, app.limits.ws_idle_timeout);
+        let now = Instant::now();
+        Self { interval, idle_timeout, next_ping: now + interval, unanswered: 0, last_message: now }
+    }
+
+    fn heard(&mut self, message: &Message) {
+        self.unanswered = 0;
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            self.last_message = Instant::now();
+        }
+    }
+
+    async fn next(&self, idle: bool) {
+        let idle_at = self.last_message + self.idle_timeout;
+        let at = if idle { self.next_ping.min(idle_at) } else { self.next_ping };
+        sleep_until(at).await;
+    }
+
+    fn strike(&mut self, idle: bool) -> Strike {
+        let now = Instant::now();
+        if idle && now >= self.last_message + self.idle_timeout {
+            return Strike::Idle;
+        }
+        if self.unanswered >= MISSED_PINGS {
+            return Strike::Dead;
+        }
+        self.unanswered += 1;
+        self.next_ping = now + self.interval;
+        Strike::Ping
+    }
+}

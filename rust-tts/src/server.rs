@@ -1,0 +1,319 @@
+//! Starts the server, accepts connections, and ends it in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{error, info, warn};
+
+use crate::auth::Keys;
+use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
+use crate::engine::{self, EngineState};
+use crate::metrics::Metrics;
+use crate::routes;
+use crate::shutdown::{self, status};
+use crate::state::{App, Shared};
+use crate::voices::VoiceStore;
+
+/// Headers of a request, and what is buffered of an answer, in bytes: a `GET` may carry a text of the greatest length.
+const CONNECTION_BUFFER: usize = 128 * 1024;
+/// How often the engine's pulse is felt.
+const PULSE: Duration = Duration::from_millis(250);
+/// What answers get to leave before a process with a dead engine ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The address of a request's client.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Connections to wait for; `None` once the drain has begun.
+type Graceful = Arc<Mutex<Option<GracefulShutdown>>>;
+
+fn lock(graceful: &Graceful) -> MutexGuard<'_, Option<GracefulShutdown>> {
+    graceful.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the server could not start: a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// Serves until a signal or the engine's death; returns the exit status.
+pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the runtime could not be started");
+            return status::CANNOT_START;
+        }
+    };
+    match runtime.block_on(serve(server, engine, voices)) {
+        Ok(status) => {
+            // What still runs had its time to drain.
+            runtime.shutdown_background();
+            status
+        }
+        Err(error) => {
+            error!("{error}");
+            status::CANNOT_START
+        }
+    }
+}
+
+async fn serve(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions) -> Result<i32, StartError> {
+    let keys = Keys::from_options(server).map_err(|error| StartError(format!("The key file cannot be read: {error}")))?;
+    if keys.open() {
+        warn!("no API_KEY is set: everybody who reaches this server may use it");
+    }
+    let store = open_voices(voices)?;
+    let metrics = Metrics::install().map_err(|error| StartError(format!("Metrics cannot be collected: {error}")))?;
+    let listener = listen(server, keys.open()).await?;
+    let address = listener.local_addr().map_err(|error| StartError(format!("No address to listen on: {error}")))?;
+
+    let settings = engine.load_settings();
+    let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
+        .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
+    let app = Arc::new(App::new(handle, store, engine, voices, server, keys, Some(metrics)));
+
+    let signals = tokio::spawn(shutdown::on_signals(app.drain.clone()));
+    let watchdog = tokio::spawn(watch_engine(app.clone(), address));
+    let graceful = Arc::new(Mutex::new(Some(GracefulShutdown::new())));
+    let acceptor = tokio::spawn(accept(listener, app.clone(), Arc::clone(&graceful), server.max_connections));
+
+    let status = tokio::select! {
+        status = watchdog => status.unwrap_or(status::ENGINE_FAILED),
+        () = drained(&app, graceful) => status::OK,
+        failed = acceptor => {
+            error!(?failed, "the listener failed");
+            status::CANNOT_START
+        }
+    };
+    signals.abort();
+    if status == status::ENGINE_FAILED {
+        sleep(LAST_WORDS).await;
+        shutdown::exit_now(status);
+    }
+    drop(app);
+    end_engine(thread).await;
+    Ok(status)
+}
+
+fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
+    let store = options.open().map_err(|error| {
+        StartError(format!("VOICES_DIR {} cannot be used: {error}", options.voices_dir.display()))
+    })?;
+    if let Some(default) = options.default_voice.as_deref()
+        && store.default_voice().is_none()
+        && let Err(error) = store.set_default(default)
+    {
+        // The API can still set another; a missing file is no reason to be silent for everybody.
+        warn!(%error, "DEFAULT_VOICE is not used");
+    }
+    Ok(Arc::new(store))
+}
+
+async fn listen(server: &ServerOptions, open: bool) -> Result<TcpListener, StartError> {
+    // Without a key, only this machine may come in unless the operator says otherwise.
+    let host = server.host.clone().unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
+    let bound = TcpListener::bind((host.as_str(), server.port)).await;
+    bound.map_err(|error| StartError(format!("{host}:{} cannot be listened on: {error}", server.port)))
+}
+
+/// Announces readiness, feels the engine's pulse, and returns an exit status when the engine has died.
+async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
+    let mut states = app.engine.status().subscribe();
+    let mut pulse = interval(PULSE);
+    let mut announced = false;
+    loop {
+        tokio::select! {
+            changed = states.changed() => if changed.is_err() { return status::ENGINE_FAILED },
+            _ = pulse.tick() => {
+                let limit = app.limits.engine_stall_timeout;
+                if app.engine.status().in_step_for().is_some_and(|busy| busy > limit) {
+                    app.engine.status().fail(format!("no step of the engine ended within {} s", limit.as_secs_f64()));
+                }
+            }
+        }
+        match app.engine.status().state() {
+            EngineState::Ready(info) if !announced => {
+                announced = true;
+                info!(models = info.names().join(","), device = info.device, "ready");
+                announce(address, &app);
+                prepare_voices(&app);
+            }
+            EngineState::Failed(reason) => {
+                error!(reason, "the engine failed; the process ends");
+                return if announced { status::ENGINE_FAILED } else { status::CANNOT_START };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells a person at a terminal where to look and what to try.
+fn announce(address: SocketAddr, app: &App) {
+    let reachable = if address.ip().is_unspecified() {
+        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    };
+    let key = if app.keys.open() { "" } else { " -H \"X-API-Key: $API_KEY\"" };
+    println!("chatterbox-server {} listens on http://{reachable}", crate::VERSION);
+    println!(
+        "Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
+         -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav"
+    );
+}
+
+fn prepare_voices(app: &Shared) {
+    if app.voice_options.voice_cache == VoiceCache::Lazy {
+        return;
+    }
+    let app = app.clone();
+    tokio::spawn(async move {
+        let store = app.voices.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let ids = store.list()?.into_iter().map(|info| info.id);
+            ids.map(|id| store.find(&id)).collect::<Result<Vec<_>, _>>()
+        });
+        match listed.await {
+            Ok(Ok(voices)) => {
+                for voice in voices {
+                    app.enrolments.prepare(&app.engine, &app.voices, &voice).await;
+                }
+            }
+            Ok(Err(error)) => warn!(%error, "the voices were not prepared"),
+            Err(error) => warn!(%error, "the voices were not prepared"),
+        }
+    });
+}
+
+async fn accept(
+    listener: TcpListener,
+    app: Shared,
+    graceful: Graceful,
+    max_connections: usize,
+) -> std::io::Error {
+    let router = routes::router(&app);
+    let connections = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return std::io::Error::other("the connection limit was closed");
+        };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file handles, or a client that hung up first: neither ends the server.
+                warn!(%error, "a connection was not accepted");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let header_timeout = app.limits.header_timeout;
+        // During the drain probes are still answered, on connections that nobody waits for.
+        let watcher = lock(&graceful).as_ref().map(GracefulShutdown::watcher);
+        let router = router.clone();
+        tokio::spawn(async move {
+            converse(stream, peer, router, watcher, header_timeout).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    watcher: Option<Watcher>,
+    header_timeout: Duration,
+) {
+    // A chunk of audio that waits for the next one is late.
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    // HTTP/1 alone: a connection that may speak either is read without a time limit until it has chosen.
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(CONNECTION_BUFFER);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let ended = match watcher {
+        Some(watcher) => watcher.watch(connection).await,
+        None => connection.await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection broke");
+    }
+}
+
+/// Waits for the drain to begin, then for everything that runs to end, but not for ever.
+async fn drained(app: &Shared, graceful: Graceful) {
+    app.drain.cancelled().await;
+    let Some(graceful) = lock(&graceful).take() else { return };
+    app.tasks.close();
+    let everything = async {
+        tokio::join!(graceful.shutdown(), app.tasks.wait());
+    };
+    if timeout(app.limits.drain_timeout, everything).await.is_err() {
+        warn!(tasks = app.tasks.len(), "the drain took too long; what still runs is cut off");
+    }
+    info!("drained");
+}
+
+/// With the last handle gone the engine's loop ends. One that does not end in time is left behind.
+async fn end_engine(thread: std::thread::JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    if timeout(Duration::from_secs(5), joined).await.is_err() {
+        warn!("the engine's thread did not end");
+        shutdown::exit_now(status::OK);
+    }
+}
+
+impl VoiceOptions {
+    /// Opens the voices folder.
+    pub fn open(&self) -> std::io::Result<VoiceStore> {
+        let limits = crate::voices::UploadLimits { max_bytes: self.max_voice_file_size as u64, ..Default::default() };
+        VoiceStore::open(&self.voices_dir, self.preloaded_voices_dir.as_deref().map(Path::new), limits)
+    }
+}
+
+impl App {
+    pub fn new(
+        engine: crate::engine::EngineHandle,
+        voices: Arc<VoiceStore>,
+        engine_options: &EngineOptions,
+        voice_options: &VoiceOptions,
+        server: &ServerOptions,
+        keys: Keys,
+        metrics: Option<Metrics>,
+    ) -> Self {
+        let limits = server.limits.clone();
+        Self {
+            engine,
+            voices,
+            enrolments: crate::speech::enrolment::Enrolments::default(),
+            admission: crate::limits::Admission::new(limits.max_concurrent_requests, limits.max_queue),
+            sockets: crate::limits::Quota::new(limits.max_ws_connections_per_client, limits.max_ws_connections),
+            keys,
+            metrics,
+            drain: CancellationToken::new(),
+            tasks: tokio_util::task::TaskTracker::new(),
+            engine_options: engine_options.clone(),
+            voice_options: voice_options.clone(),
+            limits,
+            origins: server.cors_origins.iter().map(|origin| origin.trim().to_owned()).collect(),
+        }
+    }
+}

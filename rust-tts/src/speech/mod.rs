@@ -1,0 +1,81 @@
+//! From a valid request to samples: one utterance after the other, the next one ahead of the last.
+
+mod driver;
+pub mod enrolment;
+pub mod request;
+pub mod session;
+pub mod text;
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::error::ApiError;
+use crate::state::Shared;
+use request::SpeechRequest;
+use text::Utterance;
+
+/// Pieces between a request's driver and its listener. Small: what the listener has not taken waits in the utterance's
+/// own channel, and the utterance after the next is not begun.
+const PIECES: usize = 2;
+
+/// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point.
+#[derive(Debug)]
+pub enum Piece {
+    /// The first audio is there; it follows.
+    Started(Timing),
+    /// Mono samples at the requested rate.
+    Audio(Vec<f32>),
+    /// An utterance of so many characters has been spoken. Left out when the listener is behind.
+    Progress { characters: usize },
+    Finished(Summary),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    pub queued: Duration,
+    /// From the request's arrival, queue included.
+    pub first_audio: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub timing: Timing,
+    pub audio_seconds: f64,
+    /// Seconds of computing per second of audio.
+    pub real_time_factor: f64,
+    /// Speech tokens of each utterance, where they were asked for.
+    pub tokens: Vec<(String, Vec<u32>)>,
+}
+
+/// A request being spoken. Dropping it cancels the request.
+pub struct Speech {
+    pieces: mpsc::Receiver<Result<Piece, ApiError>>,
+}
+
+impl Speech {
+    /// The next piece. `None` after the end or an error.
+    pub async fn next(&mut self) -> Option<Result<Piece, ApiError>> {
+        self.pieces.recv().await
+    }
+}
+
+/// Where a request's text comes from: all at once or, as an LLM writes it, utterance by utterance.
+pub type Texts = mpsc::UnboundedReceiver<Utterance>;
+
+/// The utterances of a text that is all there. Their number is bounded by `MAX_TEXT_LENGTH`.
+pub fn whole(text: &str, max_chars: u32) -> Texts {
+    let (sender, texts) = mpsc::unbounded_channel();
+    for utterance in text::cut(text, max_chars as usize) {
+        // The receiver is held right here.
+        let _ = sender.send(utterance);
+    }
+    texts
+}
+
+/// Begins to speak. `route` names the dialect in the metrics.
+pub fn start(app: &Shared, request: SpeechRequest, texts: Texts, route: &'static str) -> Speech {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    tokio::spawn(driver::run(app.clone(), request, texts, sender, route));
+    Speech { pieces }
+}

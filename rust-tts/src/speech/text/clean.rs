@@ -1,0 +1,91 @@
+//! Takes out what no voice can speak, one character at a time.
+
+use super::characters::{
+    is_cjk, is_clause_mark, is_closer, is_end, is_hard_clause_mark, is_opener,
+};
+
+/// Cleans a whole text: control characters, zero-width and bidirectional controls, private-use and
+/// unassigned garbage go; a run of blanks is one blank; a run that holds a line end is one `\n`;
+/// both ends are trimmed.
+pub fn clean(text: &str) -> String {
+    let mut cleaner = Cleaner::default();
+    let mut kept = String::with_capacity(text.len());
+    for c in text.chars() {
+        cleaner.push(c, |c| kept.push(c));
+    }
+    if kept.ends_with('\n') {
+        kept.pop();
+    }
+    kept
+}
+
+/// [`clean`] as a state machine. A blank is held back until a visible character shows that it is
+/// neither at a line's end nor at the text's; a line end is passed on at once, since nothing that
+/// follows can undo it.
+#[derive(Debug, Default)]
+pub struct Cleaner {
+    /// The last visible character; `None` at the start of a line.
+    previous: Option<char>,
+    blank: bool,
+}
+
+impl Cleaner {
+    /// Takes the next character and hands `sink` what of it remains: nothing, the character, or a
+    /// blank and the character.
+    pub fn push(&mut self, c: char, mut sink: impl FnMut(char)) {
+        if is_line_end(c) {
+            self.blank = false;
+            if self.previous.take().is_some() {
+                sink('\n');
+            }
+        } else if c.is_whitespace() {
+            self.blank = self.previous.is_some();
+        } else if !self.is_removed(c) {
+            if self.blank {
+                sink(' ');
+            }
+            self.blank = false;
+            self.previous = Some(c);
+            sink(c);
+        }
+    }
+
+    fn is_removed(&self, c: char) -> bool {
+        match c {
+            // The joiners spell words in Persian and Hindi and build emoji; anywhere else they are
+            // invisible noise.
+            '\u{200C}' | '\u{200D}' => self.blank || !self.previous.is_some_and(takes_joiner),
+            _ => c.is_control() || is_invisible(c) || is_garbage(c),
+        }
+    }
+}
+
+fn is_line_end(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+fn takes_joiner(c: char) -> bool {
+    let punctuation = is_end(c)
+        || is_closer(c, false)
+        || is_opener(c)
+        || is_clause_mark(c)
+        || is_hard_clause_mark(c)
+        || (is_cjk(c) && !c.is_alphanumeric());
+    !c.is_ascii() && !punctuation
+}
+
+/// Format characters without width: soft hyphen, zero-width space, directional and invisible
+/// controls, the byte order mark, annotations and tags.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFC}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// The replacement character (text that was decoded wrongly), private use, and noncharacters.
+fn is_garbage(c: char) -> bool {
+    matches!(c, '\u{FFFD}' | '\u{E000}'..='\u{F8FF}' | '\u{FDD0}'..='\u{FDEF}' | '\u{F0000}'..='\u{10FFFF}')
+        || u32::from(c) & 0xFFFE == 0xFFFE
+}

@@ -1,0 +1,55 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Keys;
+use crate::config::{EngineOptions, LimitOptions, VoiceOptions};
+use crate::engine::EngineHandle;
+use crate::engine::messages::EngineInfo;
+use crate::error::{ApiError, Code};
+use crate::limits::{Admission, Quota};
+use crate::metrics::Metrics;
+use crate::speech::enrolment::Enrolments;
+use crate::voices::VoiceStore;
+
+/// The server's state, behind an `Arc` in every handler.
+pub struct App {
+    pub engine: EngineHandle,
+    pub voices: Arc<VoiceStore>,
+    pub enrolments: Enrolments,
+    pub admission: Arc<Admission>,
+    pub sockets: Arc<Quota>,
+    pub keys: Keys,
+    pub metrics: Option<Metrics>,
+    /// Cancelled when the server begins to shut down.
+    pub drain: CancellationToken,
+    /// WebSockets and other work that outlives its request.
+    pub tasks: TaskTracker,
+    pub engine_options: EngineOptions,
+    pub voice_options: VoiceOptions,
+    pub limits: LimitOptions,
+    /// Origins of web pages that may open a WebSocket; `*` is all.
+    pub origins: Vec<String>,
+}
+
+pub type Shared = Arc<App>;
+
+impl App {
+    /// The loaded engine, or why there is none now.
+    pub fn ready(&self) -> Result<Arc<EngineInfo>, ApiError> {
+        use crate::engine::EngineState;
+        if self.drain.is_cancelled() {
+            return Err(ApiError::new(Code::Draining, "The server is shutting down.").retry_after(5));
+        }
+        match self.engine.status().state() {
+            EngineState::Ready(info) => Ok(info),
+            EngineState::Loading => {
+                Err(ApiError::new(Code::ServerBusy, "The models are still loading.").retry_after(5))
+            }
+            EngineState::Failed(_) | EngineState::Stopped => Err(ApiError::engine_gone()),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The folder of voices as a place of files: opening without following links, whole writes, sweeping.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// Temporary files are named so that they can never be the id of a voice.
+const TEMPORARY_PREFIX: &str = ".upload-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            size: metadata.len(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The stamp of a regular file; `None` for anything else, a link included.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    metadata.is_file().then(|| Stamp::of(&metadata))
+}
+
+/// Reads a regular file of at most `max_bytes`, with its stamp from before the reading. A link is never followed, and
+/// a pipe never waited for.
+pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<(Stamp, Vec<u8>)> {
+    let file = open_itself(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large, even if it grows meanwhile.
+    (&file)
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than the limit for voices",
+        ));
+    }
+    Ok((Stamp::of(&metadata), bytes))
+}
+
+/// Opens what the path names, not what it may link to.
+fn open_itself(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
+/// The names in a folder that are UTF-8, sorted.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Writes a file that is there whole or not at all, also after a power cut: a temporary file in the same folder,
+/// synced and renamed. Returns its stamp; fails with `AlreadyExists` rather than replace a file unless `overwrite`.
+pub(super) fn write_whole(
+    folder: &Path,
+    name: &str,
+    bytes: &[u8],
+    overwrite: bool,
+) -> io::Result<Stamp> {
+    let mut temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder)?;
+    // Held until the rename: it tells a file in use from one left behind. A folder that knows no locks still works.
+    let _ = flock(
+        temporary.as_file(),
+        FlockOperation::NonBlockingLockExclusive,
+    );
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    let target = folder.join(name);
+    let persisted = if overwrite {
+        temporary.persist(&target)
+    } else {
+        temporary.persist_noclobber(&target)
+    };
+    // The guard in the error removes the temporary file.
+    let file = persisted.map_err(|failed| failed.error)?;
+    sync_folder(folder)?;
+    Ok(Stamp::of(&file.metadata()?))
+}
+
+/// Removes a file for good.
+pub(super) fn remove(folder: &Path, name: &str) -> io::Result<()> {
+    fs::remove_file(folder.join(name))?;
+    sync_folder(folder)
+}
+
+/// Removes the temporary files of writers that are gone: theirs are not locked any more.
+pub(super) fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !is_temporary(&entry.file_name()) || !entry.file_type()?.is_file() {
+            continue;
+        }
+        let path = entry.path();
+        let free = open_itself(&path)
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if free && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "a leftover temporary file could not be removed");
+        }
+    }
+    Ok(())
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
+}
+
+/// Makes a rename or a removal durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

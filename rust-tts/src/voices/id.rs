@@ -1,0 +1,107 @@
+//! From what a client sends to the id of a voice. Nothing else in the server turns client text into a file name.
+
+use std::path::Path;
+
+use super::VoiceError;
+
+/// Extensions of files that can be voices, in lower case.
+const AUDIO_EXTENSIONS: [&str; 11] = [
+    "wav", "mp3", "flac", "ogg", "oga", "opus", "webm", "m4a", "mp4", "aac", "weba",
+];
+
+/// Extensions of model files. Most of these are Python pickles, which run code when they are loaded.
+const MODEL_EXTENSIONS: [&str; 9] = [
+    "pth",
+    "pt",
+    "pkl",
+    "pickle",
+    "ckpt",
+    "bin",
+    "safetensors",
+    "npy",
+    "npz",
+];
+
+/// Folders that clients write before an id, whatever the folder is called here.
+const USUAL_PREFIXES: [&str; 3] = ["/app/voices/", "./voices/", "voices/"];
+
+/// The longest id, in characters.
+const MAX_LENGTH: usize = 128;
+
+/// The prefixes that a reference may carry: those of `folders` as configured and resolved, and the usual ones.
+pub(super) fn prefixes(folders: &[&Path]) -> Vec<String> {
+    let resolved = folders
+        .iter()
+        .filter_map(|folder| folder.canonicalize().ok());
+    let own = folders
+        .iter()
+        .map(|folder| folder.to_path_buf())
+        .chain(resolved);
+    own.filter_map(|folder| Some(format!("{}/", folder.to_str()?.trim_end_matches('/'))))
+        .filter(|prefix| prefix != "/")
+        .chain(USUAL_PREFIXES.map(str::to_owned))
+        .collect()
+}
+
+/// Reduces a reference to the id, the stem or the hash it names, or to `None` when it can be none of them.
+pub(super) fn reduce<'r>(reference: &'r str, prefixes: &[String]) -> Option<&'r str> {
+    let stripped = prefixes
+        .iter()
+        .find_map(|prefix| reference.strip_prefix(prefix.as_str()));
+    Some(stripped.unwrap_or(reference)).filter(|name| is_plain(name))
+}
+
+/// The id under which an upload of this file name is stored. Browsers may send a path; its last part counts.
+pub(super) fn for_upload(file_name: &str) -> Result<&str, VoiceError> {
+    let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
+    if !is_plain(name) {
+        return Err(VoiceError::BadName);
+    }
+    let extension = extension(name);
+    if MODEL_EXTENSIONS.contains(&extension.as_str()) {
+        return Err(VoiceError::Unsupported(
+            "Model files (.pth, .pt, .pkl, .ckpt, .bin, .safetensors) are never loaded by the server; convert \
+             the voice offline with `chatterbox-server voice convert`, or upload an audio clip."
+                .to_owned(),
+        ));
+    }
+    if !is_id(name) {
+        return Err(VoiceError::Unsupported(format!(
+            "The file name must end in one of: {}.",
+            AUDIO_EXTENSIONS.join(", ")
+        )));
+    }
+    Ok(name)
+}
+
+/// Whether a name can be the id of a voice: `^[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$`, no `..`, and a known extension.
+pub(super) fn is_id(name: &str) -> bool {
+    is_plain(name) && AUDIO_EXTENSIONS.contains(&extension(name).as_str())
+}
+
+/// Whether a name is safe as one part of a path, by the pattern of [`is_id`].
+fn is_plain(name: &str) -> bool {
+    name.len() <= MAX_LENGTH
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._ -".contains(c))
+        && !name.contains("..")
+}
+
+/// Whether a name has the form of a content hash: SHA-256 in hexadecimal.
+pub(super) fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// An id without its extension.
+pub(super) fn stem(id: &str) -> &str {
+    id.rsplit_once('.').map_or(id, |(stem, _)| stem)
+}
+
+/// The part after the last dot, in lower case; empty without one.
+fn extension(name: &str) -> String {
+    name.rsplit_once('.')
+        .map(|(_, extension)| extension.to_ascii_lowercase())
+        .unwrap_or_default()
+}

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import pytest
+from chatterbox_server.engine import Engine
+from chatterbox_server.lane import Model, RequestError
+from chatterbox_server.messages import (
+    Audio,
+    Cancel,
+    Done,
+    Enroll,
+    Enrolled,
+    Event,
+    Failed,
+    Forget,
+    Speak,
+    Stats,
+)
+from engine_helpers import speak
+
+STATS = Stats(audio_seconds=0.0, compute_seconds=0.0, tokens=None)
+
+
+class Script:
+    """A lane that answers each live request with one ``Audio`` per step, or does what its text says."""
+
+    def __init__(self, name: str) -> None:
+        self.model = Model(
+            name=name, sample_rate=24_000, can_clone=True, languages=("en",), voices=("x",), watermark=False
+        )
+        self.voice_cache_bytes = 5
+        self.live: dict[int, str] = {}
+        self.forgotten: list[str] = []
+        self.released = 0
+        self.deaf_to_cancel = False
+
+    @property
+    def idle(self) -> bool:
+        return not self.live
+
+    def submit(self, command: Speak) -> None:
+        if command.text == "refuse":
+            raise RequestError("INVALID_PARAMETER", "text: refused")
+        if command.text == "submit oom":
+            raise MemoryError
+        self.live[command.id] = command.text
+
+    def cancel(self, request_id: int) -> None:
+        if not self.deaf_to_cancel:
+            self.live.pop(request_id, None)
+
+    def enroll(self, command: Enroll) -> Enrolled:
+        if not command.pcm:
+            raise RequestError("UNSUPPORTED_AUDIO", "empty")
+        return Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=1)
+
+    def forget(self, voice: str) -> None:
+        self.forgotten.append(voice)
+
+    def release_caches(self) -> None:
+        self.released += 1
+
+    def step(self) -> list[Event]:
+        events: list[Event] = []
+        for request_id, text in list(self.live.items()):
+            if text == "step oom":
+                raise MemoryError
+            if text == "fatal":
+                raise ZeroDivisionError
+            if text == "end":
+                del self.live[request_id]
+                events.append(Done(id=request_id, stats=STATS))
+            else:
+                events.append(Audio(id=request_id, pcm=self.model.name.encode()))
+        return events
+
+
+@pytest.fixture
+def lanes() -> tuple[Script, Script]:
+    return Script("a"), Script("b")
+
+
+@pytest.fixture
+def engine(lanes: tuple[Script, Script]) -> Engine:
+    return Engine(lanes, device="cpu")
+
+
+def enroll(model: str, pcm: bytes = b"1234") -> Enroll:
+    return Enroll(id=9, voice="f" * 64, model=model, pcm=pcm, sample_rate=8000)
+
+
+def code(event: Event) -> str:
+    assert isinstance(event, Failed)
+    return event.code
+
+
+def test_requests_reach_the_lane_of_their_model(engine: Engine) -> None:
+    assert [model.name for model in engine.models] == ["a", "b"]
+    assert engine.idle
+    events = engine.step([speak(1, "go", model="b"), speak(2, "go", model="a")])
+    assert sorted((event.id, event.pcm) for event in events if isinstance(event, Audio)) == [(1, b"b"), (2, b"a")]
+    assert not engine.idle
+
+
+def test_an_unknown_model_fails_the_request_only(engine: Engine) -> None:
+    events = engine.step([speak(1, "go", model="z"), speak(2, "go", model="a"), enroll("z")])
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert [(event.id, event.code) for event in failed] == [(1, "INVALID_PARAMETER"), (9, "INVALID_PARAMETER")]
+    assert all(event.message.startswith("model: 'z'") for event in failed)
+    assert any(isinstance(event, Audio) and event.id == 2 for event in events)
+
+
+def test_a_refused_request_leaves_others_alone(engine: Engine) -> None:
+    events = engine.step([speak(1, "refuse", model="a"), speak(2, "go", model="a")])
+    assert events[0] == Failed(id=1, code="INVALID_PARAMETER", message="text: refused")
+    assert [event.id for event in events] == [1, 2]
+
+
+def test_an_id_is_free_again_after_its_end(engine: Engine) -> None:
+    assert engine.step([speak(1, "end", model="a")]) == [Done(id=1, stats=STATS)]
+    assert engine.step([speak(1, "refuse", model="a")]) != []
+    assert engine.step([speak(1, "end", model="b")]) == [Done(id=1, stats=STATS)]
+
+
+def test_an_id_in_use_is_the_hosts_bug(engine: Engine) -> None:
+    engine.step([speak(1, "go", model="a")])
+    with pytest.raises(ValueError, match="request id 1 is in use"):
+        engine.step([speak(1, "go", model="b")])
+
+
+def test_nothing_follows_a_cancel(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    engine.step([speak(1, "go", model="a")])
+    assert engine.step([Cancel(id=1)]) == []
+    assert engine.idle
+    assert engine.step([speak(2, "refuse", model="a"), Cancel(id=2)]) == []
+    assert engine.step([enroll("a"), Cancel(id=9)]) == []
+    assert engine.step([Cancel(id=1), Cancel(id=404)]) == []
+    lanes[0].deaf_to_cancel = True
+    engine.step([speak(3, "go", model="a")])
+    assert engine.step([Cancel(id=3)]) == []
+    assert engine.step([]) == []
+
+
+def test_a_cancelled_id_can_speak_again_at_once(engine: Engine) -> None:
+    engine.step([speak(1, "go", model="a")])
+    events = engine.step([Cancel(id=1), speak(1, "end", model="b")])
+    assert events == [Done(id=1, stats=STATS)]
+
+
+def test_enrolling_answers_at_once(engine: Engine) -> None:
+    assert engine.step([enroll("b")]) == [Enrolled(id=9, voice="f" * 64, model="b", cache_bytes=1)]
+    assert code(engine.step([enroll("b", b"")])[0]) == "UNSUPPORTED_AUDIO"
+    assert engine.voice_cache_bytes == 10
+
+
+def test_every_model_forgets(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    assert engine.step([Forget(voice="k")]) == []
+    assert [lane.forgotten for lane in lanes] == [["k"], ["k"]]
+
+
+def test_no_memory_for_a_request_frees_the_lanes_caches(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    events = engine.step([speak(1, "submit oom", model="a"), speak(2, "go", model="a")])
+    assert code(events[0]) == "OUT_OF_MEMORY"
+    assert [event.id for event in events] == [1, 2]
+    assert [lane.released for lane in lanes] == [1, 0]
+
+
+def test_no_memory_for_a_step_ends_the_lanes_requests(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    events = engine.step([speak(1, "go", model="a"), speak(2, "step oom", model="a"), speak(3, "go", model="b")])
+    assert sorted(event.id for event in events if isinstance(event, Failed)) == [1, 2]
+    assert {code(event) for event in events if event.id != 3} == {"OUT_OF_MEMORY"}
+    assert [lane.released for lane in lanes] == [1, 0]
+    assert [event.id for event in engine.step([])] == [3]
+
+
+def test_any_other_exception_is_fatal(engine: Engine) -> None:
+    with pytest.raises(ZeroDivisionError):
+        engine.step([speak(1, "fatal", model="a")])
+
+
+def test_closing_drops_requests_and_caches(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    engine.step([speak(1, "go", model="a")])
+    engine.close()
+    assert engine.idle
+    assert [lane.released for lane in lanes] == [1, 1]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from chatterbox_server import loading, logs
+from chatterbox_server.loading import LoadError, load
+
+
+def test_the_fake_answers_for_every_name() -> None:
+    assert [model.name for model in load({"engine": "fake"}).models] == ["fake"]
+    engine = load({"engine": "fake", "models": ["standard", "turbo", "turbo"], "fake_rtf": 0.1})
+    assert [model.name for model in engine.models] == ["standard", "turbo"]
+    assert all(model.can_clone and model.sample_rate == 24_000 for model in engine.models)
+
+
+def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    load({"engine": "fake", "fake_load_seconds": 2.5})
+    assert naps == [2.5]
+
+
+def test_lite_is_what_there_is_to_load() -> None:
+    engine = load({"device": "cuda", "threads": 1})
+    (model,) = engine.models
+    assert (model.name, model.sample_rate, model.can_clone) == ("lite", 24_000, False)
+    assert (model.voices, model.languages, engine.device) == (("heart",), ("en",), "cpu")
+    assert engine.idle
+
+
+@pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])
+def test_other_models_are_refused(name: str) -> None:
+    with pytest.raises(LoadError, match=f"no Chatterbox engine, so it cannot load {name}; it can load: lite"):
+        load({"engine": "auto", "models": ["lite", name]})
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(LoadError, match="engine: 'magic'"):
+        load({"engine": "magic"})
+
+
+@pytest.mark.parametrize("package", ["hibari", "onnxruntime"])
+def test_a_missing_package_names_the_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(LoadError, match="pip install hibari-tts"):
+        load({"models": ["lite"]})
+
+
+def test_importing_is_light() -> None:
+    code = (
+        "import sys, chatterbox_server.loading, chatterbox_server.lite, chatterbox_server.fake\n"
+        "print(*{'hibari', 'onnxruntime', 'torch'} & set(sys.modules))"
+    )
+    environment = {"PYTHONPATH": str(loading.__file__).rsplit("/chatterbox_server/", 1)[0]}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    logging.captureWarnings(False)
+    root.handlers[:], root.level = handlers, level
+
+
+def test_logs_and_warnings_reach_the_host(root_logger: logging.Logger) -> None:
+    records: list[tuple[int, str, str]] = []
+
+    def log(level: int, target: str, message: str) -> None:
+        records.append((level, target, message))
+
+    logs.install(lambda *_: pytest.fail("replaced"))
+    logs.install(log)
+    logger = logging.getLogger("some.module")
+    logger.debug("too quiet")
+    logger.info("loaded %d", 3)
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        logger.exception("failed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert records[0] == (logging.INFO, "some.module", "loaded 3")
+    assert records[1][0] == logging.ERROR
+    assert "Traceback" in records[1][2]
+    assert "KeyError: 'gone'" in records[1][2]
+    assert records[2][:2] == (logging.WARNING, "py.warnings")
+    assert "old" in records[2][2]
+
+
+def test_a_failing_host_log_does_not_stop_the_program(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def log(level: int, target: str, message: str) -> None:
+        raise OSError("gone")
+
+    logs.install(log)
+    logging.getLogger("x").error("hello")
+    assert "OSError: gone" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""The compose files follow the specification and build the images that exist."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FILES = {"docker-compose.yml": "cpu", "docker-compose.gpu.yml": "cuda"}
+
+
+def service(root: Path, name: str) -> dict[str, Any]:
+    """Return a file's one service, over what it extends."""
+    (found,) = yaml.safe_load((root / name).read_text(encoding="utf-8"))["services"].values()
+    base = found.pop("extends", None)
+    return {**service(root, base["file"]), **found} if base else found
+
+
+def validate(check_jsonschema: str, path: Path) -> subprocess.CompletedProcess[str]:
+    command = [check_jsonschema, "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_follows_the_specification(root: Path, check_jsonschema: str, name: str) -> None:
+    result = validate(check_jsonschema, root / name)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_validator_refuses_an_unknown_key(tmp_path: Path, check_jsonschema: str) -> None:
+    path = tmp_path / "docker-compose.yml"
+    path.write_text("services: {a: {image: b, restrat: always}}\n", encoding="utf-8")
+    assert validate(check_jsonschema, path).returncode != 0
+
+
+@pytest.mark.parametrize(("name", "target"), FILES.items())
+def test_builds_a_target_of_the_dockerfile(root: Path, name: str, target: str) -> None:
+    dockerfile = (root / "Dockerfile").read_text(encoding="utf-8")
+    assert service(root, name)["build"]["target"] == target
+    assert re.search(rf"^FROM \S+ AS {target}$", dockerfile, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_comes_back_after_a_fatal_error_and_stops_with_patience(root: Path, name: str) -> None:
+    found = service(root, name)
+    assert found["restart"] == "unless-stopped"
+    assert found["stop_grace_period"] == "60s"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_container_holds_no_privileges(root: Path, name: str) -> None:
+    found = service(root, name)
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["read_only"] is True
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_is_published_to_this_host_alone_by_default(root: Path, name: str) -> None:
+    (port,) = service(root, name)["ports"]
+    assert port == "${PUBLISH:-127.0.0.1:8081}:8081"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_voices_outlive_the_container(root: Path, name: str) -> None:
+    found = service(root, name)
+    (volume,) = found["volumes"]
+    assert volume.endswith(f":{found['environment']['VOICES_DIR']}")
+    assert "voices" in yaml.safe_load((root / name).read_text(encoding="utf-8"))["volumes"]
+
+
+def test_gpu_file_reserves_a_gpu(root: Path) -> None:
+    (device,) = service(root, "docker-compose.gpu.yml")["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]

@@ -1,0 +1,106 @@
+"""The Dockerfile lints clean, and each image that it builds keeps its promises."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TARGETS = ("cpu", "cuda")
+
+# An instruction as (keyword, arguments).
+Stage = list[tuple[str, str]]
+
+
+def instructions(dockerfile: str) -> Stage:
+    """Return the instructions, continuation lines joined and comments dropped."""
+    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    pairs = (line.split(maxsplit=1) for line in joined.splitlines() if line.strip())
+    return [(keyword.upper(), arguments.strip()) for keyword, arguments in pairs]
+
+
+def stages(dockerfile: str) -> dict[str, Stage]:
+    """Return the instructions of each named stage, its FROM first."""
+    found: dict[str, Stage] = {}
+    current: Stage = []
+    for keyword, arguments in instructions(dockerfile):
+        if keyword == "FROM":
+            current = found[arguments.split()[-1]] = []
+        current.append((keyword, arguments))
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(root: Path) -> dict[str, Stage]:
+    return stages((root / "Dockerfile").read_text(encoding="utf-8"))
+
+
+def values(stage: Stage, keyword: str) -> list[str]:
+    return [arguments for found, arguments in stage if found == keyword]
+
+
+def lint(hadolint: str, dockerfile: Path) -> subprocess.CompletedProcess[str]:
+    command = [hadolint, "--failure-threshold", "style", str(dockerfile)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_lints_clean(root: Path, hadolint: str) -> None:
+    result = lint(hadolint, root / "Dockerfile")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_linter_refuses_an_untagged_base(tmp_path: Path, hadolint: str) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM debian\n", encoding="utf-8")
+    assert lint(hadolint, dockerfile).returncode != 0
+
+
+def test_every_base_is_pinned_by_tag(built: dict[str, Stage]) -> None:
+    bases = [values(stage, "FROM")[0].split()[0] for stage in built.values()]
+    unpinned = [base for base in bases if ":" not in base or base.endswith(":latest")]
+    assert not unpinned
+
+
+def test_cpu_is_what_a_plain_build_makes(built: dict[str, Stage]) -> None:
+    assert list(built)[-1] == "cpu"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_runs_as_a_numbered_user_who_is_not_root(built: dict[str, Stage], target: str) -> None:
+    # A number, because Kubernetes' runAsNonRoot cannot tell who a name is.
+    user = values(built[target], "USER")[-1]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_asks_readiness_for_its_health(built: dict[str, Stage], target: str) -> None:
+    (check,) = values(built[target], "HEALTHCHECK")
+    command = json.loads(check.split("CMD", maxsplit=1)[1])
+    compile(command[-1], "<HEALTHCHECK>", "exec")
+    assert "/readyz" in command[-1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_starts_without_a_shell(built: dict[str, Stage], target: str) -> None:
+    # A shell as process 1 would keep SIGTERM from the server, and no stream would finish on `docker stop`.
+    assert json.loads(values(built[target], "ENTRYPOINT")[-1]) == ["chatterbox-server"]
+    assert json.loads(values(built[target], "CMD")[-1]) == ["serve"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_listens_and_keeps_voices_where_compose_expects(built: dict[str, Stage], target: str) -> None:
+    settings = dict(pair.split("=", maxsplit=1) for line in values(built[target], "ENV") for pair in line.split())
+    assert settings["HOST"] == "0.0.0.0"
+    assert values(built[target], "EXPOSE") == [settings["PORT"]] == ["8081"]
+    assert values(built[target], "VOLUME") == [settings["VOICES_DIR"]] == ["/app/voices"]
+
+
+def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, Stage]) -> None:
+    kept = {line[1:] for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    roots = {path.split("/")[0] for path in kept}
+    copied = [source for stage in built.values() for line in values(stage, "COPY") for source in line.split()[:-1]]
+    missing = [source for source in copied if source.split("/")[0] not in roots or not (root / source).exists()]
+    assert copied
+    assert not missing

@@ -1,0 +1,92 @@
+"""`make` lists its targets, and `check-tools` names each missing tool with the way to get it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What the check itself needs, beside the tools that it looks for.
+SHELL = ("sh", "bash", "sed", "cut", "sort", "head", "dirname")
+TOOLS = ("cc", "cmake", "pkg-config", "cargo", "rustc")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Return a folder to use as PATH that holds every tool."""
+    for name in SHELL:
+        found = shutil.which(name)
+        assert found
+        (tmp_path / name).symlink_to(found)
+    for name in TOOLS:
+        script(tmp_path / name, "echo 'tool 99.0.0'")
+    return tmp_path
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def check(root: Path, tools: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    command = [str(root / "scripts" / "check-tools.sh"), python]
+    return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_is_the_default_and_lists_every_public_target(root: Path) -> None:
+    # Not the make that runs these tests: its flags and its level would show in the output.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    answer = subprocess.run(
+        ["make", "--no-print-directory"], cwd=root, env=clean, capture_output=True, text=True, timeout=60, check=True
+    )
+    listed = set(re.findall(r"^  make ([a-z-]+) ", answer.stdout, flags=re.MULTILINE))
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", makefile, flags=re.MULTILINE))
+    assert {"run", "test", "bench"} <= listed
+    assert listed == phony
+
+
+def test_all_tools_there(root: Path, tools: Path) -> None:
+    result = check(root, tools)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("tool", "way"),
+    [("cc", "build-essential"), ("cmake", "cmake"), ("pkg-config", "pkg-config"), ("cargo", "rustup")],
+)
+def test_a_missing_tool_is_named_with_the_way_to_get_it(root: Path, tools: Path, tool: str, way: str) -> None:
+    (tools / tool).unlink()
+    result = check(root, tools)
+    assert result.returncode == 1
+    assert tool in result.stderr
+    assert way in result.stderr
+    assert result.stderr.count("missing:") == 1
+
+
+def test_an_old_rust_is_refused(root: Path, tools: Path) -> None:
+    script(tools / "rustc", "echo 'rustc 1.63.0'")
+    result = check(root, tools)
+    assert result.returncode == 1
+    assert "found 1.63.0" in result.stderr
+
+
+def test_no_python_is_refused(root: Path, tools: Path) -> None:
+    result = check(root, tools, python="")
+    assert result.returncode == 1
+    assert "python3-venv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("failing", "way"),
+    [("version_info", "Python 3.11 or later"), ("ensurepip", "python3-venv"), ("Python.h", "python3-dev")],
+)
+def test_a_python_that_lacks_something_is_refused(root: Path, tools: Path, failing: str, way: str) -> None:
+    script(tools / "fake-python", f'case "$2" in *{failing}*) exit 1 ;; esac')
+    result = check(root, tools, python="fake-python")
+    assert result.returncode == 1
+    assert way in result.stderr
+    assert result.stderr.count("missing:") == 1
