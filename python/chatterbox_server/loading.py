@@ -32,6 +32,8 @@ def load(settings: Mapping[str, object]) -> Engine:
 
 
 def _load_models(models: tuple[str, ...], settings: Mapping[str, object]) -> Engine:
+    if not models:
+        raise LoadError("models: there is nothing to load; set LOAD_LITE=true.")
     missing = [name for name in models if name != "lite"]
     if missing:
         raise LoadError(

@@ -30,17 +30,17 @@ class Params:
     """How to sample an utterance. ``None`` means the model's own default; a model ignores what it has no use for."""
 
     temperature: float | None
-    """Softmax temperature, above 0."""
+    """Softmax temperature, 0 to 2; 0 is greedy."""
     top_p: float | None
-    """Nucleus: smallest set of tokens with this probability mass, above 0 and at most 1."""
+    """Nucleus: smallest set of tokens with this probability mass, 0 to 1; the likeliest token always stays."""
     min_p: float | None
     """Drops tokens less likely than this share of the likeliest one, 0 to 1."""
     top_k: int | None
-    """Keeps this many of the likeliest tokens, at least 1."""
+    """Keeps this many of the likeliest tokens; 0 keeps all."""
     repetition_penalty: float | None
     """Divides the logits of tokens already spoken, at least 1 (1 = none)."""
     exaggeration: float | None
-    """Emotion intensity, 0.25 to 2 (0.5 = neutral)."""
+    """Emotion intensity, 0 to 2 (0.5 = neutral)."""
     cfg_weight: float | None
     """Classifier-free guidance weight, 0 to 1 (0 = none)."""
     speed: float = 1.0

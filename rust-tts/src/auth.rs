@@ -31,12 +31,31 @@ pub struct ClientKey(pub String);
 impl Keys {
     /// Reads keys from the options and the files they name.
     pub fn from_options(options: &ServerOptions) -> std::io::Result<Self> {
-        let mut keys: Vec<String> = options.api_key.iter().chain(&options.api_token).cloned().collect();
-        for file in [&options.api_key_file, &options.api_token_file].into_iter().flatten() {
+        let mut keys: Vec<String> = options
+            .api_key
+            .iter()
+            .chain(&options.api_token)
+            .cloned()
+            .collect();
+        for file in [&options.api_key_file, &options.api_token_file]
+            .into_iter()
+            .flatten()
+        {
             let text = std::fs::read_to_string(Path::new(file))?;
             keys.extend(text.split([',', '\n']).map(str::to_owned));
         }
-        Ok(Self(keys.iter().map(|key| key.trim()).filter(|key| !key.is_empty()).map(digest).collect()))
+        let configured = !keys.is_empty();
+        let keys: Vec<_> = keys.iter().map(|key| key.trim()).collect();
+        let digests: Vec<_> = keys
+            .into_iter()
+            .filter(|key| !key.is_empty())
+            .map(digest)
+            .collect();
+        if configured && digests.is_empty() {
+            // A secret that is not there yet must not open the door.
+            return Err(std::io::Error::other("no key is in what is configured"));
+        }
+        Ok(Self(digests))
     }
 
     /// For commands that serve nobody.
@@ -52,7 +71,10 @@ impl Keys {
     /// Compares with every key, in a time that tells nothing.
     fn accept(&self, candidate: &str) -> Option<ClientKey> {
         let candidate = digest(candidate);
-        let matches = self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&candidate));
+        let matches = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |found, key| found | key.ct_eq(&candidate));
         bool::from(matches).then(|| ClientKey(hex(&candidate[..8])))
     }
 }
@@ -70,12 +92,19 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Lets a request pass that carries a key, or any when none is configured.
-pub async fn require_key(State(app): State<Shared>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+pub async fn require_key(
+    State(app): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     if !app.keys.open() {
         let carried = carried(request.headers(), request.uri());
         let client = carried.iter().find_map(|key| app.keys.accept(key));
         let client = client.ok_or_else(|| {
-            ApiError::new(Code::Unauthorized, "A valid API key is needed (Authorization: Bearer, X-API-Key or ?api_key=).")
+            ApiError::new(
+                Code::Unauthorized,
+                "A valid API key is needed (Authorization: Bearer, X-API-Key or ?api_key=).",
+            )
         })?;
         request.extensions_mut().insert(client);
     }
@@ -86,12 +115,18 @@ pub async fn require_key(State(app): State<Shared>, mut request: Request, next: 
 fn carried(headers: &HeaderMap, uri: &Uri) -> Vec<String> {
     let mut keys = Vec::new();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some((scheme, key)) = text(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
+    if let Some((scheme, key)) =
+        text(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
         && scheme.eq_ignore_ascii_case("bearer")
     {
         keys.push(key.trim().to_owned());
     }
-    keys.extend(HEADERS.iter().filter_map(|name| text(name)).map(str::to_owned));
+    keys.extend(
+        HEADERS
+            .iter()
+            .filter_map(|name| text(name))
+            .map(str::to_owned),
+    );
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         if QUERY_KEYS.contains(&name.as_ref()) {
             keys.push(value.into_owned());
@@ -106,8 +141,13 @@ fn carried(headers: &HeaderMap, uri: &Uri) -> Vec<String> {
 /// The subprotocol that carries a key. A server has to name the one it chose, or browsers drop the connection.
 pub fn key_subprotocol(headers: &HeaderMap) -> Option<String> {
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let mut names = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    names.find(|name| name.trim().starts_with(SUBPROTOCOL_PREFIX)).map(|name| name.trim().to_owned())
+    let mut names = offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    names
+        .find(|name| name.trim().starts_with(SUBPROTOCOL_PREFIX))
+        .map(|name| name.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -124,7 +164,10 @@ mod tests {
         headers.insert("authorization", "bearer one".parse().unwrap());
         headers.insert("x-api-key", "two".parse().unwrap());
         headers.insert("xi-api-key", "three".parse().unwrap());
-        headers.insert("sec-websocket-protocol", "chat, api-key.four".parse().unwrap());
+        headers.insert(
+            "sec-websocket-protocol",
+            "chat, api-key.four".parse().unwrap(),
+        );
         let uri: Uri = "/api/tts?a=b&api_key=fi%2Bve&token=six".parse().unwrap();
         let mut found = carried(&headers, &uri);
         found.sort();

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{EngineOptions, LogOptions, ServerOptions, VoiceOptions};
 use crate::say::{self, SayOptions};
-use crate::shutdown::status;
+use crate::shutdown::{self, status};
 use crate::{server, telemetry};
 
 const ABOUT: &str = "Streaming text-to-speech server for the Chatterbox models.
@@ -48,9 +48,10 @@ enum Command {
 /// Runs the command line `argv` and returns the exit status.
 pub fn run(argv: Vec<String>) -> i32 {
     if let Err(problem) = prepare_environment() {
-        eprintln!("error: {problem}");
+        telemetry::complain(&format!("error: {problem}"));
         return status::USAGE;
     }
+    shutdown::survive_file_size_limits();
     let cli = match Cli::try_parse_from(argv.into_iter().map(OsString::from)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -60,7 +61,9 @@ pub fn run(argv: Vec<String>) -> i32 {
         }
     };
     match cli.command {
-        None => with_logs(&cli.logs, "info", || server::run(&cli.server, &cli.engine, &cli.voices)),
+        None => with_logs(&cli.logs, "info", || {
+            server::run(&cli.server, &cli.engine, &cli.voices)
+        }),
         Some(Command::Say(options)) => with_logs(&options.logs, "warn", || say::run(&options)),
         Some(Command::Voices { voices, logs }) => with_logs(&logs, "warn", || list_voices(&voices)),
     }
@@ -70,7 +73,7 @@ fn with_logs(options: &LogOptions, default_level: &str, command: impl FnOnce() -
     match telemetry::init(options, default_level) {
         Ok(()) => command(),
         Err(problem) => {
-            eprintln!("error: {problem}");
+            telemetry::complain(&format!("error: {problem}"));
             status::USAGE
         }
     }
@@ -82,7 +85,9 @@ fn prepare_environment() -> Result<(), String> {
         Err(error) if !error.not_found() => return Err(format!(".env: {error}")),
         _ => {}
     }
-    let empty = std::env::vars_os().filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    let empty = std::env::vars_os()
+        .filter(|(_, value)| value.is_empty())
+        .map(|(name, _)| name);
     for name in empty.collect::<Vec<_>>() {
         // SAFETY: neither the runtime nor the engine has been started; this is the only thread that runs.
         unsafe { std::env::remove_var(name) };
@@ -95,15 +100,18 @@ fn list_voices(options: &VoiceOptions) -> i32 {
     match listed.and_then(|store| store.list().map_err(|error| error.to_string())) {
         Ok(voices) => {
             for voice in &voices {
-                println!("{}\t{:.1} s", voice.id, voice.duration_seconds);
+                telemetry::tell(&format!("{}\t{:.1} s", voice.id, voice.duration_seconds));
             }
             if voices.is_empty() {
-                eprintln!("No voices in {}.", options.voices_dir.display());
+                telemetry::complain(&format!("No voices in {}.", options.voices_dir.display()));
             }
             status::OK
         }
         Err(problem) => {
-            eprintln!("error: {}: {problem}", options.voices_dir.display());
+            telemetry::complain(&format!(
+                "error: {}: {problem}",
+                options.voices_dir.display()
+            ));
             status::CANNOT_START
         }
     }

@@ -76,14 +76,19 @@ impl EngineOptions {
             ("lite", self.load_lite),
         ];
         let models = match self.engine {
-            EngineKind::Auto => wanted.iter().filter(|(_, load)| *load).map(|(name, _)| (*name).to_owned()).collect(),
+            EngineKind::Auto => wanted
+                .iter()
+                .filter(|(_, load)| *load)
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
             EngineKind::Fake => vec!["fake".to_owned()],
         };
         LoadSettings {
-            engine: name_of(self.engine),
-            device: name_of(self.device),
+            engine: name_of(&self.engine),
+            device: name_of(&self.device),
             models,
             threads: self.engine_threads,
+            hf_home: self.hf_home.clone(),
             fake_rtf: self.fake_rtf,
             fake_chunk_ms: self.fake_chunk_ms,
             fake_load_seconds: self.fake_load_seconds,
@@ -260,8 +265,11 @@ pub enum LogFormat {
     Json,
 }
 
-fn name_of(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+fn name_of(value: &impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
 }
 
 /// Environment variables spell booleans in many ways; compose files pass `"1"` and `"True"`.
@@ -306,7 +314,13 @@ mod tests {
 
     #[test]
     fn booleans_are_read_as_people_write_them() {
-        for (value, read) in [("true", Some(true)), ("1", Some(true)), ("Yes", Some(true)), ("off", Some(false)), ("2", None)] {
+        for (value, read) in [
+            ("true", Some(true)),
+            ("1", Some(true)),
+            ("Yes", Some(true)),
+            ("off", Some(false)),
+            ("2", None),
+        ] {
             assert_eq!(boolean(value).ok(), read, "{value}");
         }
     }

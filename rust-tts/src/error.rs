@@ -122,7 +122,11 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
     }
 
     /// A field with a value that is not allowed.
@@ -138,18 +142,25 @@ impl ApiError {
 
     /// The engine died: the process is about to be restarted.
     pub fn engine_gone() -> Self {
-        Self::new(Code::ServerBusy, "The engine stopped; the server is about to restart. Try again.").retry_after(5)
+        Self::new(
+            Code::ServerBusy,
+            "The engine stopped; the server is about to restart. Try again.",
+        )
+        .retry_after(5)
     }
 
     /// An utterance that the engine refused or gave up.
     pub fn from_engine(code: FailureCode, message: String) -> Self {
         match code {
-            FailureCode::InvalidParameter => Self::new(Code::InvalidParameter, message),
-            FailureCode::NothingToSay => Self::new(Code::InvalidParameter, message),
+            FailureCode::NothingToSay => Self::new(Code::MissingText, message),
+            FailureCode::InvalidParameter | FailureCode::UnsupportedAudio => {
+                Self::new(Code::InvalidParameter, message)
+            }
             FailureCode::CannotClone => Self::new(Code::CannotClone, message),
-            FailureCode::UnsupportedAudio => Self::new(Code::InvalidParameter, message),
             FailureCode::OutOfMemory => Self::new(Code::ServerBusy, message).retry_after(1),
-            FailureCode::VoiceNotEnrolled | FailureCode::GenerationError => Self::new(Code::GenerationError, message),
+            FailureCode::VoiceNotEnrolled | FailureCode::GenerationError => {
+                Self::new(Code::GenerationError, message)
+            }
         }
     }
 }
@@ -158,10 +169,14 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::Unauthorized {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(self);
         response

@@ -48,12 +48,22 @@ impl Admission {
     /// Takes a place in the queue, or says when to come again. A place is needed even if a slot is free.
     pub fn enqueue(self: &Arc<Self>) -> Result<Place, ApiError> {
         let places = self.max_waiting + self.slots.available_permits();
-        let taken = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < places).then_some(n + 1));
+        let taken = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < places).then_some(n + 1)
+            });
         if taken.is_err() {
-            let message = format!("All {} slots are busy and {} requests wait.", self.slot_count, self.waiting());
+            let message = format!(
+                "All {} slots are busy and {} requests wait.",
+                self.slot_count,
+                self.waiting()
+            );
             return Err(ApiError::new(Code::ServerBusy, message).retry_after(self.retry_after()));
         }
-        Ok(Place { admission: Arc::clone(self) })
+        Ok(Place {
+            admission: Arc::clone(self),
+        })
     }
 
     pub fn slots(&self) -> usize {
@@ -70,13 +80,19 @@ impl Admission {
 
     /// Seconds until the queue of now has been served, by the measured rate. At least 1, at most 600.
     pub fn retry_after(&self) -> u64 {
-        let mean = *self.service_seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mean = *self
+            .service_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let rounds = (self.waiting() + 1) as f64 / self.slot_count as f64;
         (mean * rounds).ceil().clamp(1.0, 600.0) as u64
     }
 
     fn served(&self, held: Duration) {
-        let mut mean = self.service_seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mean = self
+            .service_seconds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *mean += SMOOTHING * (held.as_secs_f64() - *mean);
     }
 }
@@ -86,8 +102,15 @@ impl Place {
     pub async fn slot(self) -> Result<Slot, ApiError> {
         let slots = Arc::clone(&self.admission.slots);
         // The semaphore is never closed; if it were, nobody could speak.
-        let permit = slots.acquire_owned().await.map_err(|_| ApiError::engine_gone())?;
-        Ok(Slot { admission: Arc::clone(&self.admission), taken: Instant::now(), _permit: permit })
+        let permit = slots
+            .acquire_owned()
+            .await
+            .map_err(|_| ApiError::engine_gone())?;
+        Ok(Slot {
+            admission: Arc::clone(&self.admission),
+            taken: Instant::now(),
+            _permit: permit,
+        })
     }
 }
 
@@ -118,27 +141,44 @@ pub struct Held {
 
 impl Quota {
     pub fn new(per_client: usize, total: usize) -> Arc<Self> {
-        Arc::new(Self { per_client, total, held: Mutex::new(HashMap::new()) })
+        Arc::new(Self {
+            per_client,
+            total,
+            held: Mutex::new(HashMap::new()),
+        })
     }
 
     /// `None` when the client, or everybody together, holds as much as is allowed.
     pub fn take(self: &Arc<Self>, client: &str) -> Option<Held> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.values().sum::<usize>() >= self.total || held.get(client).is_some_and(|n| *n >= self.per_client) {
+        if held.values().sum::<usize>() >= self.total
+            || held.get(client).is_some_and(|n| *n >= self.per_client)
+        {
             return None;
         }
         *held.entry(client.to_owned()).or_insert(0) += 1;
-        Some(Held { quota: Arc::clone(self), client: client.to_owned() })
+        Some(Held {
+            quota: Arc::clone(self),
+            client: client.to_owned(),
+        })
     }
 
     pub fn count(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .sum()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut held = self.quota.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .quota
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = held.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {

@@ -22,12 +22,18 @@ fn start_python() -> Result<(), String> {
     let Some(venv) = find_venv() else {
         return Err("No virtual environment found. Set VIRTUAL_ENV, or run `make install` and start from there.".into());
     };
-    let record = std::fs::read_to_string(venv.join("pyvenv.cfg")).map_err(|error| format!("pyvenv.cfg: {error}"))?;
+    let record = std::fs::read_to_string(venv.join("pyvenv.cfg"))
+        .map_err(|error| format!("pyvenv.cfg: {error}"))?;
     let setting = |name: &str| {
         let lines = record.lines().filter_map(|line| line.split_once('='));
-        lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next()
+        lines
+            .filter(|(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim().to_owned())
+            .next()
     };
-    let home = setting("home").map(PathBuf::from).and_then(|bin| bin.parent().map(Path::to_owned));
+    let home = setting("home")
+        .map(PathBuf::from)
+        .and_then(|bin| bin.parent().map(Path::to_owned));
     if let Some(home) = home {
         // SAFETY: the interpreter is not initialised and no other thread runs.
         unsafe { std::env::set_var("PYTHONHOME", home) };
@@ -35,26 +41,38 @@ fn start_python() -> Result<(), String> {
     Python::initialize();
     // SAFETY: as above; child processes are not to inherit it.
     unsafe { std::env::remove_var("PYTHONHOME") };
-    Python::attach(|py| add_packages(py, &venv, setting("version").as_deref())).map_err(|error| error.to_string())
+    Python::attach(|py| add_packages(py, &venv, setting("version").as_deref()))
+        .map_err(|error| error.to_string())
 }
 
 fn find_venv() -> Option<PathBuf> {
     let is_venv = |path: &PathBuf| path.join("pyvenv.cfg").is_file();
-    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from).filter(is_venv);
+    let active = std::env::var_os("VIRTUAL_ENV")
+        .map(PathBuf::from)
+        .filter(is_venv);
     active.or_else(|| {
         let here = std::env::current_dir().ok()?;
-        here.ancestors().map(|folder| folder.join(".venv")).find(is_venv)
+        here.ancestors()
+            .map(|folder| folder.join(".venv"))
+            .find(is_venv)
     })
 }
 
 fn add_packages(py: Python<'_>, venv: &Path, venv_version: Option<&str>) -> PyResult<()> {
     let version = py.version_info();
     let linked = format!("{}.{}", version.major, version.minor);
-    if venv_version.is_some_and(|of_venv| !format!("{of_venv}.").starts_with(&format!("{linked}."))) {
-        let message = format!("{} is not an environment of Python {linked}, which this binary holds", venv.display());
+    if venv_version.is_some_and(|of_venv| !format!("{of_venv}.").starts_with(&format!("{linked}.")))
+    {
+        let message = format!(
+            "{} is not an environment of Python {linked}, which this binary holds",
+            venv.display()
+        );
         return Err(pyo3::exceptions::PyRuntimeError::new_err(message));
     }
-    let packages = venv.join("lib").join(format!("python{linked}")).join("site-packages");
+    let packages = venv
+        .join("lib")
+        .join(format!("python{linked}"))
+        .join("site-packages");
     py.import("site")?.call_method1("addsitedir", (packages,))?;
     Ok(())
 }

@@ -26,8 +26,9 @@ const VOICE_CACHE: &str = "chatterbox_voice_cache_bytes";
 const BUILD_INFO: &str = "chatterbox_build_info";
 
 /// Bounds of the time histograms, in seconds: first audio is a matter of tens of milliseconds, an audiobook of hours.
-const SECONDS: [f64; 16] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
+const SECONDS: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+];
 const RATIOS: [f64; 11] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 5.0];
 
 /// How a request ended, as the label `outcome`.
@@ -84,18 +85,31 @@ impl Metrics {
         gauge!(WS_CONNECTIONS).set(app.sockets.count() as f64);
         gauge!(ENGINE_UP).set(f64::from(u8::from(app.engine.status().ready().is_some())));
         gauge!(VOICE_CACHE).set(app.engine.status().voice_cache_bytes() as f64);
-        self.handle.run_upkeep();
         self.handle.render()
+    }
+
+    /// Folds the latest samples into the histograms. Without it they are kept one by one for ever.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
     }
 }
 
 fn describe() {
-    describe_counter!(REQUESTS, "Requests that have ended, by route, model and outcome");
-    describe_histogram!(FIRST_AUDIO, "Seconds from the request to its first audio, queue included");
+    describe_counter!(
+        REQUESTS,
+        "Requests that have ended, by route, model and outcome"
+    );
+    describe_histogram!(
+        FIRST_AUDIO,
+        "Seconds from the request to its first audio, queue included"
+    );
     describe_histogram!(DURATION, "Seconds from the request to its end");
     describe_histogram!(QUEUE_TIME, "Seconds that a request waited for a slot");
     describe_histogram!(RTF, "Seconds of computing per second of audio");
-    describe_histogram!(INTER_CHUNK, "Seconds between two pieces of audio of one request");
+    describe_histogram!(
+        INTER_CHUNK,
+        "Seconds between two pieces of audio of one request"
+    );
     describe_counter!(AUDIO_SECONDS, "Seconds of audio delivered");
     describe_counter!(CHARACTERS, "Characters of text accepted");
     describe_gauge!(RUNNING, "Requests that hold a slot");
@@ -109,8 +123,14 @@ fn describe() {
 
 /// Counts the end of a request.
 pub fn request_ended(route: &'static str, model: &str, outcome: Outcome, took: Duration) {
-    counter!(REQUESTS, "route" => route, "model" => model.to_owned(), "outcome" => outcome.label()).increment(1);
+    counter!(REQUESTS, "route" => route, "model" => model.to_owned(), "outcome" => outcome.label())
+        .increment(1);
     histogram!(DURATION, "route" => route).record(took.as_secs_f64());
+}
+
+/// Counts a request that was refused before a model was chosen for it.
+pub fn refused(route: &'static str) {
+    request_ended(route, "none", Outcome::Rejected, Duration::ZERO);
 }
 
 pub fn queued_for(wait: Duration) {
@@ -127,7 +147,8 @@ pub fn audio_piece_after(gap: Duration) {
 
 /// Counts the audio of a finished request and what it cost.
 pub fn spoken(model: &str, audio_seconds: f64, real_time_factor: Option<f64>) {
-    counter!(AUDIO_SECONDS, "model" => model.to_owned()).increment(whole_seconds(model, audio_seconds));
+    counter!(AUDIO_SECONDS, "model" => model.to_owned())
+        .increment(whole_seconds(model, audio_seconds));
     if let Some(factor) = real_time_factor {
         histogram!(RTF, "model" => model.to_owned()).record(factor);
     }
@@ -154,7 +175,9 @@ mod tests {
 
     #[test]
     fn fractions_of_seconds_are_carried_over() {
-        let counted: u64 = (0..10).map(|_| whole_seconds("a model of this test", 0.75)).sum();
+        let counted: u64 = (0..10)
+            .map(|_| whole_seconds("a model of this test", 0.75))
+            .sum();
         assert_eq!(counted, 7);
     }
 }

@@ -14,25 +14,34 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{interval, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{error, info, warn};
 
 use crate::auth::Keys;
-use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
+use crate::config::{EngineOptions, LimitOptions, ServerOptions, VoiceCache, VoiceOptions};
 use crate::engine::{self, EngineState};
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::shutdown::{self, status};
 use crate::state::{App, Shared};
+use crate::telemetry;
 use crate::voices::VoiceStore;
 
 /// Headers of a request, and what is buffered of an answer, in bytes: a `GET` may carry a text of the greatest length.
 const CONNECTION_BUFFER: usize = 128 * 1024;
+/// Uploads taken in at once.
+const UPLOADS: usize = 4;
 /// How often the engine's pulse is felt.
 const PULSE: Duration = Duration::from_millis(250);
 /// What answers get to leave before a process with a dead engine ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A speech that stalls is ended, and counted, before its connection is.
+const STALL_GRACE: Duration = Duration::from_secs(1);
+/// How long the engine's thread may take to close.
+const ENGINE_CLOSE: Duration = Duration::from_secs(5);
 
 /// The address of a request's client.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +61,10 @@ pub struct StartError(String);
 
 /// Serves until a signal or the engine's death; returns the exit status.
 pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions) -> i32 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "the runtime could not be started");
@@ -72,25 +84,46 @@ pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions
     }
 }
 
-async fn serve(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions) -> Result<i32, StartError> {
-    let keys = Keys::from_options(server).map_err(|error| StartError(format!("The key file cannot be read: {error}")))?;
+async fn serve(
+    server: &ServerOptions,
+    engine: &EngineOptions,
+    voices: &VoiceOptions,
+) -> Result<i32, StartError> {
+    let keys = Keys::from_options(server)
+        .map_err(|error| StartError(format!("The API keys cannot be read: {error}")))?;
     if keys.open() {
         warn!("no API_KEY is set: everybody who reaches this server may use it");
     }
     let store = open_voices(voices)?;
-    let metrics = Metrics::install().map_err(|error| StartError(format!("Metrics cannot be collected: {error}")))?;
+    let metrics = Metrics::install()
+        .map_err(|error| StartError(format!("Metrics cannot be collected: {error}")))?;
     let listener = listen(server, keys.open()).await?;
-    let address = listener.local_addr().map_err(|error| StartError(format!("No address to listen on: {error}")))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError(format!("No address to listen on: {error}")))?;
 
     let settings = engine.load_settings();
     let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
         .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
-    let app = Arc::new(App::new(handle, store, engine, voices, server, keys, Some(metrics)));
+    let app = Arc::new(App::new(
+        handle,
+        store,
+        engine,
+        voices,
+        server,
+        keys,
+        Some(metrics),
+    ));
 
     let signals = tokio::spawn(shutdown::on_signals(app.drain.clone()));
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
     let graceful = Arc::new(Mutex::new(Some(GracefulShutdown::new())));
-    let acceptor = tokio::spawn(accept(listener, app.clone(), Arc::clone(&graceful), server.max_connections));
+    let acceptor = tokio::spawn(accept(
+        listener,
+        app.clone(),
+        Arc::clone(&graceful),
+        server.max_connections,
+    ));
 
     let status = tokio::select! {
         status = watchdog => status.unwrap_or(status::ENGINE_FAILED),
@@ -100,19 +133,22 @@ async fn serve(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOpt
             status::CANNOT_START
         }
     };
-    signals.abort();
     if status == status::ENGINE_FAILED {
         sleep(LAST_WORDS).await;
         shutdown::exit_now(status);
     }
-    drop(app);
-    end_engine(thread).await;
+    end_engine(&app, thread).await;
+    // Until here a second signal ends the process at once.
+    signals.abort();
     Ok(status)
 }
 
 fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
     let store = options.open().map_err(|error| {
-        StartError(format!("VOICES_DIR {} cannot be used: {error}", options.voices_dir.display()))
+        StartError(format!(
+            "VOICES_DIR {} cannot be used: {error}",
+            options.voices_dir.display()
+        ))
     })?;
     if let Some(default) = options.default_voice.as_deref()
         && store.default_voice().is_none()
@@ -126,9 +162,17 @@ fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
 
 async fn listen(server: &ServerOptions, open: bool) -> Result<TcpListener, StartError> {
     // Without a key, only this machine may come in unless the operator says otherwise.
-    let host = server.host.clone().unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
+    let host = server
+        .host
+        .clone()
+        .unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
     let bound = TcpListener::bind((host.as_str(), server.port)).await;
-    bound.map_err(|error| StartError(format!("{host}:{} cannot be listened on: {error}", server.port)))
+    bound.map_err(|error| {
+        StartError(format!(
+            "{host}:{} cannot be listened on: {error}",
+            server.port
+        ))
+    })
 }
 
 /// Announces readiness, feels the engine's pulse, and returns an exit status when the engine has died.
@@ -140,6 +184,9 @@ async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return status::ENGINE_FAILED },
             _ = pulse.tick() => {
+                if let Some(metrics) = &app.metrics {
+                    metrics.upkeep();
+                }
                 let limit = app.limits.engine_stall_timeout;
                 if app.engine.status().in_step_for().is_some_and(|busy| busy > limit) {
                     app.engine.status().fail(format!("no step of the engine ended within {} s", limit.as_secs_f64()));
@@ -149,13 +196,21 @@ async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
         match app.engine.status().state() {
             EngineState::Ready(info) if !announced => {
                 announced = true;
-                info!(models = info.names().join(","), device = info.device, "ready");
+                info!(
+                    models = info.names().join(","),
+                    device = info.device,
+                    "ready"
+                );
                 announce(address, &app);
                 prepare_voices(&app);
             }
             EngineState::Failed(reason) => {
                 error!(reason, "the engine failed; the process ends");
-                return if announced { status::ENGINE_FAILED } else { status::CANNOT_START };
+                return if announced {
+                    status::ENGINE_FAILED
+                } else {
+                    status::CANNOT_START
+                };
             }
             _ => {}
         }
@@ -169,12 +224,17 @@ fn announce(address: SocketAddr, app: &App) {
     } else {
         address
     };
-    let key = if app.keys.open() { "" } else { " -H \"X-API-Key: $API_KEY\"" };
-    println!("chatterbox-server {} listens on http://{reachable}", crate::VERSION);
-    println!(
-        "Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
-         -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav"
-    );
+    let key = if app.keys.open() {
+        ""
+    } else {
+        " -H \"X-API-Key: $API_KEY\""
+    };
+    telemetry::tell(&format!(
+        "chatterbox-server {} listens on http://{reachable}\n\
+         Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
+         -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav",
+        crate::VERSION
+    ));
 }
 
 fn prepare_voices(app: &Shared) {
@@ -191,7 +251,9 @@ fn prepare_voices(app: &Shared) {
         match listed.await {
             Ok(Ok(voices)) => {
                 for voice in voices {
-                    app.enrolments.prepare(&app.engine, &app.voices, &voice).await;
+                    app.enrolments
+                        .prepare(&app.engine, &app.voices, &voice)
+                        .await;
                 }
             }
             Ok(Err(error)) => warn!(%error, "the voices were not prepared"),
@@ -221,12 +283,12 @@ async fn accept(
                 continue;
             }
         };
-        let header_timeout = app.limits.header_timeout;
+        let limits = app.limits.clone();
         // During the drain probes are still answered, on connections that nobody waits for.
         let watcher = lock(&graceful).as_ref().map(GracefulShutdown::watcher);
         let router = router.clone();
         tokio::spawn(async move {
-            converse(stream, peer, router, watcher, header_timeout).await;
+            converse(stream, peer, router, watcher, &limits).await;
             drop(permit);
         });
     }
@@ -237,7 +299,7 @@ async fn converse(
     peer: SocketAddr,
     router: Router,
     watcher: Option<Watcher>,
-    header_timeout: Duration,
+    limits: &LimitOptions,
 ) {
     // A chunk of audio that waits for the next one is late.
     let _ = stream.set_nodelay(true);
@@ -247,8 +309,17 @@ async fn converse(
     });
     // HTTP/1 alone: a connection that may speak either is read without a time limit until it has chosen.
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(CONNECTION_BUFFER);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(CONNECTION_BUFFER);
+    // What is written must be taken: nothing above notices a client that does not read.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.stall_timeout + STALL_GRACE));
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service)
+        .into_owned();
     let ended = match watcher {
         Some(watcher) => watcher.watch(connection).await,
         None => connection.await,
@@ -261,21 +332,29 @@ async fn converse(
 /// Waits for the drain to begin, then for everything that runs to end, but not for ever.
 async fn drained(app: &Shared, graceful: Graceful) {
     app.drain.cancelled().await;
-    let Some(graceful) = lock(&graceful).take() else { return };
+    let Some(graceful) = lock(&graceful).take() else {
+        return;
+    };
     app.tasks.close();
     let everything = async {
         tokio::join!(graceful.shutdown(), app.tasks.wait());
     };
     if timeout(app.limits.drain_timeout, everything).await.is_err() {
-        warn!(tasks = app.tasks.len(), "the drain took too long; what still runs is cut off");
+        warn!(
+            tasks = app.tasks.len(),
+            "the drain took too long; what still runs is cut off"
+        );
     }
     info!("drained");
 }
 
-/// With the last handle gone the engine's loop ends. One that does not end in time is left behind.
-async fn end_engine(thread: std::thread::JoinHandle<()>) {
-    let joined = tokio::task::spawn_blocking(move || thread.join());
-    if timeout(Duration::from_secs(5), joined).await.is_err() {
+/// Lets the engine close. One that does not in time is left behind.
+pub async fn end_engine(app: &App, thread: std::thread::JoinHandle<()>) {
+    let ended = async {
+        app.engine.stop().await;
+        tokio::task::spawn_blocking(move || thread.join()).await
+    };
+    if timeout(ENGINE_CLOSE, ended).await.is_err() {
         warn!("the engine's thread did not end");
         shutdown::exit_now(status::OK);
     }
@@ -284,8 +363,15 @@ async fn end_engine(thread: std::thread::JoinHandle<()>) {
 impl VoiceOptions {
     /// Opens the voices folder.
     pub fn open(&self) -> std::io::Result<VoiceStore> {
-        let limits = crate::voices::UploadLimits { max_bytes: self.max_voice_file_size as u64, ..Default::default() };
-        VoiceStore::open(&self.voices_dir, self.preloaded_voices_dir.as_deref().map(Path::new), limits)
+        let limits = crate::voices::UploadLimits {
+            max_bytes: self.max_voice_file_size as u64,
+            ..Default::default()
+        };
+        VoiceStore::open(
+            &self.voices_dir,
+            self.preloaded_voices_dir.as_deref().map(Path::new),
+            limits,
+        )
     }
 }
 
@@ -304,8 +390,15 @@ impl App {
             engine,
             voices,
             enrolments: crate::speech::enrolment::Enrolments::default(),
-            admission: crate::limits::Admission::new(limits.max_concurrent_requests, limits.max_queue),
-            sockets: crate::limits::Quota::new(limits.max_ws_connections_per_client, limits.max_ws_connections),
+            admission: crate::limits::Admission::new(
+                limits.max_concurrent_requests,
+                limits.max_queue,
+            ),
+            sockets: crate::limits::Quota::new(
+                limits.max_ws_connections_per_client,
+                limits.max_ws_connections,
+            ),
+            uploads: Semaphore::new(UPLOADS),
             keys,
             metrics,
             drain: CancellationToken::new(),
@@ -313,7 +406,16 @@ impl App {
             engine_options: engine_options.clone(),
             voice_options: voice_options.clone(),
             limits,
-            origins: server.cors_origins.iter().map(|origin| origin.trim().to_owned()).collect(),
+            origins: allowed_origins(server),
         }
     }
+}
+
+/// `null` is what any sandboxed page says it is: it is nobody's origin.
+fn allowed_origins(server: &ServerOptions) -> Vec<String> {
+    let origins = server
+        .cors_origins
+        .iter()
+        .map(|origin| origin.trim().to_owned());
+    origins.filter(|origin| origin != "null").collect()
 }

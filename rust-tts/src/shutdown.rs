@@ -27,6 +27,12 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Makes a write beyond a file size limit an error like any other, instead of the end of the process.
+pub fn survive_file_size_limits() {
+    // SAFETY: ignoring a signal has no precondition.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Cancels `drain` at the first SIGINT or SIGTERM and ends the process at the second.
 pub async fn on_signals(drain: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,8 @@ pub struct App {
     pub enrolments: Enrolments,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Quota>,
+    /// Uploads taken in at once: each holds a whole file and its samples.
+    pub uploads: Semaphore,
     pub keys: Keys,
     pub metrics: Option<Metrics>,
     /// Cancelled when the server begins to shut down.
@@ -42,7 +45,9 @@ impl App {
     pub fn ready(&self) -> Result<Arc<EngineInfo>, ApiError> {
         use crate::engine::EngineState;
         if self.drain.is_cancelled() {
-            return Err(ApiError::new(Code::Draining, "The server is shutting down.").retry_after(5));
+            return Err(
+                ApiError::new(Code::Draining, "The server is shutting down.").retry_after(5),
+            );
         }
         match self.engine.status().state() {
             EngineState::Ready(info) => Ok(info),

@@ -1,5 +1,6 @@
 //! Logs, request ids, and the bodies of errors: what every request passes through on its way in and out.
 
+use std::io::Write;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -23,8 +24,15 @@ const QUIET: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 
 /// Starts logging to standard error.
 pub fn init(options: &LogOptions, default_level: &str) -> Result<(), String> {
-    let directives = options.rust_log.as_deref().filter(|filter| !filter.is_empty());
-    let level = if options.log_level == "info" { default_level } else { &options.log_level };
+    let directives = options
+        .rust_log
+        .as_deref()
+        .filter(|filter| !filter.is_empty());
+    let level = if options.log_level == "info" {
+        default_level
+    } else {
+        &options.log_level
+    };
     let directives = directives.unwrap_or(level).to_lowercase();
     let filter = EnvFilter::try_new(&directives).map_err(|error| format!("RUST_LOG: {error}"))?;
     install(options.log_format, filter, std::io::stderr);
@@ -35,12 +43,33 @@ fn install<W>(format: LogFormat, filter: EnvFilter, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false);
     // A second call in one process keeps the first subscriber.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .try_init(),
     };
+}
+
+/// Prints a line for a person. Nobody may be reading, which is no reason to stop.
+pub fn tell(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The same to standard error.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The id of a request: in its log lines, in the `x-request-id` of its answer and in error bodies.
@@ -50,9 +79,18 @@ pub struct RequestId(pub String);
 impl RequestId {
     /// Takes the client's own id if it is short and visible ASCII, else makes one.
     fn of(request: &Request) -> Self {
-        let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
-        let usable = |id: &&str| !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|b| b.is_ascii_graphic());
-        Self(given.filter(usable).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned))
+        let given = request
+            .headers()
+            .get(&REQUEST_ID)
+            .and_then(|value| value.to_str().ok());
+        let usable = |id: &&str| {
+            !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|b| b.is_ascii_graphic())
+        };
+        Self(
+            given
+                .filter(usable)
+                .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
+        )
     }
 }
 
@@ -81,24 +119,34 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
 
 /// The route of a request as its pattern, for metrics: a path of a client's choosing would make endless labels.
 pub fn route_of(request: &Request) -> String {
-    request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned())
+    request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned())
 }
 
 /// The path and query without keys.
 fn redacted(uri: &Uri) -> String {
-    let Some(query) = uri.query() else { return uri.path().to_owned() };
+    let Some(query) = uri.query() else {
+        return uri.path().to_owned();
+    };
     let is_key = |pair: &str| {
         let name = pair.split('=').next().unwrap_or_default();
         // A name may itself be percent-encoded (`api%5Fkey`).
         form_urlencoded::parse(name.as_bytes()).any(|(name, _)| QUERY_KEYS.contains(&name.as_ref()))
     };
-    let shown = query.split('&').map(|pair| if is_key(pair) { "[key]" } else { pair });
+    let shown = query
+        .split('&')
+        .map(|pair| if is_key(pair) { "[key]" } else { pair });
     format!("{}?{}", uri.path(), shown.collect::<Vec<_>>().join("&"))
 }
 
 /// Gives every error the JSON body of its dialect, also those that the framework made in plain text.
 fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
     let error = match response.extensions().get::<ApiError>() {
         Some(error) => error.clone(),
         // Health routes answer 503 with a body of their own.
@@ -113,7 +161,10 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::TRANSFER_ENCODING);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     Response::from_parts(parts, Body::from(body.to_string()))
 }
 
@@ -121,10 +172,16 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
 fn framework_error(status: StatusCode) -> ApiError {
     let (code, message) = match status {
         StatusCode::NOT_FOUND => (Code::NotFound, "There is nothing at this path."),
-        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "This path does not take that method."),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            Code::MethodNotAllowed,
+            "This path does not take that method.",
+        ),
         StatusCode::PAYLOAD_TOO_LARGE => (Code::BodyTooLarge, "The body is too large."),
         StatusCode::REQUEST_TIMEOUT => (Code::Timeout, "The body did not arrive in time."),
-        status if status.is_client_error() => (Code::BadRequest, "The request is not one that this route takes."),
+        status if status.is_client_error() => (
+            Code::BadRequest,
+            "The request is not one that this route takes.",
+        ),
         _ => (Code::GenerationError, "The server failed to answer."),
     };
     ApiError::new(code, message)
@@ -142,18 +199,29 @@ mod tests {
 
     #[test]
     fn keys_never_reach_the_log() {
-        for uri in ["/a?api_key=canary", "/a?x=1&token=canary&y=2", "/a?api%5Fkey=canary", "/a?token=a&token=canary"] {
+        for uri in [
+            "/a?api_key=canary",
+            "/a?x=1&token=canary&y=2",
+            "/a?api%5Fkey=canary",
+            "/a?token=a&token=canary",
+        ] {
             let shown = redacted(&uri.parse().unwrap());
             assert!(!shown.contains("canary"), "{shown}");
             assert!(shown.contains("[key]"));
         }
-        assert_eq!(redacted(&"/a?text=hi&apikey=1".parse().unwrap()), "/a?text=hi&apikey=1");
+        assert_eq!(
+            redacted(&"/a?text=hi&apikey=1".parse().unwrap()),
+            "/a?text=hi&apikey=1"
+        );
     }
 
     #[test]
     fn only_harmless_request_ids_are_taken_over() {
         let id = |value: &[u8]| {
-            let request = Request::builder().header("x-request-id", value).body(Body::empty()).unwrap();
+            let request = Request::builder()
+                .header("x-request-id", value)
+                .body(Body::empty())
+                .unwrap();
             RequestId::of(&request).0
         };
         assert_eq!(id(b"abc-1"), "abc-1");

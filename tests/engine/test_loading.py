@@ -26,11 +26,16 @@ def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_lite_is_what_there_is_to_load() -> None:
-    engine = load({"device": "cuda", "threads": 1})
+    engine = load({"models": ["lite"], "device": "cuda", "threads": 1})
     (model,) = engine.models
     assert (model.name, model.sample_rate, model.can_clone) == ("lite", 24_000, False)
     assert (model.voices, model.languages, engine.device) == (("heart",), ("en",), "cpu")
     assert engine.idle
+
+
+def test_nothing_to_load_is_refused() -> None:
+    with pytest.raises(LoadError, match="nothing to load; set LOAD_LITE"):
+        load({"engine": "auto", "models": []})
 
 
 @pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])

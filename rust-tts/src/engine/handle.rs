@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::messages::{Enroll, FailureCode, Id, Speak, Stats};
 use super::status::EngineStatus;
 
-/// Events that one utterance's channel holds. An utterance is capped at 40 s of audio and a step gives at least 20 ms of
-/// it, so the engine's thread never finds a live channel full; one that is full all the same is cancelled.
+/// Events that one utterance's channel holds. An utterance is capped at 120 s of audio and a step gives tens of
+/// milliseconds of it at least, so the engine's thread never finds a live channel full; one that is full all the same is cancelled.
 pub(super) const UTTERANCE_EVENTS: usize = 2048;
 
 /// What an utterance's listener receives. After `Done` or `Failed` the channel closes.
@@ -19,8 +19,14 @@ pub enum SpeechEvent {
     /// Mono samples at the model's rate.
     Audio(Vec<f32>),
     /// `at` is when the engine finished, which may be long before it is read.
-    Done { stats: Stats, at: Instant },
-    Failed { code: FailureCode, message: String },
+    Done {
+        stats: Stats,
+        at: Instant,
+    },
+    Failed {
+        code: FailureCode,
+        message: String,
+    },
 }
 
 /// The engine's thread has ended; nothing more will be spoken.
@@ -29,9 +35,18 @@ pub enum SpeechEvent {
 pub struct EngineGone;
 
 pub(super) enum Submission {
-    Speak { speak: Box<Speak>, events: mpsc::Sender<SpeechEvent>, generated: oneshot::Sender<()> },
-    Enroll { enroll: Enroll, reply: oneshot::Sender<Result<(), (FailureCode, String)>> },
+    Speak {
+        speak: Box<Speak>,
+        events: mpsc::Sender<SpeechEvent>,
+        generated: oneshot::Sender<()>,
+    },
+    Enroll {
+        enroll: Enroll,
+        reply: oneshot::Sender<Result<(), (FailureCode, String)>>,
+    },
     Forget(String),
+    /// The loop ends after its current step.
+    Stop,
 }
 
 /// One utterance in the engine. Dropping it cancels the utterance: its slot is free within one step.
@@ -68,7 +83,11 @@ pub struct EngineHandle {
 
 impl EngineHandle {
     pub(super) fn new(inbox: mpsc::Sender<Submission>, status: Arc<EngineStatus>) -> Self {
-        Self { inbox, status, next_id: Arc::new(AtomicU64::new(1)) }
+        Self {
+            inbox,
+            status,
+            next_id: Arc::new(AtomicU64::new(1)),
+        }
     }
 
     pub fn status(&self) -> &EngineStatus {
@@ -84,21 +103,43 @@ impl EngineHandle {
         speak.id = self.id();
         let (events, receiver) = mpsc::channel(UTTERANCE_EVENTS);
         let (generated, when) = oneshot::channel();
-        let submission = Submission::Speak { speak: Box::new(speak), events, generated };
+        let submission = Submission::Speak {
+            speak: Box::new(speak),
+            events,
+            generated,
+        };
         self.inbox.send(submission).await.map_err(|_| EngineGone)?;
-        Ok(Ticket { events: receiver, generated: Generated(Some(when)) })
+        Ok(Ticket {
+            events: receiver,
+            generated: Generated(Some(when)),
+        })
     }
 
     /// Prepares a voice for a model. The outer error means that the engine died.
-    pub async fn enroll(&self, mut enroll: Enroll) -> Result<Result<(), (FailureCode, String)>, EngineGone> {
+    pub async fn enroll(
+        &self,
+        mut enroll: Enroll,
+    ) -> Result<Result<(), (FailureCode, String)>, EngineGone> {
         enroll.id = self.id();
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Submission::Enroll { enroll, reply }).await.map_err(|_| EngineGone)?;
+        self.inbox
+            .send(Submission::Enroll { enroll, reply })
+            .await
+            .map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Ends the engine's thread, whoever else holds a handle. What still runs is told that the engine is gone.
+    pub async fn stop(&self) {
+        // A thread that has ended needs no stopping.
+        let _ = self.inbox.send(Submission::Stop).await;
     }
 
     /// Drops what the engine caches for a voice.
     pub async fn forget(&self, voice: String) -> Result<(), EngineGone> {
-        self.inbox.send(Submission::Forget(voice)).await.map_err(|_| EngineGone)
+        self.inbox
+            .send(Submission::Forget(voice))
+            .await
+            .map_err(|_| EngineGone)
     }
 }

@@ -11,7 +11,7 @@ pub type Id = u64;
 /// Sampling and style. `None` means the model's own default, which differs from model to model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
-    /// 0 is greedy.
+    /// 0 to 2; 0 is greedy.
     pub temperature: Option<f64>,
     /// Nucleus threshold, 0 to 1.
     pub top_p: Option<f64>,
@@ -152,16 +152,34 @@ impl FailureCode {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Mono samples at the model's rate.
-    Audio { id: Id, pcm: Vec<f32> },
-    Done { id: Id, stats: Stats },
-    Failed { id: Id, code: FailureCode, message: String },
-    Enrolled { id: Id, voice: String, model: String, cache_bytes: u64 },
+    Audio {
+        id: Id,
+        pcm: Vec<f32>,
+    },
+    Done {
+        id: Id,
+        stats: Stats,
+    },
+    Failed {
+        id: Id,
+        code: FailureCode,
+        message: String,
+    },
+    Enrolled {
+        id: Id,
+        voice: String,
+        model: String,
+        cache_bytes: u64,
+    },
 }
 
 impl Event {
     pub fn id(&self) -> Id {
         match self {
-            Self::Audio { id, .. } | Self::Done { id, .. } | Self::Failed { id, .. } | Self::Enrolled { id, .. } => *id,
+            Self::Audio { id, .. }
+            | Self::Done { id, .. }
+            | Self::Failed { id, .. }
+            | Self::Enrolled { id, .. } => *id,
         }
     }
 }
@@ -192,6 +210,9 @@ impl EngineInfo {
     }
 
     pub fn names(&self) -> Vec<&str> {
-        self.models.iter().map(|model| model.name.as_str()).collect()
+        self.models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect()
     }
 }

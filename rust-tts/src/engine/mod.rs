@@ -14,7 +14,7 @@ use messages::{Command, EngineInfo, Event};
 
 /// One step of work for everybody, as in `engine.step(commands)` on the Python side.
 pub trait Engine {
-    fn info(&self) -> EngineInfo;
+    fn info(&self) -> Result<EngineInfo, EngineError>;
 
     /// Nothing to do until a command comes.
     fn idle(&self) -> Result<bool, EngineError>;

@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use tracing::debug;
 
-use super::messages::{Command, EngineInfo, Enroll, Event, FailureCode, Model, Params, Slicing, Speak, Stats};
+use super::messages::{
+    Command, EngineInfo, Enroll, Event, FailureCode, Model, Params, Slicing, Speak, Stats,
+};
 use super::worker::Worker;
 use super::{Engine, EngineError};
 
@@ -21,6 +23,8 @@ pub struct LoadSettings {
     pub device: String,
     pub models: Vec<String>,
     pub threads: Option<u32>,
+    /// Where the hub's library keeps what it downloads.
+    pub hf_home: Option<String>,
     pub fake_rtf: f64,
     pub fake_chunk_ms: u32,
     pub fake_load_seconds: f64,
@@ -28,7 +32,9 @@ pub struct LoadSettings {
 
 /// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
 pub fn run(worker: Worker, settings: &LoadSettings) {
-    Python::attach(|py| worker.run(|| PythonEngine::load(py, settings).map_err(|error| describe(py, &error))));
+    Python::attach(|py| {
+        worker.run(|| PythonEngine::load(py, settings).map_err(|error| describe(py, &error)));
+    });
 }
 
 struct PythonEngine<'py> {
@@ -39,7 +45,14 @@ struct PythonEngine<'py> {
 
 impl<'py> PythonEngine<'py> {
     fn load(py: Python<'py>, settings: &LoadSettings) -> PyResult<Self> {
-        py.import("chatterbox_server.logs")?.call_method1("install", (wrap_pyfunction!(log, py)?,))?;
+        py.import("chatterbox_server.logs")?
+            .call_method1("install", (wrap_pyfunction!(log, py)?,))?;
+        if let Some(hf_home) = &settings.hf_home {
+            // Python copied the environment before the options were read.
+            py.import("os")?
+                .getattr("environ")?
+                .set_item("HF_HOME", hf_home)?;
+        }
         let options = PyDict::new(py);
         options.set_item("engine", &settings.engine)?;
         options.set_item("device", &settings.device)?;
@@ -48,8 +61,14 @@ impl<'py> PythonEngine<'py> {
         options.set_item("fake_rtf", settings.fake_rtf)?;
         options.set_item("fake_chunk_ms", settings.fake_chunk_ms)?;
         options.set_item("fake_load_seconds", settings.fake_load_seconds)?;
-        let engine = py.import("chatterbox_server.loading")?.call_method1("load", (options,))?;
-        Ok(Self { py, engine, messages: Messages::import(py)? })
+        let engine = py
+            .import("chatterbox_server.loading")?
+            .call_method1("load", (options,))?;
+        Ok(Self {
+            py,
+            engine,
+            messages: Messages::import(py)?,
+        })
     }
 
     fn read_info(&self) -> PyResult<EngineInfo> {
@@ -57,7 +76,10 @@ impl<'py> PythonEngine<'py> {
         for model in self.engine.getattr("models")?.try_iter()? {
             models.push(Arc::new(read_model(&model?)?));
         }
-        Ok(EngineInfo { device: self.engine.getattr("device")?.extract()?, models })
+        Ok(EngineInfo {
+            device: self.engine.getattr("device")?.extract()?,
+            models,
+        })
     }
 
     fn try_step(&self, commands: Vec<Command>) -> PyResult<Vec<Event>> {
@@ -65,30 +87,39 @@ impl<'py> PythonEngine<'py> {
         for command in commands {
             list.append(self.messages.command(self.py, &command)?)?;
         }
-        let events = self.engine.call_method1(intern!(self.py, "step"), (list,))?;
-        events.try_iter()?.map(|event| self.messages.event(&event?)).collect()
+        let events = self
+            .engine
+            .call_method1(intern!(self.py, "step"), (list,))?;
+        events
+            .try_iter()?
+            .map(|event| Messages::event(&event?))
+            .collect()
     }
 }
 
 impl Engine for PythonEngine<'_> {
-    fn info(&self) -> EngineInfo {
-        self.read_info().unwrap_or_else(|error| {
-            debug!(%error, "the engine does not describe itself");
-            EngineInfo { device: "unknown".into(), models: Vec::new() }
-        })
+    fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.read_info().map_err(|error| describe(self.py, &error))
     }
 
     fn idle(&self) -> Result<bool, EngineError> {
-        let idle = self.engine.getattr(intern!(self.py, "idle")).and_then(|idle| idle.is_truthy());
+        let idle = self
+            .engine
+            .getattr(intern!(self.py, "idle"))
+            .and_then(|idle| idle.is_truthy());
         idle.map_err(|error| describe(self.py, &error))
     }
 
     fn step(&mut self, commands: Vec<Command>) -> Result<Vec<Event>, EngineError> {
-        self.try_step(commands).map_err(|error| describe(self.py, &error))
+        self.try_step(commands)
+            .map_err(|error| describe(self.py, &error))
     }
 
     fn voice_cache_bytes(&self) -> u64 {
-        let bytes = self.engine.getattr(intern!(self.py, "voice_cache_bytes")).and_then(|bytes| bytes.extract());
+        let bytes = self
+            .engine
+            .getattr(intern!(self.py, "voice_cache_bytes"))
+            .and_then(|bytes| bytes.extract());
         bytes.unwrap_or(0)
     }
 
@@ -108,8 +139,15 @@ fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
     if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
         tracing::error!(target: "chatterbox_server.engine", "{traceback}{error}");
     }
-    let named_load_error = error.get_type(py).name().is_ok_and(|name| name == "LoadError");
-    let text = if named_load_error { error.value(py).to_string() } else { error.to_string() };
+    let named_load_error = error
+        .get_type(py)
+        .name()
+        .is_ok_and(|name| name == "LoadError");
+    let text = if named_load_error {
+        error.value(py).to_string()
+    } else {
+        error.to_string()
+    };
     EngineError(text)
 }
 
@@ -209,16 +247,26 @@ impl<'py> Messages<'py> {
         self.slicing.call((), Some(&fields))
     }
 
-    fn event(&self, event: &Bound<'py, PyAny>) -> PyResult<Event> {
+    fn event(event: &Bound<'py, PyAny>) -> PyResult<Event> {
         let py = event.py();
         let id = event.getattr(intern!(py, "id"))?.extract()?;
         let kind = event.get_type();
         match kind.name()?.to_str()? {
-            "Audio" => Ok(Event::Audio { id, pcm: read_pcm(&event.getattr(intern!(py, "pcm"))?)? }),
-            "Done" => Ok(Event::Done { id, stats: read_stats(&event.getattr(intern!(py, "stats"))?)? }),
+            "Audio" => Ok(Event::Audio {
+                id,
+                pcm: read_pcm(&event.getattr(intern!(py, "pcm"))?)?,
+            }),
+            "Done" => Ok(Event::Done {
+                id,
+                stats: read_stats(&event.getattr(intern!(py, "stats"))?)?,
+            }),
             "Failed" => {
                 let code: String = event.getattr("code")?.extract()?;
-                Ok(Event::Failed { id, code: FailureCode::parse(&code), message: event.getattr("message")?.extract()? })
+                Ok(Event::Failed {
+                    id,
+                    code: FailureCode::parse(&code),
+                    message: event.getattr("message")?.extract()?,
+                })
             }
             "Enrolled" => Ok(Event::Enrolled {
                 id,
@@ -250,7 +298,12 @@ fn read_stats(stats: &Bound<'_, PyAny>) -> PyResult<Stats> {
 /// Little-endian f32, copied at once: no Python object outlives the step.
 fn read_pcm(pcm: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
     let bytes = pcm.cast::<PyBytes>()?.as_bytes();
-    Ok(bytes.as_chunks::<4>().0.iter().map(|sample| f32::from_le_bytes(*sample)).collect())
+    Ok(bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|sample| f32::from_le_bytes(*sample))
+        .collect())
 }
 
 fn write_pcm<'py>(py: Python<'py>, pcm: &[f32]) -> Bound<'py, PyBytes> {
@@ -317,7 +370,13 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         ..speak.clone()
     };
     let pcm: Arc<[f32]> = Arc::from([0.0, 0.5, -1.0]);
-    let enroll = Enroll { id: 3, voice: "ab".repeat(32), model: "fake".into(), pcm, sample_rate: 16_000 };
+    let enroll = Enroll {
+        id: 3,
+        voice: "ab".repeat(32),
+        model: "fake".into(),
+        pcm,
+        sample_rate: 16_000,
+    };
     let commands = [
         Command::Speak(Box::new(speak)),
         Command::Speak(Box::new(bare)),
@@ -336,14 +395,24 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 #[pyfunction]
 pub fn read_event<'py>(event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let py = event.py();
-    match Messages::import(py)?.event(event)? {
+    match Messages::event(event)? {
         Event::Audio { id, pcm } => ("Audio", id, write_pcm(py, &pcm)).into_pyobject(py),
-        Event::Done { id, stats } => {
-            ("Done", id, stats.audio_seconds, stats.compute_seconds, stats.tokens).into_pyobject(py)
+        Event::Done { id, stats } => (
+            "Done",
+            id,
+            stats.audio_seconds,
+            stats.compute_seconds,
+            stats.tokens,
+        )
+            .into_pyobject(py),
+        Event::Failed { id, code, message } => {
+            ("Failed", id, code.as_str(), message).into_pyobject(py)
         }
-        Event::Failed { id, code, message } => ("Failed", id, code.as_str(), message).into_pyobject(py),
-        Event::Enrolled { id, voice, model, cache_bytes } => {
-            ("Enrolled", id, voice, model, cache_bytes).into_pyobject(py)
-        }
+        Event::Enrolled {
+            id,
+            voice,
+            model,
+            cache_bytes,
+        } => ("Enrolled", id, voice, model, cache_bytes).into_pyobject(py),
     }
 }

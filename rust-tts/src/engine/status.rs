@@ -57,13 +57,19 @@ impl EngineStatus {
     pub async fn failed(&self) {
         let mut states = self.state.subscribe();
         // The sender lives as long as `self`.
-        let _ = states.wait_for(|state| matches!(state, EngineState::Failed(_))).await;
+        let _ = states
+            .wait_for(|state| matches!(state, EngineState::Failed(_)))
+            .await;
     }
 
     /// For how long the step in progress has been running.
     pub fn in_step_for(&self) -> Option<Duration> {
         let began = self.step_began.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.born.elapsed().saturating_sub(Duration::from_millis(began)))
+        Some(
+            self.born
+                .elapsed()
+                .saturating_sub(Duration::from_millis(began)),
+        )
     }
 
     pub fn voice_cache_bytes(&self) -> u64 {
@@ -93,6 +99,7 @@ impl EngineStatus {
 
     pub(super) fn step_ends(&self, voice_cache_bytes: u64) {
         self.step_began.store(0, Ordering::Relaxed);
-        self.voice_cache_bytes.store(voice_cache_bytes, Ordering::Relaxed);
+        self.voice_cache_bytes
+            .store(voice_cache_bytes, Ordering::Relaxed);
     }
 }

@@ -25,14 +25,25 @@ where
 {
     let (sender, inbox) = mpsc::channel(INBOX);
     let status = Arc::new(EngineStatus::new());
-    let worker = Worker { inbox, status: Arc::clone(&status), live: HashMap::new(), cut_off: Vec::new(), ooms: VecDeque::new() };
-    let thread = std::thread::Builder::new().name("engine".into()).spawn(move || run(worker))?;
+    let worker = Worker {
+        inbox,
+        status: Arc::clone(&status),
+        live: HashMap::new(),
+        cut_off: Vec::new(),
+        ooms: VecDeque::new(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || run(worker))?;
     Ok((EngineHandle::new(sender, status), thread))
 }
 
 /// Who waits for an id's events.
 enum Listener {
-    Speech { events: mpsc::Sender<SpeechEvent>, generated: oneshot::Sender<()> },
+    Speech {
+        events: mpsc::Sender<SpeechEvent>,
+        generated: oneshot::Sender<()>,
+    },
     Enrolment(oneshot::Sender<Result<(), (FailureCode, String)>>),
 }
 
@@ -48,11 +59,12 @@ pub struct Worker {
 impl Worker {
     /// Serves until every handle is gone or the engine fails. Leaves the reason of a failure in the status.
     pub fn run<E: Engine>(mut self, load: impl FnOnce() -> Result<E, EngineError>) {
-        let mut engine = match load() {
-            Ok(engine) => engine,
+        let loaded = load().and_then(|engine| engine.info().map(|info| (engine, info)));
+        let (mut engine, info) = match loaded {
+            Ok(loaded) => loaded,
             Err(reason) => return self.die(&reason),
         };
-        self.status.set(EngineState::Ready(Arc::new(engine.info())));
+        self.status.set(EngineState::Ready(Arc::new(info)));
         if let Err(reason) = self.serve(&mut engine) {
             // A broken engine is not asked to close: it may hang.
             return self.die(&reason);
@@ -64,30 +76,56 @@ impl Worker {
     fn serve<E: Engine>(&mut self, engine: &mut E) -> Result<(), EngineError> {
         loop {
             let mut commands = Vec::new();
-            if engine.idle()? {
+            let first = if engine.idle()? {
                 let inbox = &mut self.inbox;
                 match engine.detached(|| inbox.blocking_recv()) {
-                    Some(submission) => commands.push(self.accept(submission)),
+                    Some(submission) => Some(submission),
                     None => return Ok(()),
                 }
-            }
-            while let Ok(submission) = self.inbox.try_recv() {
-                commands.push(self.accept(submission));
+            } else {
+                None
+            };
+            let waiting = std::iter::from_fn(|| self.inbox.try_recv().ok());
+            for submission in first.into_iter().chain(waiting).collect::<Vec<_>>() {
+                match self.accept(submission) {
+                    Some(command) => commands.push(command),
+                    None => return Ok(()),
+                }
             }
             self.cancel_the_abandoned(&mut commands);
             self.status.step_begins();
             let events = engine.step(commands)?;
             self.status.step_ends(engine.voice_cache_bytes());
+            let out_of_memory = |event: &Event| {
+                matches!(
+                    event,
+                    Event::Failed {
+                        code: FailureCode::OutOfMemory,
+                        ..
+                    }
+                )
+            };
+            // One shortage may end several requests of a batch; it is one all the same.
+            let ran_out = events.iter().any(out_of_memory);
             for event in events {
-                self.deliver(event)?;
+                self.deliver(event);
+            }
+            if ran_out {
+                self.count_oom()?;
             }
         }
     }
 
-    fn accept(&mut self, submission: Submission) -> Command {
-        match submission {
-            Submission::Speak { speak, events, generated } => {
-                self.live.insert(speak.id, Listener::Speech { events, generated });
+    /// `None` means that the engine is to stop.
+    fn accept(&mut self, submission: Submission) -> Option<Command> {
+        let command = match submission {
+            Submission::Speak {
+                speak,
+                events,
+                generated,
+            } => {
+                self.live
+                    .insert(speak.id, Listener::Speech { events, generated });
                 Command::Speak(speak)
             }
             Submission::Enroll { enroll, reply } => {
@@ -95,7 +133,9 @@ impl Worker {
                 Command::Enroll(enroll)
             }
             Submission::Forget(voice) => Command::Forget(voice),
-        }
+            Submission::Stop => return None,
+        };
+        Some(command)
     }
 
     /// A listener that went away is the cancellation; nobody has to send one.
@@ -113,11 +153,8 @@ impl Worker {
         });
     }
 
-    fn deliver(&mut self, event: Event) -> Result<(), EngineError> {
+    fn deliver(&mut self, event: Event) {
         let id = event.id();
-        if let Event::Failed { code: FailureCode::OutOfMemory, .. } = event {
-            self.count_oom()?;
-        }
         match (event, self.live.remove(&id)) {
             (Event::Audio { pcm, .. }, Some(Listener::Speech { events, generated })) => {
                 match events.try_send(SpeechEvent::Audio(pcm)) {
@@ -134,7 +171,10 @@ impl Worker {
             (Event::Done { stats, .. }, Some(Listener::Speech { events, generated })) => {
                 // Either end may have gone; then nobody needs to know.
                 let _ = generated.send(());
-                let _ = events.try_send(SpeechEvent::Done { stats, at: Instant::now() });
+                let _ = events.try_send(SpeechEvent::Done {
+                    stats,
+                    at: Instant::now(),
+                });
             }
             (Event::Failed { code, message, .. }, Some(Listener::Speech { events, .. })) => {
                 let _ = events.try_send(SpeechEvent::Failed { code, message });
@@ -146,9 +186,12 @@ impl Worker {
                 let _ = reply.send(Err((code, message)));
             }
             (_, None) => {}
-            (event, Some(_)) => warn!(id, ?event, "the engine answered with an event of another kind"),
+            (event, Some(_)) => warn!(
+                id,
+                ?event,
+                "the engine answered with an event of another kind"
+            ),
         }
-        Ok(())
     }
 
     fn count_oom(&mut self) -> Result<(), EngineError> {

@@ -14,16 +14,25 @@ use crate::state::{App, Shared};
 
 /// A step may take as long as this before the server is called unwell; half of it is a warning sign already.
 fn heartbeat_is_late(app: &App, limit: Duration) -> bool {
-    app.engine.status().in_step_for().is_some_and(|busy| busy > limit)
+    app.engine
+        .status()
+        .in_step_for()
+        .is_some_and(|busy| busy > limit)
 }
 
 /// `GET /livez`: the process serves and its engine moves. A supervisor restarts it on 503.
 pub async fn livez(State(app): State<Shared>) -> Response {
     let dead = match app.engine.status().state() {
         EngineState::Failed(_) | EngineState::Stopped => true,
-        EngineState::Loading | EngineState::Ready(_) => heartbeat_is_late(&app, app.limits.engine_stall_timeout),
+        EngineState::Loading | EngineState::Ready(_) => {
+            heartbeat_is_late(&app, app.limits.engine_stall_timeout)
+        }
     };
-    let (status, text) = if dead { (StatusCode::SERVICE_UNAVAILABLE, "dead") } else { (StatusCode::OK, "alive") };
+    let (status, text) = if dead {
+        (StatusCode::SERVICE_UNAVAILABLE, "dead")
+    } else {
+        (StatusCode::OK, "alive")
+    };
     (status, Json(json!({"status": text}))).into_response()
 }
 
@@ -31,7 +40,11 @@ pub async fn livez(State(app): State<Shared>) -> Response {
 pub async fn readyz(State(app): State<Shared>) -> Response {
     match app.ready() {
         Ok(_) => Json(json!({"status": "ready"})).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": state_name(&app)}))).into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": state_name(&app)})),
+        )
+            .into_response(),
     }
 }
 
@@ -44,7 +57,11 @@ pub async fn health(State(app): State<Shared>) -> Response {
         "device": info.as_ref().map(|info| info.device.as_str()),
         "version": crate::VERSION,
     });
-    let status = if app.ready().is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if app.ready().is_ok() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(body)).into_response()
 }
 
@@ -59,7 +76,13 @@ fn state_name(app: &App) -> &'static str {
 
 /// `GET /metrics` in Prometheus' text format.
 pub async fn metrics(State(app): State<Shared>) -> Result<Response, ApiError> {
-    let metrics = app.metrics.as_ref().ok_or_else(|| ApiError::new(Code::NotFound, "Metrics are not collected."))?;
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let metrics = app
+        .metrics
+        .as_ref()
+        .ok_or_else(|| ApiError::new(Code::NotFound, "Metrics are not collected."))?;
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     Ok((kind, metrics.render(&app)).into_response())
 }

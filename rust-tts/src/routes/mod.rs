@@ -11,7 +11,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::auth;
@@ -25,9 +25,14 @@ const MULTIPART_OVERHEAD: usize = 64 * 1024;
 
 /// Every route, with the layers that each request passes.
 pub fn router(app: &Shared) -> Router {
-    let upload_limit = app.voice_options.max_voice_file_size + MULTIPART_OVERHEAD;
+    let upload_limit = app
+        .voice_options
+        .max_voice_file_size
+        .saturating_add(MULTIPART_OVERHEAD);
     let upload = post(voices::upload).layer(DefaultBodyLimit::max(upload_limit));
-    let default_voice = get(voices::get_default).post(voices::set_default).delete(voices::clear_default);
+    let default_voice = get(voices::get_default)
+        .post(voices::set_default)
+        .delete(voices::clear_default);
     let guarded = Router::new()
         .route("/api/tts", post(native::speak))
         .route("/api/voice/default", default_voice)
@@ -35,7 +40,10 @@ pub fn router(app: &Shared) -> Router {
         .route("/api/voices/upload", upload)
         .route("/ws/tts", get(ws::open))
         .route("/metrics", get(health::metrics))
-        .route_layer(middleware::from_fn_with_state(app.clone(), auth::require_key));
+        .route_layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::require_key,
+        ));
     let open = Router::new()
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
@@ -44,19 +52,27 @@ pub fn router(app: &Shared) -> Router {
         .merge(open)
         .layer(DefaultBodyLimit::max(JSON_LIMIT))
         .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
-        .layer(cors(&app.origins))
         .layer(CatchPanicLayer::custom(telemetry::panicked))
+        .layer(cors(&app.origins))
         .layer(middleware::from_fn(telemetry::observe))
         .with_state(app.clone())
 }
 
 /// `*` is everybody, and then without credentials: the layer refuses to combine the two.
 fn cors(origins: &[String]) -> CorsLayer {
-    let exposed = native::AUDIO_HEADERS.into_iter().chain([telemetry::REQUEST_ID]);
-    let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any).expose_headers(exposed.collect::<Vec<_>>());
+    let exposed = native::AUDIO_HEADERS
+        .into_iter()
+        .chain([telemetry::REQUEST_ID]);
+    let layer = CorsLayer::new()
+        .allow_methods(Any)
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed.collect::<Vec<_>>());
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(Any);
     }
-    let listed: Vec<_> = origins.iter().filter(|origin| *origin != "null").filter_map(|o| o.parse().ok()).collect();
+    let listed: Vec<_> = origins
+        .iter()
+        .filter_map(|origin| origin.parse().ok())
+        .collect();
     layer.allow_origin(listed)
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::stream;
 use crate::audio::{Format, Length, encoder};
 use crate::error::{ApiError, Code};
+use crate::metrics;
 use crate::speech::request::{Draft, SpeechRequest, parse_json};
 use crate::speech::{self, Piece, Speech, Timing};
 use crate::state::Shared;
@@ -21,14 +22,29 @@ const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time-ms");
 const FIRST_AUDIO: HeaderName = HeaderName::from_static("x-time-to-first-audio-ms");
 const WATERMARK: HeaderName = HeaderName::from_static("x-watermark");
 /// Headers of audio answers that a page of another origin may read.
-pub const AUDIO_HEADERS: [HeaderName; 6] = [SAMPLE_RATE, MODEL, VOICE, QUEUE_TIME, FIRST_AUDIO, WATERMARK];
+pub const AUDIO_HEADERS: [HeaderName; 6] = [
+    SAMPLE_RATE,
+    MODEL,
+    VOICE,
+    QUEUE_TIME,
+    FIRST_AUDIO,
+    WATERMARK,
+];
+
+/// The route as metrics name it.
+const ROUTE: &str = "/api/tts";
 
 /// Speaks a text. The first audio is awaited before the status line, so that a failure has a status of its own.
-pub async fn speak(State(app): State<Shared>, body: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
-    let draft: Draft = parse_json(&read(body)?)?;
-    let request = draft.validate(&app, Format::Wav, false)?;
+pub async fn speak(
+    State(app): State<Shared>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let request = read(body)
+        .and_then(|body| parse_json::<Draft>(&body))
+        .and_then(|draft| draft.validate(&app, Format::Wav, false))
+        .inspect_err(|_| metrics::refused(ROUTE))?;
     let texts = speech::whole(&request.text, app.engine_options.text_chunk_size);
-    let speech = speech::start(&app, request.clone(), texts, "/api/tts");
+    let speech = speech::start(&app, request.clone(), texts, ROUTE);
     answer(&request, speech).await
 }
 
@@ -48,7 +64,11 @@ async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response,
         (Body::from_stream(stream::encoded(speech, encoder)), None)
     } else {
         let whole = stream::collected(speech).await?;
-        let mut encoder = encoder(output.format, output.sample_rate, Length::Samples(whole.len() as u64));
+        let mut encoder = encoder(
+            output.format,
+            output.sample_rate,
+            Length::Samples(whole.len() as u64),
+        );
         let mut bytes = encoder.head();
         bytes.extend(encoder.push(&whole));
         bytes.extend(encoder.finish());
@@ -57,17 +77,36 @@ async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response,
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(output.format.content_type()));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(output.format.content_type()),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     headers.insert(SAMPLE_RATE, HeaderValue::from(output.sample_rate));
-    headers.insert(QUEUE_TIME, HeaderValue::from(timing.queued.as_millis() as u64));
-    headers.insert(FIRST_AUDIO, HeaderValue::from(timing.first_audio.as_millis() as u64));
-    headers.insert(WATERMARK, HeaderValue::from_static(if request.model.watermark { "perth" } else { "none" }));
-    for (name, value) in [(MODEL, request.model.name.as_str()), (VOICE, request.voice_name())] {
+    headers.insert(
+        QUEUE_TIME,
+        HeaderValue::from(timing.queued.as_millis() as u64),
+    );
+    headers.insert(
+        FIRST_AUDIO,
+        HeaderValue::from(timing.first_audio.as_millis() as u64),
+    );
+    headers.insert(
+        WATERMARK,
+        HeaderValue::from_static(if request.model.watermark {
+            "perth"
+        } else {
+            "none"
+        }),
+    );
+    for (name, value) in [
+        (MODEL, request.model.name.as_str()),
+        (VOICE, request.voice_name()),
+    ] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
@@ -77,10 +116,13 @@ async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response,
 
 /// Waits until audio is there.
 async fn first(speech: &mut Speech) -> Result<Timing, ApiError> {
-    match speech.next().await {
-        Some(Ok(Piece::Started(timing))) => Ok(timing),
-        Some(Err(error)) => Err(error),
-        // A request starts before anything else happens to it, or fails.
-        Some(Ok(_)) | None => Err(ApiError::engine_gone()),
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(timing))) => return Ok(timing),
+            // An utterance may end before any of its audio is let out.
+            Some(Ok(Piece::Progress { .. })) => {}
+            Some(Err(error)) => return Err(error),
+            Some(Ok(_)) | None => return Err(ApiError::engine_gone()),
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! `/api/voices` and `/api/voice/default`.
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::State;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,7 +25,9 @@ struct DefaultVoice {
 pub async fn list(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
     let store = app.voices.clone();
     let voices = blocking(move || store.list()).await?;
-    Ok(Json(json!({"voices": voices, "directory": app.voice_options.voices_dir})))
+    Ok(Json(
+        json!({"voices": voices, "directory": app.voice_options.voices_dir}),
+    ))
 }
 
 /// `GET /api/voice/default`
@@ -41,7 +43,9 @@ pub async fn set_default(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let body: DefaultVoice = parse_json(&super::native::read(body)?)?;
-    let reference = body.voice_path.ok_or_else(|| ApiError::parameter("voice_path", "is missing"))?;
+    let reference = body
+        .voice_path
+        .ok_or_else(|| ApiError::parameter("voice_path", "is missing"))?;
     let store = app.voices.clone();
     let voice = blocking(move || store.set_default(&reference)).await?;
     Ok(Json(json!({"success": true, "voice_path": voice.id})))
@@ -59,40 +63,64 @@ pub async fn upload(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let multipart = multipart.map_err(|rejection| ApiError::new(Code::BadRequest, rejection.body_text()))?;
+    let multipart =
+        multipart.map_err(|rejection| ApiError::new(Code::BadRequest, rejection.body_text()))?;
+    // Before the body is read: an upload that waits here holds no memory.
+    let turn = app.uploads.acquire().await;
+    let _turn = turn.map_err(|_| ApiError::engine_gone())?;
     let (name, bytes) = read_file(multipart, app.voice_options.max_voice_file_size).await?;
     let store = app.voices.clone();
     let voice = blocking(move || store.save(&name, &bytes, true)).await?;
     if app.voice_options.voice_cache == crate::config::VoiceCache::Eager {
         let (app, voice) = (app.clone(), voice.clone());
         let tasks = app.tasks.clone();
-        tasks.spawn(async move { app.enrolments.prepare(&app.engine, &app.voices, &voice).await });
+        tasks.spawn(async move {
+            app.enrolments
+                .prepare(&app.engine, &app.voices, &voice)
+                .await;
+        });
     }
     let path = app.voice_options.voices_dir.join(&voice.id);
-    Ok(Json(json!({"success": true, "filename": voice.id, "path": path})))
+    Ok(Json(
+        json!({"success": true, "filename": voice.id, "path": path}),
+    ))
 }
 
 /// The part named `file`.
 async fn read_file(mut multipart: Multipart, limit: usize) -> Result<(String, Bytes), ApiError> {
-    let too_large = || ApiError::new(Code::FileTooLarge, format!("The file is larger than {limit} bytes."));
+    let too_large = || {
+        ApiError::new(
+            Code::FileTooLarge,
+            format!("The file is larger than {limit} bytes."),
+        )
+    };
     let broken = |error: MultipartError| match error.status().as_u16() {
         413 => too_large(),
-        _ => ApiError::new(Code::BadRequest, format!("The multipart body is broken: {}", error.body_text())),
+        _ => ApiError::new(
+            Code::BadRequest,
+            format!("The multipart body is broken: {}", error.body_text()),
+        ),
     };
     for _ in 0..MAX_PARTS {
-        let Some(field) = multipart.next_field().await.map_err(broken)? else { break };
+        let Some(field) = multipart.next_field().await.map_err(broken)? else {
+            break;
+        };
         if field.name() != Some("file") {
             continue;
         }
         let name = field.file_name().map(str::to_owned);
-        let name = name.ok_or_else(|| ApiError::new(Code::NoFile, "The part `file` has no file name."))?;
+        let name =
+            name.ok_or_else(|| ApiError::new(Code::NoFile, "The part `file` has no file name."))?;
         let bytes = field.bytes().await.map_err(broken)?;
         if bytes.len() > limit {
             return Err(too_large());
         }
         return Ok((name, bytes));
     }
-    Err(ApiError::new(Code::NoFile, "The upload has no part named `file`."))
+    Err(ApiError::new(
+        Code::NoFile,
+        "The upload has no part named `file`.",
+    ))
 }
 
 /// Runs work that touches the disk away from the threads that serve sockets.
@@ -100,5 +128,10 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, VoiceError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|_| ApiError::new(Code::GenerationError, "The voices folder could not be used."))??)
+    Ok(done.map_err(|_| {
+        ApiError::new(
+            Code::GenerationError,
+            "The voices folder could not be used.",
+        )
+    })??)
 }

@@ -17,6 +17,7 @@ use crate::audio::Format;
 use crate::auth::{self, ClientKey};
 use crate::error::{ApiError, Code};
 use crate::limits::Held;
+use crate::metrics;
 use crate::server::Peer;
 use crate::speech::request::{Draft, SpeechRequest};
 use crate::speech::session::{Action, Frame, Host, Key, Limits, Session, close};
@@ -25,12 +26,16 @@ use crate::speech::{self, Piece};
 use crate::state::{App, Shared};
 use crate::telemetry::RequestId;
 
+/// The route as metrics name it.
+const ROUTE: &str = "/ws/tts";
 /// Largest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Frames that wait for the client to read; then its audio waits.
 const FRAMES: usize = 16;
 /// Answers owed to a client that does not read them; then it is not listened to.
 const MAX_OWED: usize = 256;
+/// How long a client may take to answer a close frame.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Pings without any sign of life after which a socket is dead.
 const MISSED_PINGS: u32 = 2;
 
@@ -43,37 +48,50 @@ pub async fn open(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let mut upgrade = upgrade.map_err(|error| ApiError::new(Code::BadRequest, error.body_text()))?;
+    let mut upgrade =
+        upgrade.map_err(|error| ApiError::new(Code::BadRequest, error.body_text()))?;
     check_origin(&app, &headers)?;
     app.ready()?;
     let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
     let held = app.sockets.take(&client).ok_or_else(|| {
-        ApiError::new(Code::ServerBusy, "Too many WebSockets are open.").retry_after(app.admission.retry_after())
+        ApiError::new(Code::ServerBusy, "Too many WebSockets are open.")
+            .retry_after(app.admission.retry_after())
     })?;
     if let Some(protocol) = auth::key_subprotocol(&headers) {
         upgrade = upgrade.protocols([protocol]);
     }
     let span = info_span!("socket", id = %id.0);
     let tasks = app.tasks.clone();
-    Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).on_upgrade(move |socket| {
-        tasks.track_future(converse(app, socket, held).instrument(span))
-    }))
+    Ok(upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| tasks.track_future(converse(app, socket, held).instrument(span))))
 }
 
 /// A page of another origin may not use a visitor's network to reach this server, unless it is allowed to.
 fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
     let origin = origin.to_str().unwrap_or_default();
-    if app.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
+    if app
+        .origins
+        .iter()
+        .any(|allowed| allowed == "*" || allowed == origin)
+    {
         return Ok(());
     }
-    Err(ApiError::new(Code::ForbiddenOrigin, "Pages of this origin may not open a WebSocket here."))
+    Err(ApiError::new(
+        Code::ForbiddenOrigin,
+        "Pages of this origin may not open a WebSocket here.",
+    ))
 }
 
 impl Host for App {
     fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, ApiError> {
-        // Looking a voice up may read the folder.
-        tokio::task::block_in_place(|| draft.validate(self, Format::PcmS16le, more))
+        draft
+            .validate(self, Format::PcmS16le, more)
+            .inspect_err(|_| metrics::refused(ROUTE))
     }
 
     fn set_default_voice(&self, reference: &str) -> Result<String, ApiError> {
@@ -101,6 +119,7 @@ struct Conversation {
     pieces: mpsc::Sender<Pieces>,
     /// Frames in order that the writer has not taken yet.
     owed: VecDeque<Message>,
+    /// A close frame is owed or was received.
     closing: bool,
 }
 
@@ -108,12 +127,12 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
     let (sink, mut stream) = socket.split();
     let (frames, queue) = mpsc::channel(FRAMES);
     let stall = app.limits.stall_timeout;
-    let mut writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
+    let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
     let (pieces, mut arrived) = mpsc::channel(FRAMES);
     let drain = app.drain.clone();
     let mut talk = Conversation::new(app, pieces);
     let mut clock = Clock::new(&talk.app);
-    while !talk.finished() {
+    while !talk.closing {
         tokio::select! {
             permit = frames.reserve(), if !talk.owed.is_empty() => match (permit, talk.owed.pop_front()) {
                 (Ok(permit), Some(message)) => permit.send(message),
@@ -121,10 +140,10 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
                 _ => break,
             },
             Some((key, piece)) = arrived.recv(), if talk.owed.is_empty() => {
-                let actions = talk.session.on_piece(key, piece);
-                talk.perform(actions);
+                talk.hear_piece(key, piece);
+                clock.active();
             }
-            message = stream.next(), if talk.owed.len() < MAX_OWED => match message {
+            message = stream.next(), if !talk.closing && talk.owed.len() < MAX_OWED => match message {
                 Some(Ok(message)) => {
                     clock.heard(&message);
                     talk.hear(message);
@@ -141,13 +160,23 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
                 Strike::Idle => talk.close(close::AWAY, "nothing was said for a long time"),
                 Strike::Dead => break,
             },
-            _ = &mut writer => break,
+            // The writer has gone, and with it the client.
+            () = frames.closed() => break,
         }
     }
-    // Cancels whatever still speaks, and lets the writer finish what it has.
+    // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is owed.
+    let owed = std::mem::take(&mut talk.owed);
     drop(talk);
+    for message in owed {
+        if frames.send(message).await.is_err() {
+            break;
+        }
+    }
     drop(frames);
-    let _ = timeout(stall, writer).await;
+    let _ = writer.await;
+    // A socket closed with unread input is reset, and a reset can overtake the close frame.
+    let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = timeout(CLOSE_GRACE, farewell).await;
 }
 
 /// Writes frames until there are no more, or the client has read nothing for too long.
@@ -180,12 +209,14 @@ impl Conversation {
         if let Some(info) = app.engine.status().ready() {
             owed.push_back(message(Session::ready(&info.names(), &info.device)));
         }
-        Self { app, session: Session::new(limits), running: HashMap::new(), pieces, owed, closing: false }
-    }
-
-    /// A close frame was sent or received and nothing is owed.
-    fn finished(&self) -> bool {
-        self.closing && self.owed.is_empty()
+        Self {
+            app,
+            session: Session::new(limits),
+            running: HashMap::new(),
+            pieces,
+            owed,
+            closing: false,
+        }
     }
 
     fn draining(&self) -> bool {
@@ -194,6 +225,14 @@ impl Conversation {
 
     fn drain(&mut self) {
         let actions = self.session.drain();
+        self.perform(actions);
+    }
+
+    fn hear_piece(&mut self, key: Key, piece: Result<Piece, ApiError>) {
+        if matches!(piece, Ok(Piece::Finished(_)) | Err(_)) {
+            self.running.remove(&key);
+        }
+        let actions = self.session.on_piece(key, piece);
         self.perform(actions);
     }
 
@@ -216,15 +255,24 @@ impl Conversation {
     /// The client broke the protocol: say which rule, then close.
     fn refuse(&mut self, error: &axum::Error) {
         use std::error::Error;
-        let too_big = error.source().is_some_and(|cause| cause.to_string().contains("too long"));
-        let (code, reason) = if too_big { (1009, "the message is too big") } else { (1002, "protocol error") };
+        let too_big = error
+            .source()
+            .is_some_and(|cause| cause.to_string().contains("too long"));
+        let (code, reason) = if too_big {
+            (1009, "the message is too big")
+        } else {
+            (1002, "protocol error")
+        };
         self.owed.clear();
         self.close(code, reason);
     }
 
     fn close(&mut self, code: u16, reason: &'static str) {
         self.running.clear();
-        self.owed.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+        self.owed.push_back(Message::Close(Some(CloseFrame {
+            code,
+            reason: reason.into(),
+        })));
         self.closing = true;
     }
 
@@ -236,7 +284,9 @@ impl Conversation {
                 Action::Text { key, utterances } => {
                     if let Some(texts) = self.running.get(&key).and_then(|say| say.texts.as_ref()) {
                         // A say that has failed no longer listens; its error is on the way.
-                        utterances.into_iter().for_each(|utterance| drop(texts.send(utterance)));
+                        for utterance in utterances {
+                            let _ = texts.send(utterance);
+                        }
                     }
                 }
                 Action::EndText { key } => {
@@ -252,7 +302,7 @@ impl Conversation {
 
     fn start(&mut self, key: Key, request: SpeechRequest) {
         let (texts, utterances) = mpsc::unbounded_channel();
-        let mut speech = speech::start(&self.app, request, utterances, "/ws/tts");
+        let mut speech = speech::start(&self.app, request, utterances, ROUTE);
         let pieces = self.pieces.clone();
         let forward = async move {
             while let Some(piece) = speech.next().await {
@@ -262,7 +312,13 @@ impl Conversation {
             }
         };
         let forwarder = AbortOnDropHandle::new(tokio::spawn(forward.instrument(Span::current())));
-        self.running.insert(key, Running { texts: Some(texts), _forwarder: forwarder });
+        self.running.insert(
+            key,
+            Running {
+                texts: Some(texts),
+                _forwarder: forwarder,
+            },
+        );
     }
 }
 
@@ -279,7 +335,8 @@ struct Clock {
     idle_timeout: Duration,
     next_ping: Instant,
     unanswered: u32,
-    last_message: Instant,
+    /// When something was last said, by either side.
+    last_activity: Instant,
 }
 
 enum Strike {
@@ -292,25 +349,39 @@ impl Clock {
     fn new(app: &App) -> Self {
         let (interval, idle_timeout) = (app.limits.ws_ping_interval, app.limits.ws_idle_timeout);
         let now = Instant::now();
-        Self { interval, idle_timeout, next_ping: now + interval, unanswered: 0, last_message: now }
+        Self {
+            interval,
+            idle_timeout,
+            next_ping: now + interval,
+            unanswered: 0,
+            last_activity: now,
+        }
     }
 
     fn heard(&mut self, message: &Message) {
         self.unanswered = 0;
         if matches!(message, Message::Text(_) | Message::Binary(_)) {
-            self.last_message = Instant::now();
+            self.active();
         }
     }
 
+    fn active(&mut self) {
+        self.last_activity = Instant::now();
+    }
+
     async fn next(&self, idle: bool) {
-        let idle_at = self.last_message + self.idle_timeout;
-        let at = if idle { self.next_ping.min(idle_at) } else { self.next_ping };
+        let idle_at = self.last_activity + self.idle_timeout;
+        let at = if idle {
+            self.next_ping.min(idle_at)
+        } else {
+            self.next_ping
+        };
         sleep_until(at).await;
     }
 
     fn strike(&mut self, idle: bool) -> Strike {
         let now = Instant::now();
-        if idle && now >= self.last_message + self.idle_timeout {
+        if idle && now >= self.last_activity + self.idle_timeout {
             return Strike::Idle;
         }
         if self.unanswered >= MISSED_PINGS {

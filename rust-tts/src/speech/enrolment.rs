@@ -36,12 +36,23 @@ impl Enrolments {
         let clip = {
             let (store, voice) = (Arc::clone(store), voice.clone());
             let loaded = tokio::task::spawn_blocking(move || store.load(&voice)).await;
-            loaded.map_err(|_| ApiError::new(Code::GenerationError, "The voice could not be read."))??
+            loaded.map_err(|_| {
+                ApiError::new(Code::GenerationError, "The voice could not be read.")
+            })??
         };
         let pcm = Arc::from(clip.samples.as_slice());
         let (voice_key, model) = (voice.key.clone(), model.to_owned());
-        let enroll = Enroll { id: 0, voice: voice_key, model, pcm, sample_rate: clip.sample_rate };
-        let answer = engine.enroll(enroll).await.map_err(|_| ApiError::engine_gone())?;
+        let enroll = Enroll {
+            id: 0,
+            voice: voice_key,
+            model,
+            pcm,
+            sample_rate: clip.sample_rate,
+        };
+        let answer = engine
+            .enroll(enroll)
+            .await
+            .map_err(|_| ApiError::engine_gone())?;
         answer.map_err(|(code, message)| ApiError::from_engine(code, message))?;
         *enrolled = true;
         Ok(())
@@ -55,24 +66,35 @@ impl Enrolments {
     /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
     /// that needs the voice will be told.
     pub async fn prepare(&self, engine: &EngineHandle, store: &Arc<VoiceStore>, voice: &Voice) {
-        let Some(loaded) = engine.status().ready() else { return };
+        let Some(loaded) = engine.status().ready() else {
+            return;
+        };
         for model in loaded.models.iter().filter(|model| model.can_clone) {
             match self.ensure(engine, store, voice, &model.name).await {
                 Ok(()) => info!(voice = voice.id, model = model.name, "voice prepared"),
-                Err(error) => warn!(voice = voice.id, model = model.name, %error, "voice not prepared"),
+                Err(error) => {
+                    warn!(voice = voice.id, model = model.name, %error, "voice not prepared");
+                }
             }
         }
     }
 
     /// Drops what is known and cached of a voice that is gone.
     pub async fn forget(&self, engine: &EngineHandle, voice: &Voice) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|(key, _), _| *key != voice.key);
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(key, _), _| *key != voice.key);
         // An engine that is gone has forgotten it already.
         let _ = engine.forget(voice.key.clone()).await;
     }
 
     fn entry(&self, voice: &str, model: &str) -> Arc<tokio::sync::Mutex<bool>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry((voice.to_owned(), model.to_owned())).or_default())
+        Arc::clone(
+            known
+                .entry((voice.to_owned(), model.to_owned()))
+                .or_default(),
+        )
     }
 }

@@ -9,6 +9,7 @@ pub mod text;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::{Instrument, Span};
 
 use crate::error::ApiError;
 use crate::state::Shared;
@@ -19,7 +20,8 @@ use text::Utterance;
 /// own channel, and the utterance after the next is not begun.
 const PIECES: usize = 2;
 
-/// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point.
+/// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point. `Progress` may
+/// come at any time.
 #[derive(Debug)]
 pub enum Piece {
     /// The first audio is there; it follows.
@@ -27,7 +29,9 @@ pub enum Piece {
     /// Mono samples at the requested rate.
     Audio(Vec<f32>),
     /// An utterance of so many characters has been spoken. Left out when the listener is behind.
-    Progress { characters: usize },
+    Progress {
+        characters: usize,
+    },
     Finished(Summary),
 }
 
@@ -76,6 +80,7 @@ pub fn whole(text: &str, max_chars: u32) -> Texts {
 /// Begins to speak. `route` names the dialect in the metrics.
 pub fn start(app: &Shared, request: SpeechRequest, texts: Texts, route: &'static str) -> Speech {
     let (sender, pieces) = mpsc::channel(PIECES);
-    tokio::spawn(driver::run(app.clone(), request, texts, sender, route));
+    let speaking = driver::run(app.clone(), request, texts, sender, route);
+    tokio::spawn(speaking.instrument(Span::current()));
     Speech { pieces }
 }

@@ -2,10 +2,12 @@
 //!
 //! Every dialect fills a [`Draft`] and calls [`Draft::validate`]; nothing behind it checks a parameter again.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::audio::{Format, SAMPLE_RATES};
 use crate::engine::messages::{EngineInfo, Model, Params, Slicing};
@@ -15,7 +17,8 @@ use crate::voices::{Voice, VoiceError};
 
 /// Largest integer that JSON carries exactly.
 const MAX_SEED: u64 = (1 << 53) - 1;
-/// Longest audio that a request may ask for, in seconds.
+/// Shortest and longest audio that a request may ask for, in seconds.
+const MIN_AUDIO_SECONDS: f64 = 0.05;
 const MAX_AUDIO_SECONDS: f64 = 3600.0;
 /// Length of a WebSocket chunk, in milliseconds.
 pub const CHUNK_MS: std::ops::RangeInclusive<u32> = 10..=5000;
@@ -27,9 +30,9 @@ pub struct Draft {
     pub text: Option<String>,
     pub model: Option<String>,
     pub language_id: Option<String>,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "object")]
     pub voice: VoiceDraft,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "object")]
     pub audio: AudioDraft,
     pub seed: Option<u64>,
     pub min_p: Option<f64>,
@@ -62,12 +65,31 @@ pub struct AudioDraft {
     pub binary: Option<bool>,
 }
 
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Reads an object. serde would also take an array, by position.
+fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
 {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    struct ObjectVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            text.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+    }
+
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
 }
 
 /// A request that can be spoken.
@@ -113,13 +135,18 @@ impl SpeechRequest {
         match &self.voice {
             VoiceChoice::Cloned(voice) => &voice.id,
             VoiceChoice::BuiltIn(Some(name)) => name,
-            VoiceChoice::BuiltIn(None) => self.model.voices.first().map_or("default", String::as_str),
+            VoiceChoice::BuiltIn(None) => {
+                self.model.voices.first().map_or("default", String::as_str)
+            }
         }
     }
 }
 
-/// Reads JSON into `T`; an error names the field.
+/// Reads a JSON object into `T`; an error names the field.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::parameter("body", "expected an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -129,38 +156,66 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         if inner.is_data() || (out_of_range && path != ".") {
             ApiError::parameter(if path == "." { "body" } else { &path }, problem(inner))
         } else {
-            ApiError::new(Code::InvalidJson, format!("The body is not valid JSON: {inner}"))
+            ApiError::new(
+                Code::InvalidJson,
+                format!("The body is not valid JSON: {inner}"),
+            )
         }
     })?;
-    deserializer.end().map_err(|error| ApiError::new(Code::InvalidJson, format!("The body is not valid JSON: {error}")))?;
+    deserializer.end().map_err(|error| {
+        ApiError::new(
+            Code::InvalidJson,
+            format!("The body is not valid JSON: {error}"),
+        )
+    })?;
     Ok(value)
 }
 
 /// The parser's words without the position, which the field's name replaces.
 fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rfind(" at line ").map_or(text.clone(), |at| text[..at].to_owned())
+    text.rfind(" at line ")
+        .map_or(text.clone(), |at| text[..at].to_owned())
 }
 
 impl Draft {
     /// Checks everything. `default_format` is the dialect's. Text that arrives later (`more`) may be absent now.
-    pub fn validate(self, app: &App, default_format: Format, more: bool) -> Result<SpeechRequest, ApiError> {
+    pub fn validate(
+        self,
+        app: &App,
+        default_format: Format,
+        more: bool,
+    ) -> Result<SpeechRequest, ApiError> {
         let engine = app.ready()?;
-        let text = check_text(self.text.unwrap_or_default(), app.limits.max_text_length, more)?;
-        let model = choose_model(&engine, self.model.as_deref(), app.engine_options.default_model.as_deref())?;
+        let text = check_text(
+            self.text.unwrap_or_default(),
+            app.limits.max_text_length,
+            more,
+        )?;
+        let model = choose_model(
+            &engine,
+            self.model.as_deref(),
+            app.engine_options.default_model.as_deref(),
+        )?;
         let language = check_language(self.language_id, &model)?;
-        let voice = choose_voice(app, &model, self.voice.audio_prompt_path.as_deref())?;
+        let wanted = self.voice.audio_prompt_path.as_deref();
+        // Looking a voice up reads the folder, and decodes a file that it has not seen.
+        let voice = tokio::task::block_in_place(|| choose_voice(app, &model, wanted))?;
         let params = Params {
-            temperature: within("voice.temperature", self.voice.temperature, 0.0, 5.0)?,
+            temperature: within("voice.temperature", self.voice.temperature, 0.0, 2.0)?,
             top_p: within("voice.top_p", self.voice.top_p, 0.0, 1.0)?,
             min_p: within("min_p", self.min_p.or(self.voice.min_p), 0.0, 1.0)?,
             top_k: self.top_k.or(self.voice.top_k),
-            repetition_penalty: within("voice.repetition_penalty", self.voice.repetition_penalty, 1.0, 10.0)?,
+            repetition_penalty: within(
+                "voice.repetition_penalty",
+                self.voice.repetition_penalty,
+                1.0,
+                10.0,
+            )?,
             exaggeration: within("voice.exaggeration", self.voice.exaggeration, 0.0, 2.0)?,
             cfg_weight: within("voice.cfg_weight", self.voice.cfg_weight, 0.0, 1.0)?,
             speed: within("speed", self.speed.or(self.voice.speed), 0.25, 4.0)?.unwrap_or(1.0),
         };
-        let shortest = f64::MIN_POSITIVE;
         Ok(SpeechRequest {
             text,
             model,
@@ -169,7 +224,12 @@ impl Draft {
             params,
             slicing: Slicing::default(),
             seed: choose_seed(self.seed.or(self.voice.seed))?,
-            max_audio_seconds: within("max_audio_seconds", self.max_audio_seconds, shortest, MAX_AUDIO_SECONDS)?,
+            max_audio_seconds: within(
+                "max_audio_seconds",
+                self.max_audio_seconds,
+                MIN_AUDIO_SECONDS,
+                MAX_AUDIO_SECONDS,
+            )?,
             stream: self.stream.or(self.audio.stream).unwrap_or(true),
             return_tokens: false,
             output: self.audio.validate(default_format)?,
@@ -183,20 +243,34 @@ impl AudioDraft {
             None => default_format,
             Some(name) => Format::parse(name).ok_or_else(|| {
                 let known: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
-                ApiError::parameter("audio.format", format!("expected one of {}", known.join(", ")))
+                ApiError::parameter(
+                    "audio.format",
+                    format!("expected one of {}", known.join(", ")),
+                )
             })?,
         };
         let sample_rate = self.sample_rate.unwrap_or(24_000);
         if !SAMPLE_RATES.contains(&sample_rate) {
             let known: Vec<_> = SAMPLE_RATES.iter().map(u32::to_string).collect();
-            return Err(ApiError::parameter("audio.sample_rate", format!("expected one of {}", known.join(", "))));
+            return Err(ApiError::parameter(
+                "audio.sample_rate",
+                format!("expected one of {}", known.join(", ")),
+            ));
         }
         let chunk_ms = self.chunk_size_ms.unwrap_or(DEFAULT_CHUNK_MS);
         if !CHUNK_MS.contains(&chunk_ms) {
             let (least, most) = (CHUNK_MS.start(), CHUNK_MS.end());
-            return Err(ApiError::parameter("audio.chunk_size_ms", format!("expected {least} to {most}")));
+            return Err(ApiError::parameter(
+                "audio.chunk_size_ms",
+                format!("expected {least} to {most}"),
+            ));
         }
-        Ok(Output { format, sample_rate, chunk_ms, binary: self.binary.unwrap_or(false) })
+        Ok(Output {
+            format,
+            sample_rate,
+            chunk_ms,
+            binary: self.binary.unwrap_or(false),
+        })
     }
 }
 
@@ -207,27 +281,39 @@ fn check_text(text: String, max_length: usize, more: bool) -> Result<String, Api
         return Err(ApiError::new(Code::TextTooLong, message));
     }
     if !more && crate::speech::text::clean(&text).trim().is_empty() {
-        return Err(ApiError::new(Code::MissingText, "text: there is nothing to say"));
+        return Err(ApiError::new(
+            Code::MissingText,
+            "text: there is nothing to say",
+        ));
     }
     Ok(text)
 }
 
-fn choose_model(engine: &EngineInfo, wanted: Option<&str>, default: Option<&str>) -> Result<Arc<Model>, ApiError> {
-    let found = match wanted.or(default) {
-        Some(name) => engine.model(name),
-        None => {
-            let preferred = ["standard", "turbo", "multilingual", "lite"].iter().find_map(|name| engine.model(name));
-            preferred.or_else(|| engine.models.first())
-        }
+fn choose_model(
+    engine: &EngineInfo,
+    wanted: Option<&str>,
+    default: Option<&str>,
+) -> Result<Arc<Model>, ApiError> {
+    let found = if let Some(name) = wanted.or(default) {
+        engine.model(name)
+    } else {
+        let preferred = ["standard", "turbo", "multilingual", "lite"];
+        let loaded = preferred.iter().find_map(|name| engine.model(name));
+        loaded.or_else(|| engine.models.first())
     };
     found.cloned().ok_or_else(|| {
-        let message = format!("model: not loaded; loaded are {}", engine.names().join(", "));
+        let message = format!(
+            "model: not loaded; loaded are {}",
+            engine.names().join(", ")
+        );
         ApiError::new(Code::ModelNotLoaded, message)
     })
 }
 
 fn check_language(language: Option<String>, model: &Model) -> Result<Option<String>, ApiError> {
-    let Some(language) = language else { return Ok(None) };
+    let Some(language) = language else {
+        return Ok(None);
+    };
     let wanted = language.trim().to_lowercase();
     let base = wanted.split(['-', '_']).next().unwrap_or_default();
     if model.languages.iter().any(|known| *known == base) {
@@ -241,10 +327,17 @@ fn check_language(language: Option<String>, model: &Model) -> Result<Option<Stri
 fn choose_voice(app: &App, model: &Model, wanted: Option<&str>) -> Result<VoiceChoice, ApiError> {
     let wanted = wanted.map(str::trim).filter(|voice| !voice.is_empty());
     match wanted {
-        Some(name) if model.voices.iter().any(|own| own == name) => Ok(VoiceChoice::BuiltIn(Some(name.to_owned()))),
+        Some(name) if model.voices.iter().any(|own| own == name) => {
+            Ok(VoiceChoice::BuiltIn(Some(name.to_owned())))
+        }
         Some(_) if !model.can_clone => Err(cannot_clone(model)),
-        Some(reference) => Ok(VoiceChoice::Cloned(app.voices.find(reference).map_err(ApiError::from)?)),
-        None if model.can_clone => Ok(app.voices.default_voice().map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned)),
+        Some(reference) => Ok(VoiceChoice::Cloned(
+            app.voices.find(reference).map_err(ApiError::from)?,
+        )),
+        None if model.can_clone => Ok(app
+            .voices
+            .default_voice()
+            .map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned)),
         None => Ok(VoiceChoice::BuiltIn(None)),
     }
 }
@@ -261,7 +354,10 @@ fn cannot_clone(model: &Model) -> ApiError {
 
 fn choose_seed(seed: Option<u64>) -> Result<u64, ApiError> {
     match seed {
-        Some(seed) if seed > MAX_SEED => Err(ApiError::parameter("seed", format!("expected 0 to {MAX_SEED}"))),
+        Some(seed) if seed > MAX_SEED => Err(ApiError::parameter(
+            "seed",
+            format!("expected 0 to {MAX_SEED}"),
+        )),
         Some(seed) => Ok(seed),
         None => Ok(uuid::Uuid::new_v4().as_u64_pair().0 & MAX_SEED),
     }
@@ -270,10 +366,10 @@ fn choose_seed(seed: Option<u64>) -> Result<u64, ApiError> {
 fn within(field: &str, value: Option<f64>, least: f64, most: f64) -> Result<Option<f64>, ApiError> {
     match value {
         // NaN fails this comparison too.
-        Some(number) if !(least..=most).contains(&number) => {
-            let least = if least == f64::MIN_POSITIVE { "more than 0".to_owned() } else { least.to_string() };
-            Err(ApiError::parameter(field, format!("expected {least} to {most}")))
-        }
+        Some(number) if !(least..=most).contains(&number) => Err(ApiError::parameter(
+            field,
+            format!("expected {least} to {most}"),
+        )),
         value => Ok(value),
     }
 }
@@ -284,13 +380,18 @@ impl From<VoiceError> for ApiError {
             VoiceError::NotFound => Code::VoiceNotFound,
             VoiceError::Exists => Code::VoiceExists,
             VoiceError::ReadOnly => Code::VoiceReadOnly,
-            VoiceError::BadName | VoiceError::TooShort { .. } | VoiceError::Silent => Code::InvalidParameter,
+            VoiceError::BadName | VoiceError::TooShort { .. } | VoiceError::Silent => {
+                Code::InvalidParameter
+            }
             VoiceError::Unsupported(_) => Code::UnsupportedAudio,
             VoiceError::TooLarge => Code::FileTooLarge,
             VoiceError::StorageFull => Code::StorageFull,
             VoiceError::Io(cause) => {
                 tracing::error!(%cause, "the voices folder failed");
-                return Self::new(Code::GenerationError, "The voices folder could not be read or written.");
+                return Self::new(
+                    Code::GenerationError,
+                    "The voices folder could not be read or written.",
+                );
             }
         };
         Self::new(code, error.to_string())
@@ -316,6 +417,7 @@ mod tests {
             (r#"{"seed": 1.5}"#, "seed"),
             (r#"{"text": "a", "text": "b"}"#, "text"),
             ("[1]", "body"),
+            (r#"{"audio": [null, null, null, null, null]}"#, "audio"),
         ] {
             let error = draft(json).unwrap_err();
             assert_eq!(error.code, Code::InvalidParameter, "{json}: {error}");
@@ -326,14 +428,27 @@ mod tests {
     #[test]
     fn what_is_not_json_is_said_to_be_none() {
         let deep = "[".repeat(10_000);
-        for json in ["", "{", r#"{"text": NaN}"#, r#"{"text": "\ud800"}"#, "{} {}", deep.as_str()] {
-            assert_eq!(draft(json).unwrap_err().code, Code::InvalidJson, "{json:.20}");
+        for json in [
+            "",
+            "{",
+            r#"{"text": NaN}"#,
+            r#"{"text": "\ud800"}"#,
+            "{} {}",
+            deep.as_str(),
+        ] {
+            assert_eq!(
+                draft(json).unwrap_err().code,
+                Code::InvalidJson,
+                "{json:.20}"
+            );
         }
     }
 
     #[test]
     fn nulls_and_unknown_fields_are_no_errors() {
-        let draft = draft(r#"{"text": "hi", "voice": null, "audio": null, "seed": null, "other": {}}"#).unwrap();
+        let draft =
+            draft(r#"{"text": "hi", "voice": null, "audio": null, "seed": null, "other": {}}"#)
+                .unwrap();
         assert_eq!(draft.text.as_deref(), Some("hi"));
         assert!(draft.seed.is_none());
     }

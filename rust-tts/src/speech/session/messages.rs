@@ -92,7 +92,13 @@ pub enum ServerMessage<'a> {
 impl<'a> ServerMessage<'a> {
     pub fn error(id: Option<&'a str>, error: &'a ApiError) -> Self {
         let (text, code) = (&error.message, error.code.as_str());
-        Self::Error { id, error: text, message: text, code, retry_after: error.retry_after }
+        Self::Error {
+            id,
+            error: text,
+            message: text,
+            code,
+            retry_after: error.retry_after,
+        }
     }
 
     pub fn frame(&self) -> Frame {

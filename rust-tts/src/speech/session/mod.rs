@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{ApiError, Code};
 use crate::speech::Piece;
-use crate::speech::request::{Draft, SpeechRequest};
+use crate::speech::request::{Draft, SpeechRequest, parse_json};
 use crate::speech::text::Utterance;
 use messages::{Append, End, SayHead, ServerMessage, SetVoice, read_fields};
 use say::Say;
@@ -39,12 +39,25 @@ pub type Key = u64;
 pub enum Action {
     Send(Frame),
     /// Begin to speak; utterances follow as `Text`.
-    Start { key: Key, request: Box<SpeechRequest> },
-    Text { key: Key, utterances: Vec<Utterance> },
+    Start {
+        key: Key,
+        request: Box<SpeechRequest>,
+    },
+    Text {
+        key: Key,
+        utterances: Vec<Utterance>,
+    },
     /// No more text comes.
-    EndText { key: Key },
-    Cancel { key: Key },
-    Close { code: u16, reason: &'static str },
+    EndText {
+        key: Key,
+    },
+    Cancel {
+        key: Key,
+    },
+    Close {
+        code: u16,
+        reason: &'static str,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,17 +82,31 @@ pub struct Session {
     /// Set with `"scope": "connection"`.
     voice: Option<String>,
     draining: bool,
+    closed: bool,
     next_key: Key,
 }
 
 impl Session {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, says: BTreeMap::new(), voice: None, draining: false, next_key: 1 }
+        Self {
+            limits,
+            says: BTreeMap::new(),
+            voice: None,
+            draining: false,
+            closed: false,
+            next_key: 1,
+        }
     }
 
     /// The server's first message.
     pub fn ready(models: &[&str], device: &str) -> Frame {
-        ServerMessage::Ready { models, device, version: crate::VERSION, sample_rate: 24_000 }.frame()
+        ServerMessage::Ready {
+            models,
+            device,
+            version: crate::VERSION,
+            sample_rate: 24_000,
+        }
+        .frame()
     }
 
     /// Nothing is being said.
@@ -97,6 +124,7 @@ impl Session {
         if let Err((id, error)) = self.handle(text, host, &mut out) {
             out.push(send(&ServerMessage::error(id.as_deref(), &error)));
         }
+        self.close_if_drained(&mut out);
         out
     }
 
@@ -109,12 +137,20 @@ impl Session {
     /// A piece of a say's audio, its end or its failure.
     pub fn on_piece(&mut self, key: Key, piece: Result<Piece, ApiError>) -> Vec<Action> {
         // What was cancelled may still have pieces on their way.
-        let Some(id) = self.says.iter().find(|(_, say)| say.key == key).map(|(id, _)| id.clone()) else {
+        let Some(id) = self
+            .says
+            .iter()
+            .find(|(_, say)| say.key == key)
+            .map(|(id, _)| id.clone())
+        else {
             return Vec::new();
         };
         let mut out = Vec::new();
         let ended = match piece {
-            Ok(piece) => self.says.get_mut(&id).is_some_and(|say| say.on_piece(&id, piece, &mut out)),
+            Ok(piece) => self
+                .says
+                .get_mut(&id)
+                .is_some_and(|say| say.on_piece(&id, piece, &mut out)),
             Err(error) => {
                 out.push(send(&ServerMessage::error(Some(&id), &error)));
                 true
@@ -137,9 +173,13 @@ impl Session {
         out
     }
 
-    fn close_if_drained(&self, out: &mut Vec<Action>) {
-        if self.draining && self.says.is_empty() {
-            out.push(Action::Close { code: close::AWAY, reason: "the server is shutting down" });
+    fn close_if_drained(&mut self, out: &mut Vec<Action>) {
+        if self.draining && self.says.is_empty() && !self.closed {
+            self.closed = true;
+            out.push(Action::Close {
+                code: close::AWAY,
+                reason: "the server is shutting down",
+            });
         }
     }
 
@@ -152,12 +192,20 @@ impl Session {
     ) -> Result<(), (Option<String>, ApiError)> {
         let parse_error = |problem: String| (None, ApiError::new(Code::ParseError, problem));
         let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| parse_error(format!("The message is not JSON: {error}")))?;
+            serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
         let Some(fields) = value.as_object() else {
             return Err(parse_error("The message is not a JSON object.".into()));
         };
-        let id = fields.get("id").and_then(|id| id.as_str()).filter(|id| id.len() <= MAX_ID).map(str::to_owned);
-        let kind = fields.get("type").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+        let id = fields
+            .get("id")
+            .and_then(|id| id.as_str())
+            .filter(|id| id.len() <= MAX_ID)
+            .map(str::to_owned);
+        let kind = fields
+            .get("type")
+            .and_then(|kind| kind.as_str())
+            .unwrap_or_default()
+            .to_owned();
         let result = match kind.as_str() {
             "say" => self.say(&value, host, out),
             "append" => read_fields(&value).and_then(|append| self.append(append, out)),
@@ -170,7 +218,10 @@ impl Session {
             }
             _ => {
                 let known = "say, append, end, cancel, set_voice, ping";
-                Err(ApiError::new(Code::UnknownType, format!("type: expected one of {known}")))
+                Err(ApiError::new(
+                    Code::UnknownType,
+                    format!("type: expected one of {known}"),
+                ))
             }
         };
         result.map_err(|error| (id, error))
@@ -183,19 +234,27 @@ impl Session {
         out: &mut Vec<Action>,
     ) -> Result<(), ApiError> {
         if self.draining {
-            return Err(ApiError::new(Code::Draining, "The server is shutting down.").retry_after(5));
+            return Err(
+                ApiError::new(Code::Draining, "The server is shutting down.").retry_after(5),
+            );
         }
         let head: SayHead = read_fields(message)?;
         let mut draft: Draft = read_fields(message)?;
         let id = head.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if id.is_empty() || id.len() > MAX_ID {
-            return Err(ApiError::parameter("id", format!("expected 1 to {MAX_ID} bytes")));
+            return Err(ApiError::parameter(
+                "id",
+                format!("expected 1 to {MAX_ID} bytes"),
+            ));
         }
         if self.says.contains_key(&id) {
             return Err(ApiError::parameter("id", "a say with this id is running"));
         }
         if self.says.len() >= self.limits.max_says {
-            let message = format!("{} says are running on this connection, the most that are allowed.", self.says.len());
+            let message = format!(
+                "{} says are running on this connection, the most that are allowed.",
+                self.says.len()
+            );
             return Err(ApiError::new(Code::TooManyRequests, message).retry_after(1));
         }
         let more = head.more.unwrap_or(false);
@@ -207,7 +266,10 @@ impl Session {
         self.next_key += 1;
         let text = std::mem::take(&mut request.text);
         let mut say = Say::new(key, &request, self.limits.utterance_chars);
-        out.push(Action::Start { key, request: Box::new(request) });
+        out.push(Action::Start {
+            key,
+            request: Box::new(request),
+        });
         say.append(&text, out);
         if !more {
             say.end(out);
@@ -217,8 +279,12 @@ impl Session {
     }
 
     fn append(&mut self, append: Append, out: &mut Vec<Action>) -> Result<(), ApiError> {
-        let id = append.id.ok_or_else(|| ApiError::parameter("id", "is missing"))?;
-        let text = append.text.ok_or_else(|| ApiError::new(Code::MissingText, "text: is missing"))?;
+        let id = append
+            .id
+            .ok_or_else(|| ApiError::parameter("id", "is missing"))?;
+        let text = append
+            .text
+            .ok_or_else(|| ApiError::new(Code::MissingText, "text: is missing"))?;
         let say = self.open_say(&id)?;
         say.append(&text, out);
         let (key, length) = (say.key, say.characters);
@@ -228,13 +294,18 @@ impl Session {
             out.push(Action::Cancel { key });
             self.says.remove(&id);
             let most = self.limits.max_text_length;
-            return Err(ApiError::new(Code::TextTooLong, format!("text: {length} characters; at most {most} are taken")));
+            return Err(ApiError::new(
+                Code::TextTooLong,
+                format!("text: {length} characters; at most {most} are taken"),
+            ));
         }
         Ok(())
     }
 
     fn end(&mut self, end: End, out: &mut Vec<Action>) -> Result<(), ApiError> {
-        let id = end.id.ok_or_else(|| ApiError::parameter("id", "is missing"))?;
+        let id = end
+            .id
+            .ok_or_else(|| ApiError::parameter("id", "is missing"))?;
         self.open_say(&id)?.end(out);
         Ok(())
     }
@@ -245,7 +316,11 @@ impl Session {
     }
 
     /// One that is not running is acknowledged all the same: it may just have ended.
-    fn cancel(&mut self, id: Option<&serde_json::Value>, out: &mut Vec<Action>) -> Result<(), ApiError> {
+    fn cancel(
+        &mut self,
+        id: Option<&serde_json::Value>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), ApiError> {
         let ids = match id {
             None | Some(serde_json::Value::Null) => self.says.keys().cloned().collect(),
             Some(serde_json::Value::String(id)) => vec![id.clone()],
@@ -260,14 +335,18 @@ impl Session {
             }
             out.push(send(&ServerMessage::Cancelled { id: Some(&id) }));
         }
-        self.close_if_drained(out);
         Ok(())
     }
 
-    fn set_voice(&mut self, message: SetVoice, host: &impl Host, out: &mut Vec<Action>) -> Result<(), ApiError> {
+    fn set_voice(
+        &mut self,
+        message: SetVoice,
+        host: &impl Host,
+        out: &mut Vec<Action>,
+    ) -> Result<(), ApiError> {
         let reference = message.voice_path.filter(|path| !path.trim().is_empty());
-        let reference =
-            reference.ok_or_else(|| ApiError::new(Code::MissingVoicePath, "voice_path: is missing"))?;
+        let reference = reference
+            .ok_or_else(|| ApiError::new(Code::MissingVoicePath, "voice_path: is missing"))?;
         let voice_path = match message.scope.as_deref() {
             None | Some("server") => host.set_default_voice(&reference)?,
             Some("connection") => {
@@ -275,17 +354,38 @@ impl Session {
                 self.voice = Some(id.clone());
                 id
             }
-            Some(_) => return Err(ApiError::parameter("scope", "expected server or connection")),
+            Some(_) => {
+                return Err(ApiError::parameter(
+                    "scope",
+                    "expected server or connection",
+                ));
+            }
         };
-        out.push(send(&ServerMessage::VoiceSet { voice_path: &voice_path }));
+        out.push(send(&ServerMessage::VoiceSet {
+            voice_path: &voice_path,
+        }));
         Ok(())
     }
+}
+
+/// A number that no float holds spoils the whole message; reading it as a draft finds the field.
+fn not_json(text: &str, error: &serde_json::Error) -> (Option<String>, ApiError) {
+    let named = match parse_json::<Draft>(text.as_bytes()) {
+        Err(error) if error.code == Code::InvalidParameter => Some(error),
+        _ => None,
+    };
+    let unnamed = || {
+        ApiError::new(
+            Code::ParseError,
+            format!("The message is not JSON: {error}"),
+        )
+    };
+    (None, named.unwrap_or_else(unnamed))
 }
 
 fn send(message: &ServerMessage) -> Action {
     Action::Send(message.frame())
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -38,11 +38,21 @@ impl Say {
         let audio = if request.stream {
             let chunk = u64::from(output.sample_rate) * u64::from(output.chunk_ms) / 1000;
             let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
-            Audio::Chunks { chunker: Some(Chunker::new(chunk as usize)), encoder, index: 0 }
+            Audio::Chunks {
+                chunker: Some(Chunker::new(chunk as usize)),
+                encoder,
+                index: 0,
+            }
         } else {
             Audio::Whole(Vec::new())
         };
-        Self { key, characters: 0, cutter: Some(Cutter::new(utterance_chars)), output, audio }
+        Self {
+            key,
+            characters: 0,
+            cutter: Some(Cutter::new(utterance_chars)),
+            output,
+            audio,
+        }
     }
 
     pub fn takes_text(&self) -> bool {
@@ -54,7 +64,10 @@ impl Say {
         if let Some(cutter) = self.cutter.as_mut() {
             let utterances = cutter.push(text);
             if !utterances.is_empty() {
-                out.push(Action::Text { key: self.key, utterances });
+                out.push(Action::Text {
+                    key: self.key,
+                    utterances,
+                });
             }
         }
     }
@@ -63,7 +76,10 @@ impl Say {
         if let Some(mut cutter) = self.cutter.take() {
             let utterances = cutter.finish();
             if !utterances.is_empty() {
-                out.push(Action::Text { key: self.key, utterances });
+                out.push(Action::Text {
+                    key: self.key,
+                    utterances,
+                });
             }
             out.push(Action::EndText { key: self.key });
         }
@@ -87,9 +103,21 @@ impl Say {
     fn push(&mut self, id: &str, samples: &[f32], out: &mut Vec<Action>) {
         match &mut self.audio {
             Audio::Whole(whole) => whole.extend_from_slice(samples),
-            Audio::Chunks { chunker, encoder, index } => {
-                for chunk in chunker.as_mut().map(|chunker| chunker.push(samples)).unwrap_or_default() {
-                    let mut bytes = if *index == 0 { encoder.head() } else { Vec::new() };
+            Audio::Chunks {
+                chunker,
+                encoder,
+                index,
+            } => {
+                for chunk in chunker
+                    .as_mut()
+                    .map(|chunker| chunker.push(samples))
+                    .unwrap_or_default()
+                {
+                    let mut bytes = if *index == 0 {
+                        encoder.head()
+                    } else {
+                        Vec::new()
+                    };
                     bytes.extend(encoder.push(&chunk));
                     send_chunk(id, *index, bytes, false, self.output.binary, out);
                     *index += 1;
@@ -101,21 +129,39 @@ impl Say {
     fn finish(&mut self, id: &str, summary: &Summary, out: &mut Vec<Action>) {
         match &mut self.audio {
             Audio::Whole(whole) => {
-                let Output { format, sample_rate, binary, .. } = self.output;
+                let Output {
+                    format,
+                    sample_rate,
+                    binary,
+                    ..
+                } = self.output;
                 let mut encoder = encoder(format, sample_rate, Length::Samples(whole.len() as u64));
                 let mut bytes = encoder.head();
                 bytes.extend(encoder.push(whole));
                 bytes.extend(encoder.finish());
                 let data = (!binary).then(|| BASE64.encode(&bytes));
                 let duration_seconds = round(summary.audio_seconds, 3);
-                out.push(send(&ServerMessage::Audio { id, data: data.as_deref(), sample_rate, duration_seconds }));
+                out.push(send(&ServerMessage::Audio {
+                    id,
+                    data: data.as_deref(),
+                    sample_rate,
+                    duration_seconds,
+                }));
                 if binary {
                     out.push(Action::Send(Frame::Binary(bytes)));
                 }
             }
-            Audio::Chunks { chunker, encoder, index } => {
+            Audio::Chunks {
+                chunker,
+                encoder,
+                index,
+            } => {
                 let chunk = chunker.take().map(Chunker::finish).unwrap_or_default();
-                let mut bytes = if *index == 0 { encoder.head() } else { Vec::new() };
+                let mut bytes = if *index == 0 {
+                    encoder.head()
+                } else {
+                    Vec::new()
+                };
                 bytes.extend(encoder.push(&chunk));
                 bytes.extend(encoder.finish());
                 send_chunk(id, *index, bytes, true, self.output.binary, out);
@@ -131,13 +177,30 @@ impl Say {
     }
 }
 
-fn send_chunk(id: &str, index: u64, bytes: Vec<u8>, is_last: bool, binary: bool, out: &mut Vec<Action>) {
+fn send_chunk(
+    id: &str,
+    index: u64,
+    bytes: Vec<u8>,
+    is_last: bool,
+    binary: bool,
+    out: &mut Vec<Action>,
+) {
     if binary {
-        out.push(send(&ServerMessage::Chunk { id, index, data: None, is_last }));
+        out.push(send(&ServerMessage::Chunk {
+            id,
+            index,
+            data: None,
+            is_last,
+        }));
         out.push(Action::Send(Frame::Binary(bytes)));
     } else {
         let data = BASE64.encode(bytes);
-        out.push(send(&ServerMessage::Chunk { id, index, data: Some(&data), is_last }));
+        out.push(send(&ServerMessage::Chunk {
+            id,
+            index,
+            data: Some(&data),
+            is_last,
+        }));
     }
 }
 

@@ -5,17 +5,15 @@ use super::characters::{
 };
 
 /// Cleans a whole text: control characters, zero-width and bidirectional controls, private-use and
-/// unassigned garbage go; a run of blanks is one blank; a run that holds a line end is one `\n`;
-/// both ends are trimmed.
+/// unassigned garbage go; a run of blanks is one blank; a run that holds a line end is one `\n`, one
+/// that holds a blank line two; both ends are trimmed.
 pub fn clean(text: &str) -> String {
     let mut cleaner = Cleaner::default();
     let mut kept = String::with_capacity(text.len());
     for c in text.chars() {
         cleaner.push(c, |c| kept.push(c));
     }
-    if kept.ends_with('\n') {
-        kept.pop();
-    }
+    kept.truncate(kept.trim_end_matches('\n').len());
     kept
 }
 
@@ -27,17 +25,28 @@ pub struct Cleaner {
     /// The last visible character; `None` at the start of a line.
     previous: Option<char>,
     blank: bool,
+    /// The last character was a carriage return: a line feed after it belongs to it.
+    returned: bool,
+    /// A line end was passed on, and nothing visible since.
+    line_ended: bool,
 }
 
 impl Cleaner {
     /// Takes the next character and hands `sink` what of it remains: nothing, the character, or a
     /// blank and the character.
     pub fn push(&mut self, c: char, mut sink: impl FnMut(char)) {
+        let second_half = c == '\n' && self.returned;
+        self.returned = c == '\r';
         if is_line_end(c) {
             self.blank = false;
-            if self.previous.take().is_some() {
+            if second_half {
+                return;
+            }
+            let line_held_text = self.previous.take().is_some();
+            if line_held_text || self.line_ended {
                 sink('\n');
             }
+            self.line_ended = line_held_text;
         } else if c.is_whitespace() {
             self.blank = self.previous.is_some();
         } else if !self.is_removed(c) {
@@ -45,6 +54,7 @@ impl Cleaner {
                 sink(' ');
             }
             self.blank = false;
+            self.line_ended = false;
             self.previous = Some(c);
             sink(c);
         }

@@ -76,6 +76,10 @@ pub const EXAMPLES: &[&str] = &[
     "Works at Acme Inc. |The|¶\nend",
     "Mr.|¶\nSmith",
     "*** !?",
+    // Lines that an editor wrapped.
+    "It was the best of times, it was the worst of times, it\nwas the age of wisdom. |It was the age of foolishness, and\nI left.",
+    "This line is long enough that an editor must have cut it\nElsewhere goes on.|¶\n\nThe next paragraph.",
+    "A line that is long enough to have been wrapped. |And its end.|¶\n\nNext.",
     "--- Begin. |More.",
     "... and so it began. |Then it ended.",
     // Other languages.

@@ -13,6 +13,9 @@ use super::{Pause, Utterance};
 /// what follows it.
 const LOOK_AHEAD: usize = LONGEST_WORD + 5;
 
+/// A line of at least so many characters was cut by an editor, not by the writer: its end is a blank.
+const WRAPPED_LINE: usize = 50;
+
 /// The sentence that is being read.
 #[derive(Debug)]
 pub struct Sentences {
@@ -26,6 +29,8 @@ pub struct Sentences {
     cased_at: Option<(usize, bool)>,
     /// Whether a part of the sentence has been handed out, because it was too long.
     continued: bool,
+    /// Characters since the last line end.
+    line: usize,
     /// Characters looked at, to test that the work is linear.
     #[cfg(test)]
     pub work: usize,
@@ -49,6 +54,7 @@ impl Sentences {
             word_at: None,
             cased_at: None,
             continued: false,
+            line: 0,
             #[cfg(test)]
             work: 0,
         }
@@ -60,17 +66,29 @@ impl Sentences {
         self.chars.len()
     }
 
-    /// Takes the next character of cleaned text; a line feed ends a paragraph.
+    /// Takes the next character of cleaned text. A line feed ends a paragraph, unless the line is so
+    /// long that it was wrapped; two always do.
     pub fn push(&mut self, c: char, done: &mut Vec<Utterance>) {
+        if c != '\n' {
+            self.line += 1;
+            self.read(c, done);
+            return;
+        }
+        let wrapped = self.line >= WRAPPED_LINE;
+        self.line = 0;
+        if wrapped {
+            self.read(' ', done);
+        } else {
+            self.end_line(done);
+        }
+    }
+
+    fn read(&mut self, c: char, done: &mut Vec<Utterance>) {
         #[cfg(test)]
         {
             self.work += 1;
         }
-        if c == '\n' {
-            self.end_line(done);
-            return;
-        }
-        if c == ' ' && self.chars.is_empty() {
+        if c == ' ' && self.chars.last().is_none_or(|last| *last == ' ') {
             return;
         }
         let at = self.chars.len();
@@ -94,6 +112,7 @@ impl Sentences {
     /// The text is over.
     pub fn finish(&mut self, done: &mut Vec<Utterance>) {
         self.settle_word(done);
+        self.line = 0;
         self.take(self.chars.len(), Pause::Sentence, done);
     }
 
@@ -105,7 +124,7 @@ impl Sentences {
         if self.word_at.is_some() && !listed {
             self.take(self.chars.len(), Pause::Paragraph, done);
         } else {
-            self.push(' ', done);
+            self.read(' ', done);
         }
     }
 
@@ -232,7 +251,7 @@ impl Sentences {
         self.chars.clear();
         (self.candidate, self.word_at, self.cased_at, self.continued) = (None, None, None, false);
         for c in rest {
-            self.push(c, done);
+            self.read(c, done);
         }
     }
 

@@ -123,7 +123,7 @@ fn no_limit_cuts_no_sentence() {
 fn cleaned() {
     for (text, expected) in [
         ("  a \t b  ", "a b"),
-        ("a \r\n\r\n  b\u{2029}c", "a\nb\nc"),
+        ("a \r\n\r\n  b\u{2029}c", "a\n\nb\nc"),
         (
             "a\u{0}\u{7}\u{1B}b\u{FEFF}\u{200B}c\u{202E}d\u{AD}e",
             "abcde",

@@ -1,22 +1,26 @@
 //! `chatterbox-server say`: a text into a file, with the server's engine and without the server.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+mod sink;
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use clap::{Args, Command, FromArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::audio::{Format, Length, encoder};
+use crate::audio::Format;
 use crate::auth::Keys;
 use crate::config::{EngineOptions, LogOptions, ServerOptions, VoiceOptions};
 use crate::engine::{self, EngineState};
 use crate::error::ApiError;
-use crate::shutdown::status;
-use crate::speech::request::{AudioDraft, Draft, VoiceDraft};
+use crate::shutdown::{self, status};
+use crate::speech::request::{AudioDraft, Draft, Output, VoiceDraft};
 use crate::speech::{self, Piece, Summary};
-use crate::state::App;
+use crate::state::{App, Shared};
+use crate::{server, telemetry};
+use sink::Sink;
 
 /// A text shorter than this is over before a bar has been drawn, in characters.
 const LONG_TEXT: usize = 400;
@@ -86,100 +90,151 @@ pub struct SayOptions {
     pub logs: LogOptions,
 }
 
+/// Why nothing was spoken.
+enum Failure {
+    Interrupted,
+    /// A sentence.
+    Problem(String),
+}
+
+impl From<String> for Failure {
+    fn from(problem: String) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 /// Speaks and reports; returns the exit status.
 pub fn run(options: &SayOptions) -> i32 {
-    let spoken = read_text(options).and_then(|text| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("the runtime could not be started: {error}"))?;
-        runtime.block_on(speak(options, text))
-    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let spoken = match runtime {
+        Ok(runtime) => runtime.block_on(speak(options)),
+        Err(error) => Err(Failure::Problem(format!(
+            "the runtime could not be started: {error}"
+        ))),
+    };
     match spoken {
         Ok(summary) => {
-            let name = if is_dash(&options.output) { "standard output".into() } else { options.output.display().to_string() };
-            eprintln!(
-                "{name}: {:.2} s of audio, RTF {:.3}, first audio after {} ms",
+            telemetry::complain(&format!(
+                "{}: {:.2} s of audio, RTF {:.3}, first audio after {} ms",
+                options.output.display(),
                 summary.audio_seconds,
                 summary.real_time_factor,
                 summary.timing.first_audio.as_millis()
-            );
+            ));
             status::OK
         }
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            status::CANNOT_START
+        // The engine may be in the middle of a step: Python cannot be left in order then.
+        Err(Failure::Interrupted) => shutdown::exit_now(status::INTERRUPTED),
+        Err(Failure::Problem(problem)) => {
+            telemetry::complain(&format!("error: {problem}"));
+            shutdown::exit_now(status::CANNOT_START)
         }
     }
 }
 
-fn is_dash(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
 fn read_text(options: &SayOptions) -> Result<String, String> {
     if let Some(path) = &options.input {
-        return std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+        return std::fs::read_to_string(path)
+            .map_err(|error| format!("{}: {error}", path.display()));
     }
     match options.text.as_deref() {
         Some(text) if text != "-" => Ok(text.to_owned()),
         _ => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| format!("standard input: {error}"))?;
             Ok(text)
         }
     }
 }
 
-async fn speak(options: &SayOptions, text: String) -> Result<Summary, String> {
-    let app = Arc::new(start(options).await?);
-    let characters = text.chars().count();
-    let request = options.draft(text).validate(&app, Format::Wav, false).map_err(|error| error.message)?;
-    let mut sink = Sink::create(&options.output, request.output.format, request.output.sample_rate)?;
+async fn speak(options: &SayOptions) -> Result<Summary, Failure> {
+    let text = read_text(options)?;
+    let (app, thread) = start(options).await?;
+    let app = Arc::new(app);
+    let bar = progress(text.chars().count());
+    let spoken = tokio::select! {
+        spoken = write_speech(&app, options, text, &bar) => spoken.map_err(Failure::Problem),
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    bar.finish_and_clear();
+    if spoken.is_ok() {
+        server::end_engine(&app, thread).await;
+    }
+    spoken
+}
+
+async fn write_speech(
+    app: &Shared,
+    options: &SayOptions,
+    text: String,
+    bar: &ProgressBar,
+) -> Result<Summary, String> {
+    let request = options.draft(text).validate(app, Format::Wav, false);
+    let request = request.map_err(|error| error.message)?;
+    let Output {
+        format,
+        sample_rate,
+        ..
+    } = request.output;
     let texts = speech::whole(&request.text, app.engine_options.text_chunk_size);
-    let mut speech = speech::start(&app, request, texts, "say");
-    let bar = progress(characters);
-    let interrupted = || "interrupted".to_owned();
-    let result = loop {
-        let piece = tokio::select! {
-            piece = speech.next() => piece,
-            _ = tokio::signal::ctrl_c() => break Err(interrupted()),
-        };
+    let mut speech = speech::start(app, request, texts, "say");
+    let mut sink = Sink::create(&options.output, format, sample_rate)?;
+    loop {
+        let piece = speech.next().await;
         match piece.unwrap_or_else(|| Err(ApiError::engine_gone())) {
             Ok(Piece::Started(_)) => {}
             Ok(Piece::Audio(samples)) => sink.push(&samples)?,
             Ok(Piece::Progress { characters }) => bar.inc(characters as u64),
             Ok(Piece::Finished(summary)) => {
                 sink.finish()?;
-                break Ok(summary);
+                return Ok(summary);
             }
-            Err(error) => break Err(error.message),
+            Err(error) => return Err(error.message),
         }
-    };
-    bar.finish_and_clear();
-    result
+    }
 }
 
 /// Loads the engine and waits until it speaks.
-async fn start(options: &SayOptions) -> Result<App, String> {
-    let store = options.voices.open().map_err(|error| format!("{}: {error}", options.voices.voices_dir.display()))?;
+async fn start(options: &SayOptions) -> Result<(App, JoinHandle<()>), String> {
+    let folder = &options.voices.voices_dir;
+    let store = options.voices.open();
+    let store = store.map_err(|error| format!("{}: {error}", folder.display()))?;
     let settings = options.engine.load_settings();
-    let (handle, _) = engine::spawn(move |worker| engine::python::run(worker, &settings))
+    let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
         .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
     let mut states = handle.status().subscribe();
-    let state = states.wait_for(|state| !matches!(state, EngineState::Loading)).await;
+    let state = states
+        .wait_for(|state| !matches!(state, EngineState::Loading))
+        .await;
     if let EngineState::Failed(reason) = state.map_err(|error| error.to_string())?.clone() {
         return Err(reason);
     }
     let mut server = server_defaults()?;
     // Nobody else waits: a whole book may be read.
     server.limits.max_text_length = usize::MAX;
-    let keys = Keys::none();
-    Ok(App::new(handle, Arc::new(store), &options.engine, &options.voices, &server, keys, None))
+    let (engine, voices) = (&options.engine, &options.voices);
+    let app = App::new(
+        handle,
+        Arc::new(store),
+        engine,
+        voices,
+        &server,
+        Keys::none(),
+        None,
+    );
+    Ok((app, thread))
 }
 
 /// The server's options as the environment has them.
 fn server_defaults() -> Result<ServerOptions, String> {
     let command = ServerOptions::augment_args(Command::new("chatterbox-server"));
-    let matches = command.try_get_matches_from(["chatterbox-server"]).map_err(|error| error.to_string())?;
+    let matches = command
+        .try_get_matches_from(["chatterbox-server"])
+        .map_err(|error| error.to_string())?;
     ServerOptions::from_arg_matches(&matches).map_err(|error| error.to_string())
 }
 
@@ -189,12 +244,18 @@ fn progress(characters: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left");
     let bar = ProgressBar::new(characters as u64);
-    style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
+    style
+        .map(|style| bar.clone().with_style(style))
+        .unwrap_or(bar)
 }
 
 impl SayOptions {
     fn draft(&self, text: String) -> Draft {
-        let named = self.output.extension().and_then(|name| name.to_str()).filter(|name| Format::parse(name).is_some());
+        let named = self
+            .output
+            .extension()
+            .and_then(|name| name.to_str())
+            .filter(|name| Format::parse(name).is_some());
         Draft {
             text: Some(text),
             model: self.model.clone(),
@@ -216,73 +277,5 @@ impl SayOptions {
             max_audio_seconds: self.max_audio_seconds,
             ..Draft::default()
         }
-    }
-}
-
-/// The output: a file, whose head is corrected at the end, or standard output, whose head cannot be.
-struct Sink {
-    file: Box<dyn Target>,
-    encoder: Box<dyn crate::audio::Encoder>,
-    format: Format,
-    sample_rate: u32,
-    samples: u64,
-    seekable: bool,
-    path: PathBuf,
-}
-
-trait Target: Write {
-    fn rewind(&mut self) -> std::io::Result<()>;
-}
-
-impl Target for File {
-    fn rewind(&mut self) -> std::io::Result<()> {
-        self.seek(SeekFrom::Start(0)).map(|_| ())
-    }
-}
-
-impl Target for std::io::Stdout {
-    fn rewind(&mut self) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::NotSeekable.into())
-    }
-}
-
-impl Sink {
-    fn create(path: &Path, format: Format, sample_rate: u32) -> Result<Self, String> {
-        let seekable = !is_dash(path);
-        let file: Box<dyn Target> = if seekable {
-            Box::new(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?)
-        } else {
-            Box::new(std::io::stdout())
-        };
-        let encoder = encoder(format, sample_rate, Length::Unknown);
-        let mut sink = Self { file, encoder, format, sample_rate, samples: 0, seekable, path: path.to_owned() };
-        let head = sink.encoder.head();
-        sink.write(&head)?;
-        Ok(sink)
-    }
-
-    fn push(&mut self, samples: &[f32]) -> Result<(), String> {
-        self.samples += samples.len() as u64;
-        let bytes = self.encoder.push(samples);
-        self.write(&bytes)
-    }
-
-    fn finish(&mut self) -> Result<(), String> {
-        let bytes = self.encoder.finish();
-        self.write(&bytes)?;
-        if self.seekable {
-            let head = encoder(self.format, self.sample_rate, Length::Samples(self.samples)).head();
-            self.file.rewind().map_err(|error| self.problem(&error))?;
-            self.write(&head)?;
-        }
-        self.file.flush().map_err(|error| self.problem(&error))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.file.write_all(bytes).map_err(|error| self.problem(&error))
-    }
-
-    fn problem(&self, error: &std::io::Error) -> String {
-        format!("{}: {error}", self.path.display())
     }
 }

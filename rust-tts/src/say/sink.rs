@@ -1,0 +1,106 @@
+//! Where `say` writes.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::audio::{Encoder, Format, Length, encoder};
+
+/// The encoded audio on its way out: into a file that appears when it is whole, or into a stream.
+pub struct Sink {
+    target: Target,
+    encoder: Box<dyn Encoder>,
+    format: Format,
+    sample_rate: u32,
+    samples: u64,
+    path: PathBuf,
+}
+
+enum Target {
+    File(NamedTempFile),
+    /// Standard output, a device, a pipe: what cannot be rewound to correct its head.
+    Stream(Box<dyn Write>),
+}
+
+impl Sink {
+    /// `-` is standard output. The error is a sentence.
+    pub fn create(path: &Path, format: Format, sample_rate: u32) -> Result<Self, String> {
+        let target = Target::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let encoder = encoder(format, sample_rate, Length::Unknown);
+        let path = path.to_owned();
+        let mut sink = Self {
+            target,
+            encoder,
+            format,
+            sample_rate,
+            samples: 0,
+            path,
+        };
+        let head = sink.encoder.head();
+        sink.write(&head)?;
+        Ok(sink)
+    }
+
+    pub fn push(&mut self, samples: &[f32]) -> Result<(), String> {
+        self.samples += samples.len() as u64;
+        let bytes = self.encoder.push(samples);
+        self.write(&bytes)
+    }
+
+    /// Writes what is left; a file gets the head of its real length, and its name.
+    pub fn finish(mut self) -> Result<(), String> {
+        let bytes = self.encoder.finish();
+        self.write(&bytes)?;
+        let head = encoder(self.format, self.sample_rate, Length::Samples(self.samples)).head();
+        let path = self.path;
+        self.target
+            .close(&head, &path)
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let written = match &mut self.target {
+            Target::File(file) => file.write_all(bytes),
+            Target::Stream(stream) => stream.write_all(bytes),
+        };
+        written.map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl Target {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stream(Box::new(std::io::stdout())));
+        }
+        if path
+            .metadata()
+            .is_ok_and(|found| !found.is_file() && !found.is_dir())
+        {
+            return Ok(Self::Stream(Box::new(File::create(path)?)));
+        }
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let mut builder = tempfile::Builder::new();
+        // As any other file that a program makes; the process's mask takes off what it must.
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .map(Self::File)
+    }
+
+    fn close(self, head: &[u8], path: &Path) -> std::io::Result<()> {
+        match self {
+            Self::Stream(mut stream) => stream.flush(),
+            Self::File(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(head)?;
+                file.persist(path)
+                    .map(|_| ())
+                    .map_err(|failed| failed.error)
+            }
+        }
+    }
+}

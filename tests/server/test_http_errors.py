@@ -1,0 +1,107 @@
+"""What ``POST /api/tts`` refuses, and the bodies of errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from audio_helpers import refusal, speak
+from running_server import HTTP, Server
+
+RANGES: list[tuple[str, list[Any], list[Any]]] = [
+    ("voice.temperature", [-0.1, 5.01], [0, 5]),
+    ("voice.top_p", [-0.1, 1.01], [0.1, 1]),
+    ("voice.repetition_penalty", [0.99, 10.1], [1, 10]),
+    ("voice.exaggeration", [-0.01, 2.1], [0.25, 2]),
+    ("voice.cfg_weight", [-0.01, 1.01], [0, 1]),
+    ("min_p", [-0.01, 1.01], [0, 1]),
+    ("top_k", [-1, 1.5, 2**32], [1, 1000]),
+    ("speed", [0.24, 4.01], [0.25, 4]),
+    ("seed", [-1, 0.5, 2**53], [0, 2**53 - 1]),
+    ("max_audio_seconds", [0, -1, 3601], [0.5, 3600]),
+    ("audio.sample_rate", [0, 11_025, 96_000, -1], [8000, 48_000]),
+    ("audio.format", ["mp4", "", "wave"], ["wav", "WAV", "pcm"]),
+    ("language_id", ["zz", ""], ["en", "FR", "de-AT"]),
+]
+
+NOT_UTF8 = b'{"text": "\xff", "voice_path": "\xff"}'
+
+
+def nested(field: str, value: object) -> dict[str, Any]:
+    """A body's part with one field, whose name may have a dot."""
+    outer, dot, inner = field.partition(".")
+    return {outer: {inner: value}} if dot else {outer: value}
+
+
+@pytest.mark.parametrize(("field", "bad", "good"), RANGES, ids=[field for field, _, _ in RANGES])
+def test_parameters_have_ranges_and_refusals_name_the_field(
+    fake: Server, field: str, bad: list[Any], good: list[Any]
+) -> None:
+    for value in [*bad, [1], {"a": 1}, True if field not in ("audio.format", "language_id") else 7]:
+        said = refusal(speak(fake.url, **nested(field, value)), 422, "INVALID_PARAMETER")
+        assert said.startswith(f"{field}:"), (value, said)
+    for value in [*good, None]:
+        assert speak(fake.url, **nested(field, value)).status_code == 200, value
+
+
+@pytest.mark.parametrize("body", ["{}", '{"text": null}', '{"text": ""}', '{"text": " \\n\\t "}'])
+def test_nothing_to_say_is_missing_text(fake: Server, body: str) -> None:
+    assert refusal(HTTP.post(f"{fake.url}/api/tts", content=body), 422, "MISSING_TEXT").startswith("text:")
+
+
+def test_the_length_of_a_text_counts_in_characters(fake: Server) -> None:
+    assert speak(fake.url, "ü" * 5000, max_audio_seconds=1).status_code == 200
+    assert "5000" in refusal(speak(fake.url, "u" * 5001), 400, "TEXT_TOO_LONG")
+
+
+def test_an_unknown_model_is_answered_with_the_loaded_ones(fake: Server) -> None:
+    assert "fake" in refusal(speak(fake.url, model="turbo"), 404, "MODEL_NOT_LOADED")
+    assert speak(fake.url, model="fake").status_code == 200
+
+
+def test_an_unknown_voice_is_not_found_and_not_repeated(fake: Server) -> None:
+    said = refusal(speak(fake.url, voice={"audio_prompt_path": "nobody.wav"}), 404, "VOICE_NOT_FOUND")
+    assert "nobody" not in said
+    for none in (None, "", "  "):
+        assert speak(fake.url, voice={"audio_prompt_path": none}).headers["x-voice"] == "tone"
+
+
+def test_unknown_fields_are_no_errors(fake: Server) -> None:
+    assert speak(fake.url, unknown={"a": [1]}, voice={"unknown": 1}, audio={"unknown": 1}).status_code == 200
+
+
+def test_the_body_is_read_as_json_whatever_its_type_says(fake: Server) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"):
+        answer = HTTP.post(f"{fake.url}/api/tts", content='{"text": "Hi."}', headers={"content-type": kind})
+        assert answer.status_code == 200, kind
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/", "/v1/readyz", "/api/tts/", "/health/x"])
+def test_an_unknown_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
+    refusal(HTTP.get(fake.url + path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/api/tts"), ("PUT", "/api/voices"), ("POST", "/health"), ("DELETE", "/metrics")]
+)
+def test_a_wrong_method_is_answered_in_its_dialect(fake: Server, method: str, path: str) -> None:
+    answer = HTTP.request(method, fake.url + path)
+    refusal(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default"])
+def test_a_body_that_is_too_large_is_refused(fake: Server, path: str) -> None:
+    body = '{"text": "' + "x" * (1024 * 1024) + '"}'
+    refusal(HTTP.post(fake.url + path, content=body), 413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default"])
+@pytest.mark.parametrize("body", [b"", b"{", b"text=Hello", b"\xff\xfe", b'{"text": "a"} {}', NOT_UTF8])
+def test_what_is_not_json_is_said_to_be_none(fake: Server, path: str, body: bytes) -> None:
+    refusal(HTTP.post(fake.url + path, content=body), 400, "INVALID_JSON")
+
+
+def test_a_websocket_without_a_handshake_is_refused(fake: Server) -> None:
+    refusal(HTTP.get(f"{fake.url}/ws/tts"), 400, "BAD_REQUEST")

@@ -1,0 +1,168 @@
+"""``/api/voices`` and ``/api/voice/default``."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+
+import httpx
+import pytest
+from audio_helpers import clip, pitch, read_wav, refusal, speak
+from chatterbox_server.fake import frequency
+from conftest import StartServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from running_server import HTTP, Server
+
+FAKE = ("--engine", "fake", "--fake-rtf", "0")
+
+
+def upload(url: str, name: str, data: bytes) -> httpx.Response:
+    """Sends a voice as a browser does."""
+    return HTTP.post(f"{url}/api/voices/upload", files={"file": (name, data)})
+
+
+def default_voice(url: str) -> str | None:
+    """The server's default voice."""
+    body = HTTP.get(f"{url}/api/voice/default").raise_for_status().json()
+    assert set(body) == {"default_voice"}
+    voice: str | None = body["default_voice"]
+    return voice
+
+
+def test_an_uploaded_voice_is_listed_and_speaks(server: StartServer) -> None:
+    one = server(*FAKE)
+    data = clip(seconds=1.5)
+    answer = upload(one.url, "anna.wav", data)
+    assert answer.status_code == 200
+    assert answer.json() == {"success": True, "filename": "anna.wav", "path": str(one.voices / "anna.wav")}
+    assert (one.voices / "anna.wav").read_bytes() == data
+    listed = HTTP.get(f"{one.url}/api/voices").json()
+    assert listed["directory"] == str(one.voices)
+    path = str(one.voices / "anna.wav")
+    assert listed["voices"] == [{"name": "anna", "id": "anna.wav", "path": path, "duration_seconds": 1.5}]
+    hertz = frequency("fake", hashlib.sha256(data).hexdigest(), 4)
+    for reference in ("anna.wav", "anna", path, "voices/anna.wav", hashlib.sha256(data).hexdigest()):
+        spoken = speak(one.url, seed=4, voice={"audio_prompt_path": reference})
+        assert spoken.headers["x-voice"] == "anna.wav"
+        assert pitch(*read_wav(spoken.content)) == pytest.approx(hertz, abs=1)
+
+
+def test_an_upload_of_the_same_name_replaces_the_voice(server: StartServer) -> None:
+    one = server(*FAKE)
+    assert upload(one.url, "anna.wav", clip(200)).status_code == 200
+    other = clip(300, seconds=2.0)
+    assert upload(one.url, "anna.wav", other).status_code == 200
+    assert (one.voices / "anna.wav").read_bytes() == other
+    voices = HTTP.get(f"{one.url}/api/voices").json()["voices"]
+    assert [voice["duration_seconds"] for voice in voices] == [2.0]
+    hertz = frequency("fake", hashlib.sha256(other).hexdigest(), 4)
+    spoken = speak(one.url, seed=4, voice={"audio_prompt_path": "anna"})
+    assert pitch(*read_wav(spoken.content)) == pytest.approx(hertz, abs=1)
+
+
+def test_uploads_that_are_no_voices(fake: Server) -> None:
+    assert "1" in refusal(upload(fake.url, "a.wav", clip(seconds=0.5)), 422, "INVALID_PARAMETER")
+    refusal(upload(fake.url, "a.wav", b"RIFF nothing"), 415, "UNSUPPORTED_AUDIO")
+    refusal(upload(fake.url, "a.wav", b""), 415, "UNSUPPORTED_AUDIO")
+    assert "voice convert" in refusal(upload(fake.url, "a.pth", clip()), 415, "UNSUPPORTED_AUDIO")
+    refusal(upload(fake.url, ".wav", clip()), 422, "INVALID_PARAMETER")
+    refusal(HTTP.post(f"{fake.url}/api/voices/upload", files={"voice": ("a.wav", clip())}), 400, "NO_FILE")
+    refusal(HTTP.post(f"{fake.url}/api/voices/upload", files={"file": (None, clip())}), 400, "NO_FILE")
+    refusal(HTTP.post(f"{fake.url}/api/voices/upload", json={"file": "a.wav"}), 400, "BAD_REQUEST")
+    assert HTTP.get(f"{fake.url}/api/voices").json()["voices"] == []
+
+
+def test_a_file_that_is_too_large_is_refused(server: StartServer) -> None:
+    one = server(*FAKE, "--max-voice-file-size", "60000")
+    assert upload(one.url, "a.wav", clip(seconds=1.5)).status_code == 200
+    refusal(upload(one.url, "b.wav", clip(seconds=2.5)), 413, "FILE_TOO_LARGE")
+    refusal(upload(one.url, "b.wav", clip(seconds=30)), 413, "FILE_TOO_LARGE")
+    assert not (one.voices / "b.wav").exists()
+
+
+def test_the_default_voice_survives_a_restart(server: StartServer) -> None:
+    one = server(*FAKE)
+    assert default_voice(one.url) is None
+    upload(one.url, "anna.wav", clip())
+    answer = HTTP.post(f"{one.url}/api/voice/default", json={"voice_path": "/app/voices/anna.wav"})
+    assert answer.json() == {"success": True, "voice_path": "anna.wav"}
+    assert speak(one.url).headers["x-voice"] == "anna.wav"
+    one.kill()
+    again = server(*FAKE, folder=one.folder)
+    assert default_voice(again.url) == "anna.wav"
+    assert speak(again.url).headers["x-voice"] == "anna.wav"
+    assert speak(again.url, voice={"audio_prompt_path": "tone"}).headers["x-voice"] == "tone"
+    assert HTTP.delete(f"{again.url}/api/voice/default").json() == {"success": True, "default_voice": None}
+    assert default_voice(again.url) is None
+    assert speak(again.url).headers["x-voice"] == "tone"
+
+
+def test_a_default_voice_whose_file_is_gone_is_none_with_a_warning(server: StartServer) -> None:
+    one = server(*FAKE)
+    upload(one.url, "anna.wav", clip())
+    HTTP.post(f"{one.url}/api/voice/default", json={"voice_path": "anna"}).raise_for_status()
+    assert one.stop() == 0
+    (one.voices / "anna.wav").unlink()
+    again = server(*FAKE, folder=one.folder)
+    assert default_voice(again.url) is None
+    assert speak(again.url).headers["x-voice"] == "tone"
+    assert again.log().count("the file of the default voice is gone") == 1
+
+
+def test_a_default_voice_must_exist(fake: Server) -> None:
+    path = f"{fake.url}/api/voice/default"
+    refusal(HTTP.post(path, json={"voice_path": "nobody.wav"}), 404, "VOICE_NOT_FOUND")
+    assert "voice_path" in refusal(HTTP.post(path, json={}), 422, "INVALID_PARAMETER")
+    assert "voice_path" in refusal(HTTP.post(path, json={"voice_path": 5}), 422, "INVALID_PARAMETER")
+    assert default_voice(fake.url) is None
+
+
+def test_urls_are_never_fetched(fake: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        there = f"127.0.0.1:{listener.getsockname()[1]}/a.wav"
+        urls = [f"{scheme}://{there}" for scheme in ("http", "https", "HTTP", "ftp", "ws", "file", "s3", "data")]
+        for url in [*urls, f"//{there}", f"http:{there}", f"\\\\{there}", f"voices/http://{there}", there]:
+            refusal(speak(fake.url, voice={"audio_prompt_path": url}), 404, "VOICE_NOT_FOUND")
+            body = {"voice_path": url}
+            refusal(HTTP.post(f"{fake.url}/api/voice/default", json=body), 404, "VOICE_NOT_FOUND")
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+PLAIN = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters='"\\'), max_size=12)
+LINE = st.one_of(
+    st.just(b'Content-Disposition: form-data; name="file"; filename="a.wav"'),
+    st.builds(lambda a, b: f'Content-Disposition: form-data; name="{a}"; filename="{b}"'.encode(), PLAIN, PLAIN),
+    st.builds(lambda a: f'Content-Disposition: form-data; name="file"; filename*="{a}"'.encode(), PLAIN),
+    st.just(b"Content-Disposition: form-data; name=file"),
+    st.just(b"Content-Transfer-Encoding: base64"),
+    st.just(b"Content-Type: multipart/mixed; boundary=X"),
+    st.just(b"X: " + b"y" * 9000),
+    st.binary(max_size=20),
+)
+PART = st.builds(
+    lambda lines, body: b"\r\n".join([*lines, b"", body]), st.lists(LINE, max_size=3), st.binary(max_size=60)
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(PART, max_size=20),
+    kind=st.sampled_from(["multipart/form-data; boundary=X", "multipart/form-data", "multipart/mixed; boundary=X", ""]),
+    cut=st.integers(0, 40),
+)
+def test_odd_multipart_bodies_are_refused(fake: Server, parts: list[bytes], kind: str, cut: int) -> None:
+    body = b"".join(b"--X\r\n" + part + b"\r\n" for part in parts) + b"--X--\r\n"
+    body = body[: len(body) - cut]
+    answer = HTTP.post(f"{fake.url}/api/voices/upload", content=body, headers={"content-type": kind})
+    assert answer.status_code in (400, 413, 415, 422), answer.text
+    assert answer.json()["code"]
+    assert not list(fake.voices.glob("*"))
+
+
+def test_only_so_many_parts_are_looked_at(fake: Server) -> None:
+    parts = [("other", ("x", b"x"))] * 16
+    answer = HTTP.post(f"{fake.url}/api/voices/upload", files=[*parts, ("file", ("a.wav", clip()))])
+    refusal(answer, 400, "NO_FILE")

@@ -1,0 +1,162 @@
+"""The voices folder when the disk is full, read-only or gone, and when the process dies in the middle of an upload."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import resource
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from audio_helpers import clip
+from conftest import StartServer
+from faults_helpers import FAKE, in_background, pitch_of, pitches, speak, upload, wait_until
+from running_server import HTTP, Server
+
+UPLOADS = 100
+KILLS = 3
+WRITERS = 4
+LARGEST_FILE = 80_000
+
+
+def listed(server: Server) -> list[str]:
+    """The ids of all voices."""
+    voices = HTTP.get(server.url + "/api/voices").json()["voices"]
+    return [voice["id"] for voice in voices]
+
+
+def assert_failed(response: httpx.Response, status: int, code: str, folder: Path) -> None:
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert str(folder) not in response.text
+
+
+def test_a_full_disk_is_said_to_be_full_and_leaves_no_part_of_a_file(server: StartServer) -> None:
+    one = server(*FAKE)
+    small, large = clip(1), clip(2, seconds=10.0)
+    assert len(small) < LARGEST_FILE < len(large)
+    assert upload(one, "mine.wav", small).status_code == 200
+    # The kernel answers a write beyond this limit as it does one to a full disk, and sends a signal that kills.
+    resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    for name in ("mine.wav", "other.wav"):
+        assert_failed(upload(one, name, large), 507, "STORAGE_FULL", one.voices)
+    assert [path.name for path in one.voices.iterdir()] == ["mine.wav"]
+    assert (one.voices / "mine.wav").read_bytes() == small
+    assert listed(one) == ["mine.wav"]
+    assert pitches(speak(one, "This is a text.", "mine.wav").content) == {pitch_of(small)}
+
+
+def test_a_folder_that_has_gone_is_an_error_until_it_is_back(server: StartServer) -> None:
+    one = server(*FAKE)
+    assert upload(one, "mine.wav", clip(1)).status_code == 200
+    shutil.rmtree(one.voices)
+    assert_failed(upload(one, "other.wav", clip(2)), 500, "GENERATION_ERROR", one.voices)
+    default = HTTP.post(one.url + "/api/voice/default", json={"voice_path": "mine.wav"})
+    assert default.status_code in (404, 500)
+    assert HTTP.get(one.url + "/api/voices").status_code == 500
+    assert speak(one, "The own voice needs no folder.").status_code == 200
+    one.voices.mkdir()
+    assert upload(one, "other.wav", clip(2)).status_code == 200
+    assert listed(one) == ["other.wav"]
+
+
+def test_a_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
+    one = server(*FAKE)
+    assert upload(one, "mine.wav", clip(1)).status_code == 200
+    one.voices.chmod(0o555)
+    try:
+        if os.access(one.voices, os.W_OK):
+            pytest.skip("no folder is read-only to root")
+        assert_failed(upload(one, "other.wav", clip(2)), 500, "GENERATION_ERROR", one.voices)
+        assert_failed(upload(one, "mine.wav", clip(2)), 500, "GENERATION_ERROR", one.voices)
+        default = HTTP.post(one.url + "/api/voice/default", json={"voice_path": "mine.wav"})
+        assert_failed(default, 500, "GENERATION_ERROR", one.voices)
+        assert pitches(speak(one, "This is a text.", "mine.wav").content) == {pitch_of(clip(1))}
+        assert [path.name for path in one.voices.iterdir()] == ["mine.wav"]
+    finally:
+        one.voices.chmod(0o755)
+    assert upload(one, "other.wav", clip(2)).status_code == 200
+
+
+def test_a_folder_that_cannot_be_used_ends_the_start_with_a_sentence(server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    one = server(*FAKE, env={"VOICES_DIR": str(tmp_path / "file")}, wait=False)
+    assert one.wait_exit() == 1
+    assert f"VOICES_DIR {tmp_path / 'file'} cannot be used" in one.log()
+
+
+class Uploads:
+    """Uploads from several threads at once, until the server is killed; knows what the server has promised to keep."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(100)
+        self.kept: dict[str, bytes] = {}
+        self.replaced: list[bytes] = []
+        """What the one file that is replaced again and again may hold, the last acknowledged upload first."""
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def reached(self, count: int) -> bool:
+        """Whether so many have been acknowledged."""
+        return self.count >= count
+
+    def keep_adding(self, server: Server) -> None:
+        """New files, until nobody answers."""
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                number = next(self.numbers)
+                name, content = f"voice-{number}.wav", clip(number)
+                if upload(server, name, content).status_code == 200:
+                    with self._lock:
+                        self.kept[name] = content
+                        self.count += 1
+
+    def keep_replacing(self, server: Server) -> None:
+        """One file, until nobody answers."""
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                content = clip(next(self.numbers), seconds=1.2)
+                self.replaced.append(content)
+                if upload(server, "same.wav", content).status_code == 200:
+                    self.replaced = [content]
+                    self.count += 1
+
+
+def test_every_acknowledged_upload_outlives_the_process(server: StartServer) -> None:
+    chance, uploads = random.Random(20), Uploads()
+    one = server(*FAKE)
+    for kill in range(KILLS):
+        work = [uploads.keep_replacing, *[uploads.keep_adding] * (WRITERS - 1)]
+        writers = [in_background(partial(write, one)) for write in work]
+        enough = UPLOADS * (kill + 1) // KILLS + chance.randrange(10)
+        wait_until(partial(uploads.reached, enough), f"{enough} uploads are acknowledged", seconds=60)
+        one.kill()
+        for writer in writers:
+            writer.join(30)
+        one = server(*FAKE, folder=one.folder)
+        there = listed(one)
+        assert set(uploads.kept) <= set(there)
+        for name, content in uploads.kept.items():
+            assert (one.voices / name).read_bytes() == content, name
+        # The kill may have come between the rename and the answer, never in the middle of a file.
+        assert (one.voices / "same.wav").read_bytes() in uploads.replaced
+        for name in set(there) - set(uploads.kept) - {"same.wav"}:
+            number = int(name.removeprefix("voice-").removesuffix(".wav"))
+            assert (one.voices / name).read_bytes() == clip(number), name
+        assert sorted(path.name for path in one.voices.iterdir()) == sorted(there)
+    assert uploads.count >= UPLOADS
+
+
+def test_what_another_process_has_left_half_written_is_swept(server: StartServer, tmp_path: Path) -> None:
+    home = tmp_path / "left"
+    (home / "voices").mkdir(parents=True)
+    (home / "voices" / ".upload-abc123.tmp").write_bytes(clip(1)[:500])
+    (home / "voices" / ".notes").write_text("not ours")
+    one = server(*FAKE, folder=home)
+    assert listed(one) == []
+    assert [path.name for path in one.voices.iterdir()] == [".notes"]

@@ -1,0 +1,168 @@
+"""Errors over ``/ws/tts``: each has its code, and the socket stays open."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from running_server import HTTP, Server
+from ws_helpers import Message, StartServer, talking
+
+LONG = "This sentence has many words, and it is said again. " * 40
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("UNKNOWN_TYPE", {}),
+        ("UNKNOWN_TYPE", {"type": "sing"}),
+        ("MISSING_TEXT", {"type": "say"}),
+        ("MISSING_TEXT", {"type": "say", "text": " \n"}),
+        ("TEXT_TOO_LONG", {"type": "say", "text": "a" * 5001}),
+        ("INVALID_PARAMETER", {"type": "say", "text": "...", "id": "x"}),
+        ("MODEL_NOT_LOADED", {"type": "say", "text": "Hello.", "model": "gigantic"}),
+        ("VOICE_NOT_FOUND", {"type": "say", "text": "Hello.", "voice": {"audio_prompt_path": "nobody.wav"}}),
+        ("GENERATION_ERROR", {"type": "say", "text": "Hello. [[fail]]", "id": "x"}),
+        ("SERVER_BUSY", {"type": "say", "text": "Hello. [[oom]]", "id": "x"}),
+        ("MISSING_VOICE_PATH", {"type": "set_voice"}),
+        ("VOICE_NOT_FOUND", {"type": "set_voice", "voice_path": "../../etc/passwd"}),
+        ("VOICE_NOT_FOUND", {"type": "set_voice", "voice_path": "nobody.wav", "scope": "connection"}),
+    ],
+)
+def test_each_error_has_its_code(fake: Server, code: str, message: Message) -> None:
+    with talking(fake) as talk:
+        error = talk.fails(code, **message)
+    assert error.get("id") == message.get("id")
+    assert "passwd" not in json.dumps(error)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("text", {"text": 5}),
+        ("id", {"id": ["x"]}),
+        ("seed", {"seed": -1}),
+        ("seed", {"seed": 2**60}),
+        ("speed", {"speed": 0}),
+        ("language_id", {"language_id": "tlh"}),
+        ("max_audio_seconds", {"max_audio_seconds": -1}),
+        ("audio.format", {"audio": {"format": "gramophone"}}),
+        ("audio.sample_rate", {"audio": {"sample_rate": 12345}}),
+        ("audio.chunk_size_ms", {"audio": {"chunk_size_ms": 9}}),
+        ("audio.chunk_size_ms", {"audio": {"chunk_size_ms": 5001}}),
+        ("audio.binary", {"audio": {"binary": "yes"}}),
+        ("voice.temperature", {"voice": {"temperature": "hot"}}),
+        ("voice.top_p", {"voice": {"top_p": 1.5}}),
+        ("voice.cfg_weight", {"voice": {"cfg_weight": -0.1}}),
+    ],
+)
+def test_a_bad_value_names_its_field(fake: Server, field: str, message: Message) -> None:
+    with talking(fake) as talk:
+        error = talk.fails("INVALID_PARAMETER", **{"type": "say", "text": "Hello.", **message})
+    assert field in error["error"]
+
+
+@pytest.mark.parametrize("text", ["", "hello", "{", "[]", "5", '{"type": "ping"} x', "NaN", "[" * 100_000])
+def test_what_is_not_a_json_object_is_a_parse_error(fake: Server, text: str) -> None:
+    with talking(fake) as talk:
+        talk.connection.send(text)
+        talk.expect("error", code="PARSE_ERROR")
+        talk.connection.send(text.encode())
+        talk.expect("error", code="PARSE_ERROR")
+        talk.alive()
+
+
+def test_a_failure_after_audio_is_the_last_word(fake: Server) -> None:
+    with talking(fake) as talk:
+        talk.say("Hello to all of you who listen. [[fail-late]]", id="a", audio={"chunk_size_ms": 10})
+        answer = talk.collect()
+        assert answer.end["type"] == "error"
+        assert (answer.end["code"], answer.end["id"]) == ("GENERATION_ERROR", "a")
+        assert answer.headers
+        assert not any(header["is_last"] for header in answer.headers)
+        talk.alive()
+        talk.spoken("Hello.", id="a")
+
+
+def test_a_full_queue_is_busy_and_says_when_to_come_again(server: StartServer) -> None:
+    small = server("--engine", "fake", "--fake-rtf", "1", "--max-concurrent-requests", "1", "--max-queue", "0")
+    with talking(small) as talk, talking(small) as other:
+        talk.say(LONG)
+        talk.expect("chunk")
+        error = other.fails("SERVER_BUSY", type="say", text="Hello.", id="late")
+        assert error["retry_after"] >= 1
+        assert error["id"] == "late"
+
+
+def test_what_takes_too_long_is_a_timeout(server: StartServer) -> None:
+    hasty = server("--engine", "fake", "--request-timeout", "0.3", "--stall-timeout", "0.3")
+    with talking(hasty) as talk:
+        talk.fails("TIMEOUT", type="say", text="Hello. [[slow 1]]")
+        assert "end" in talk.fails("TIMEOUT", type="say", more=True, id="a")["error"]
+        talk.fails("INVALID_PARAMETER", type="append", id="a", text="too late")
+        hasty.wait_metric("chatterbox_requests_running", 0)
+
+
+def test_a_draining_server_finishes_and_closes(server: StartServer) -> None:
+    paced = server("--engine", "fake", "--fake-rtf", "0.2")
+    with talking(paced) as talk, talking(paced) as idle:
+        talk.say(LONG[:250], id="a")
+        talk.expect("chunk", id="a")
+        paced.process.send_signal(signal.SIGTERM)
+        while HTTP.get(paced.url + "/readyz").status_code != 503:
+            time.sleep(0.01)
+        assert idle.closed() == 1001
+        talk.send(type="say", text="Hello.", id="b")
+        kinds = []
+        while not kinds or kinds[-1] != "done":
+            message = talk.receive()
+            kinds.append(message["type"])
+            if message["type"] == "error":
+                assert (message["code"], message["id"]) == ("DRAINING", "b")
+        assert kinds.count("error") == 1
+        assert talk.closed() == 1001
+    assert paced.wait_exit() == 0
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    ["id", "text", "more", "model", "voice", "audio", "seed", "stream", "speed", "scope", "voice_path", "top_k"]
+)
+MESSAGES = st.builds(
+    lambda kind, fields: {**fields, "type": kind},
+    st.sampled_from(["say", "append", "end", "cancel", "set_voice", "ping"]) | VALUES,
+    st.dictionaries(KEYS, VALUES | st.sampled_from(["a", "b", "Hello."]), max_size=5),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(MESSAGES.map(json.dumps) | st.text(max_size=40), max_size=8))
+def test_no_message_closes_the_socket_or_goes_without_an_answer(fake: Server, messages: list[str]) -> None:
+    with talking(fake) as talk:
+        for text in messages:
+            talk.connection.send(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+        talk.send(type="cancel")
+        talk.send(type="ping", id="the end")
+        
+        while asked_pongs:
+            message = talk.receive()
+            assert message["type"] in {"chunk", "audio", "done", "cancelled", "error", "voice_set", "pong"}
+            assert message.get("code") != "GENERATION_ERROR", message
+            asked_pongs -= message["type"] == "pong"
+
+
+def _is_ping(text: str) -> bool:
+    """Whether the server takes a text for a ping. It may answer one that has NaN in it as if it were none."""
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(message, dict) and message.get("type") == "ping"
