@@ -55,6 +55,8 @@ pub enum Code {
     GenerationError,
     /// No audio came within `REQUEST_TIMEOUT`.
     Timeout,
+    /// The body stopped arriving for `BODY_TIMEOUT`.
+    SlowBody,
     /// The client read nothing for `STALL_TIMEOUT`.
     Stalled,
     /// A WebSocket message that is not a JSON object.
@@ -93,6 +95,7 @@ impl Code {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::GenerationError => (StatusCode::INTERNAL_SERVER_ERROR, "GENERATION_ERROR"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "TIMEOUT"),
+            Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "SLOW_BODY"),
             Self::Stalled => (StatusCode::REQUEST_TIMEOUT, "STALLED"),
             Self::ParseError => (StatusCode::BAD_REQUEST, "PARSE_ERROR"),
             Self::UnknownType => (StatusCode::BAD_REQUEST, "UNKNOWN_TYPE"),

@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{interval, sleep, timeout};
@@ -20,11 +19,11 @@ use tower::ServiceExt;
 use tracing::{error, info, warn};
 
 use crate::auth::Keys;
-use crate::config::{EngineOptions, LimitOptions, ServerOptions, VoiceCache, VoiceOptions};
+use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
 use crate::engine::{self, EngineState};
 use crate::metrics::Metrics;
 use crate::routes;
-use crate::shutdown::{self, status};
+use crate::shutdown::{self, Signals, status};
 use crate::state::{App, Shared};
 use crate::telemetry;
 use crate::voices::VoiceStore;
@@ -35,7 +34,7 @@ const CONNECTION_BUFFER: usize = 128 * 1024;
 const UPLOADS: usize = 4;
 /// How often the engine's pulse is felt.
 const PULSE: Duration = Duration::from_millis(250);
-/// What answers get to leave before a process with a dead engine ends.
+/// What last answers get to leave before the process ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A speech that stalls is ended, and counted, before its connection is.
@@ -46,13 +45,6 @@ const ENGINE_CLOSE: Duration = Duration::from_secs(5);
 /// The address of a request's client.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
-
-/// Connections to wait for; `None` once the drain has begun.
-type Graceful = Arc<Mutex<Option<GracefulShutdown>>>;
-
-fn lock(graceful: &Graceful) -> MutexGuard<'_, Option<GracefulShutdown>> {
-    graceful.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Why the server could not start: a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +87,8 @@ async fn serve(
         warn!("no API_KEY is set: everybody who reaches this server may use it");
     }
     let store = open_voices(voices)?;
+    let signals = Signals::register()
+        .map_err(|error| StartError(format!("Signals cannot be received: {error}")))?;
     let metrics = Metrics::install()
         .map_err(|error| StartError(format!("Metrics cannot be collected: {error}")))?;
     let listener = listen(server, keys.open()).await?;
@@ -115,19 +109,13 @@ async fn serve(
         Some(metrics),
     ));
 
-    let signals = tokio::spawn(shutdown::on_signals(app.drain.clone()));
+    let signals = tokio::spawn(signals.obey(app.drain.clone()));
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
-    let graceful = Arc::new(Mutex::new(Some(GracefulShutdown::new())));
-    let acceptor = tokio::spawn(accept(
-        listener,
-        app.clone(),
-        Arc::clone(&graceful),
-        server.max_connections,
-    ));
+    let acceptor = tokio::spawn(accept(listener, app.clone(), server.max_connections));
 
     let status = tokio::select! {
         status = watchdog => status.unwrap_or(status::ENGINE_FAILED),
-        () = drained(&app, graceful) => status::OK,
+        () = drained(&app) => status::OK,
         failed = acceptor => {
             error!(?failed, "the listener failed");
             status::CANNOT_START
@@ -262,12 +250,7 @@ fn prepare_voices(app: &Shared) {
     });
 }
 
-async fn accept(
-    listener: TcpListener,
-    app: Shared,
-    graceful: Graceful,
-    max_connections: usize,
-) -> std::io::Error {
+async fn accept(listener: TcpListener, app: Shared, max_connections: usize) -> std::io::Error {
     let router = routes::router(&app);
     let connections = Arc::new(Semaphore::new(max_connections));
     loop {
@@ -283,46 +266,43 @@ async fn accept(
                 continue;
             }
         };
-        let limits = app.limits.clone();
-        // During the drain probes are still answered, on connections that nobody waits for.
-        let watcher = lock(&graceful).as_ref().map(GracefulShutdown::watcher);
-        let router = router.clone();
+        let (app, router) = (app.clone(), router.clone());
         tokio::spawn(async move {
-            converse(stream, peer, router, watcher, &limits).await;
+            converse(stream, peer, router, &app).await;
             drop(permit);
         });
     }
 }
 
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    watcher: Option<Watcher>,
-    limits: &LimitOptions,
-) {
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
     // A chunk of audio that waits for the next one is late.
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request.map(Body::new))
     });
-    // HTTP/1 alone: a connection that may speak either is read without a time limit until it has chosen.
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(CONNECTION_BUFFER);
     // What is written must be taken: nothing above notices a client that does not read.
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.stall_timeout + STALL_GRACE));
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service)
-        .into_owned();
-    let ended = match watcher {
-        Some(watcher) => watcher.watch(connection).await,
-        None => connection.await,
+    stream.set_write_timeout(Some(app.limits.stall_timeout + STALL_GRACE));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.limits.header_timeout)
+        .max_buf_size(CONNECTION_BUFFER)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = if app.drain.is_cancelled() {
+        // Probes are still answered, on connections that nobody waits for.
+        connection.await
+    } else {
+        let _waited_for = app.tasks.token();
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = app.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "a connection broke");
@@ -330,20 +310,20 @@ async fn converse(
 }
 
 /// Waits for the drain to begin, then for everything that runs to end, but not for ever.
-async fn drained(app: &Shared, graceful: Graceful) {
+async fn drained(app: &App) {
     app.drain.cancelled().await;
-    let Some(graceful) = lock(&graceful).take() else {
-        return;
-    };
     app.tasks.close();
-    let everything = async {
-        tokio::join!(graceful.shutdown(), app.tasks.wait());
-    };
-    if timeout(app.limits.drain_timeout, everything).await.is_err() {
+    if timeout(app.limits.drain_timeout, app.tasks.wait())
+        .await
+        .is_err()
+    {
         warn!(
             tasks = app.tasks.len(),
             "the drain took too long; what still runs is cut off"
         );
+        app.cut.cancel();
+        // Sockets say goodbye.
+        let _ = timeout(LAST_WORDS, app.tasks.wait()).await;
     }
     info!("drained");
 }
@@ -402,6 +382,7 @@ impl App {
             keys,
             metrics,
             drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
             tasks: tokio_util::task::TaskTracker::new(),
             engine_options: engine_options.clone(),
             voice_options: voice_options.clone(),

@@ -1,6 +1,6 @@
 //! How the process ends, and with which status.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,20 +33,34 @@ pub fn survive_file_size_limits() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Cancels `drain` at the first SIGINT or SIGTERM and ends the process at the second.
-pub async fn on_signals(drain: CancellationToken) -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut next = async || {
+/// SIGINT and SIGTERM, from the moment this is made.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Cancels `drain` at the first signal and ends the process at the second.
+    pub async fn obey(mut self, drain: CancellationToken) {
+        let name = self.next().await;
+        drain.cancel();
+        info!("{name}: draining; a second signal ends at once");
+        let name = self.next().await;
+        warn!("{name}: ending at once");
+        exit_now(status::INTERRUPTED)
+    }
+
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
         }
-    };
-    let name = next().await;
-    info!("{name}: draining; a second signal ends at once");
-    drain.cancel();
-    let name = next().await;
-    warn!("{name}: ending at once");
-    exit_now(status::INTERRUPTED)
+    }
 }

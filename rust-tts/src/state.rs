@@ -29,6 +29,8 @@ pub struct App {
     pub metrics: Option<Metrics>,
     /// Cancelled when the server begins to shut down.
     pub drain: CancellationToken,
+    /// Cancelled when the drain has taken too long: what still runs is cut off.
+    pub cut: CancellationToken,
     /// WebSockets and other work that outlives its request.
     pub tasks: TaskTracker,
     pub engine_options: EngineOptions,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -117,14 +117,6 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The route of a request as its pattern, for metrics: a path of a client's choosing would make endless labels.
-pub fn route_of(request: &Request) -> String {
-    request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned())
-}
-
 /// The path and query without keys.
 fn redacted(uri: &Uri) -> String {
     let Some(query) = uri.query() else {
@@ -177,7 +169,7 @@ fn framework_error(status: StatusCode) -> ApiError {
             "This path does not take that method.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (Code::BodyTooLarge, "The body is too large."),
-        StatusCode::REQUEST_TIMEOUT => (Code::Timeout, "The body did not arrive in time."),
+        StatusCode::REQUEST_TIMEOUT => (Code::SlowBody, "The body did not arrive in time."),
         status if status.is_client_error() => (
             Code::BadRequest,
             "The request is not one that this route takes.",

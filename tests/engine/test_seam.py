@@ -98,7 +98,11 @@ def test_commands_arrive_with_every_field() -> None:
     # Equality would let 1 pass for 1.0 or for True.
     for command, expected in zip(commands, [FULL_SPEAK, BARE_SPEAK], strict=False):
         assert isinstance(command, Speak)
-        for found, wanted in ((command, expected), (command.params, expected.params), (command.slicing, expected.slicing)):
+        for found, wanted in (
+            (command, expected),
+            (command.params, expected.params),
+            (command.slicing, expected.slicing),
+        ):
             for field in dataclasses.fields(wanted):
                 assert type(getattr(found, field.name)) is type(getattr(wanted, field.name)), field.name
 

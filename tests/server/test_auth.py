@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from audio_helpers import refusal
@@ -92,7 +91,9 @@ def test_probes_need_no_key(locked: Server, path: str) -> None:
 
 def test_a_websocket_handshake_with_a_key_is_accepted_and_names_its_protocol(locked: Server) -> None:
     protocol = "api-key.second-key"
-    with HTTP.stream("GET", f"{locked.url}/ws/tts", headers={**HANDSHAKE, "Sec-WebSocket-Protocol": protocol}) as answer:
+    with HTTP.stream(
+        "GET", f"{locked.url}/ws/tts", headers={**HANDSHAKE, "Sec-WebSocket-Protocol": protocol}
+    ) as answer:
         assert answer.status_code == 101
         assert answer.headers["sec-websocket-protocol"] == protocol
     wrong = {**HANDSHAKE, "Sec-WebSocket-Protocol": "api-key.wrong"}

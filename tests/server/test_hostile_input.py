@@ -1,4 +1,4 @@
-"""Bodies and texts that no client of good will sends: always an answer in JSON or audio, never a 500, always bounded."""
+"""Bodies and texts that no client of good will sends: always audio or a reason, never a 500, never without end."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ ODD = [
     "https://example.org/a?b=c&d=%20" * 10,
     "<script>alert(1)</script>",
     "'; DROP TABLE voices; --",
-    "[[", "[[x]]", "[pause] <break time='1s'/>",
+    "[[",
+    "[[x]]",
+    "[pause] <break time='1s'/>",
     "MCMXCIV $1,234,567.89 12:34:56 3/4 1e999 -0 ½ ² 10^100",
     "\n\n\n\nHello.\n\n\n\n\n\nThere.\n\n\n",
 ]

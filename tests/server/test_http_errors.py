@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 from audio_helpers import refusal, speak
 from running_server import HTTP, Server

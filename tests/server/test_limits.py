@@ -73,9 +73,7 @@ def test_retry_after_grows_with_the_time_that_requests_take(server: StartServer)
 
 
 def test_who_waits_too_long_is_told_so(server: StartServer) -> None:
-    one = server(
-        "--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1", "--request-timeout", "0.5"
-    )
+    one = server("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1", "--request-timeout", "0.5")
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(speak, one.url, "[[slow 0.3]] a")
         one.wait_metric(RUNNING, 1)
@@ -109,12 +107,11 @@ def test_probes_answer_while_every_slot_is_busy(server: StartServer) -> None:
 
 def test_a_connection_too_many_waits_until_another_ends(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-connections", "2")
-    with ThreadPoolExecutor() as pool:
-        with httpx.Client() as keeping, httpx.Client() as keeping_too:
-            keeping.get(f"{one.url}/livez")
-            keeping_too.get(f"{one.url}/livez")
-            third = pool.submit(HTTP.get, f"{one.url}/livez")
-            with pytest.raises(TimeoutError):
-                third.result(0.5)
-            keeping.close()
-            assert third.result().status_code == 200
+    with ThreadPoolExecutor() as pool, httpx.Client() as keeping, httpx.Client() as keeping_too:
+        keeping.get(f"{one.url}/livez")
+        keeping_too.get(f"{one.url}/livez")
+        third = pool.submit(HTTP.get, f"{one.url}/livez")
+        with pytest.raises(TimeoutError):
+            third.result(0.5)
+        keeping.close()
+        assert third.result().status_code == 200

@@ -61,10 +61,11 @@ def test_the_values_after_known_requests(server: StartServer) -> None:
     found = one.metrics()
     assert found[ended("ok")] == 4
     assert found[ended("failed")] == 2
+    assert found[ended("rejected").replace("fake", "none")] == 1
     assert found['chatterbox_audio_seconds_total{model="fake"}'] == 12
     # What reached the engine; a refused request has no part in it.
     assert found["chatterbox_input_characters_total"] == 4 * len(TEXT) + len("[[fail]]") + len("[[fail-late]]")
-    assert found['chatterbox_request_duration_seconds_count{route="/api/tts"}'] == 6
+    assert found['chatterbox_request_duration_seconds_count{route="/api/tts"}'] == 7
     assert found["chatterbox_queue_time_seconds_count"] == 6
     assert found['chatterbox_time_to_first_audio_seconds_count{model="fake"}'] in (4, 5)
     assert found['chatterbox_real_time_factor_count{model="fake"}'] in (4, 5)
@@ -89,7 +90,9 @@ def test_times_are_measured(server: StartServer) -> None:
     assert found['chatterbox_request_duration_seconds_sum{route="/api/tts"}'] == pytest.approx(1.5, abs=0.6)
     assert found['chatterbox_real_time_factor_sum{model="fake"}'] == pytest.approx(1.0, abs=0.3)
     assert found["chatterbox_inter_chunk_seconds_sum"] == pytest.approx(0.8, abs=0.3)
-    assert found['chatterbox_inter_chunk_seconds_bucket{le="+Inf"}'] == found["chatterbox_inter_chunk_seconds_count"] == 8
+    assert (
+        found['chatterbox_inter_chunk_seconds_bucket{le="+Inf"}'] == found["chatterbox_inter_chunk_seconds_count"] == 8
+    )
 
 
 def test_an_unknown_path_makes_no_label(fake: Server) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -98,7 +100,7 @@ def test_what_cannot_start_ends_with_status_1(server: StartServer) -> None:
     two = server(*FAKE, env={"VOICES_DIR": "/dev/null/voices"}, wait=False)
     assert two.wait_exit() == 1
     assert "VOICES_DIR" in two.log()
-    three = server("--load-turbo", "true", wait=False)
+    three = server(env={"LOAD_TURBO": "true"}, wait=False)
     assert three.wait_exit() == 1
     assert "turbo" in three.log()
 
@@ -168,12 +170,40 @@ def test_the_level_of_the_log_can_be_chosen(records: Records, env: dict[str, str
     assert {line["level"] for line in records(env=env)} == levels
 
 
-def test_records_of_python_are_in_the_same_log(server: StartServer) -> None:
-    one = server(env={"LOG_FORMAT": "json", "RUST_LOG": "debug", "PYTHONWARNINGS": "always"})
-    speak(one.url, "Hello.")
+LIBRARY = """
+import logging, threading, time, warnings
+
+def speak():
+    while not logging.getLogger().handlers:
+        time.sleep(0.01)
+    logging.getLogger("a.library").warning("a record\\nof two lines")
+    logging.getLogger("a.library").debug("too small a thing")
+    warnings.warn("a warning")
+
+threading.Thread(target=speak, daemon=True).start()
+"""
+"""Runs in the server's interpreter and logs as a library would."""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_records_of_python_are_in_the_same_log(server: StartServer, tmp_path: Path, form: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LIBRARY)
+    one = server(*FAKE, env={"LOG_FORMAT": form, "PYTHONPATH": str(tmp_path)})
+    deadline = time.monotonic() + 20
+    while "a warning" not in one.log():
+        assert time.monotonic() < deadline, one.log()
+        time.sleep(0.02)
     assert one.stop() == 0
-    lines = [json.loads(line) for line in one.log().splitlines()]
-    assert any(line["target"] == "python" and line["logger"] for line in lines)
+    assert "too small a thing" not in one.log()
+    lines = one.log().splitlines()
+    if form == "text":
+        assert any(" WARN python: a record" in line for line in lines)
+        assert "a.library" in one.log()
+        return
+    records = [json.loads(line) for line in lines]
+    found = next(record for record in records if record.get("logger") == "a.library")
+    assert (found["level"], found["target"], found["message"]) == ("WARN", "python", "a record\nof two lines")
+    assert any(record.get("logger") == "py.warnings" for record in records)
 
 
 def test_a_text_log_has_a_line_for_each_request(server: StartServer) -> None:

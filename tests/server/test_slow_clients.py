@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -53,11 +54,9 @@ def request(stream: bool) -> bytes:
 def rest(client: socket.socket) -> bytes:
     """Everything until the server closes; a reset is an end too."""
     received = b""
-    try:
+    with contextlib.suppress(ConnectionResetError):
         while data := client.recv(65_536):
             received += data
-    except ConnectionResetError:
-        pass
     return received
 
 
@@ -113,7 +112,9 @@ def test_who_reads_slowly_but_reads_gets_everything(server: StartServer) -> None
     one.wait_metric('chatterbox_requests_total{route="/api/tts",model="fake",outcome="ok"}', 1)
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+@pytest.mark.parametrize(
+    "sent", [b"", b"P", b"PRI * HTTP/2.0\r\n", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "]
+)
 def test_headers_that_do_not_come_end_the_connection(hasty: Server, sent: bytes) -> None:
     with connect(hasty) as client:
         client.sendall(sent)
@@ -123,11 +124,12 @@ def test_headers_that_do_not_come_end_the_connection(hasty: Server, sent: bytes)
 
 def test_headers_that_come_byte_by_byte_end_the_connection(hasty: Server) -> None:
     with connect(hasty) as client:
-        began = time.monotonic()
-        with pytest.raises(OSError, match=r"Broken pipe|reset"):
-            while time.monotonic() - began < PATIENCE:
+        deadline = time.monotonic() + PATIENCE
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while time.monotonic() < deadline:
                 client.sendall(b"X")
                 time.sleep(0.05)
+        assert time.monotonic() < deadline
 
 
 def test_a_connection_that_is_kept_but_not_used_is_closed(hasty: Server) -> None:
@@ -141,10 +143,8 @@ def test_a_connection_that_is_kept_but_not_used_is_closed(hasty: Server) -> None
 )
 def test_huge_headers_are_refused(hasty: Server, header: bytes) -> None:
     with connect(hasty) as client:
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         answer = rest(client)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
     assert HTTP.get(f"{hasty.url}/livez").status_code == 200

@@ -80,15 +80,12 @@ def test_pauses_follow_the_pace(lite: Server) -> None:
 
 
 def test_joins_do_not_click(story: Pcm, pauses: list[Gap]) -> None:
-    """Where speech meets a pause the signal moves less than speech itself does."""
+    """Where speech meets a pause the signal hardly moves; inside speech a step may be fifty times as large."""
     steps = jumps(to_float(story))
-    inside = np.quantile(steps, 0.999)
     for gap in pauses:
         for edge in (gap.begin, gap.end):
             at = int(edge * 24_000)
-            # From the pause to just short of the first loud window.
-            around = steps[at - 24 : at + 24]
-            assert around.max() < inside
+            assert steps[at - 24 : at + 24].max() < 0.05
 
 
 def test_level(story: Pcm) -> None:

@@ -11,7 +11,7 @@ use super::status::EngineStatus;
 
 /// Events that one utterance's channel holds. An utterance is capped at 120 s of audio and a step gives tens of
 /// milliseconds of it at least, so the engine's thread never finds a live channel full; one that is full all the same is cancelled.
-pub(super) const UTTERANCE_EVENTS: usize = 2048;
+pub(super) const UTTERANCE_EVENTS: usize = 4096;
 
 /// What an utterance's listener receives. After `Done` or `Failed` the channel closes.
 #[derive(Debug)]
@@ -44,7 +44,6 @@ pub(super) enum Submission {
         enroll: Enroll,
         reply: oneshot::Sender<Result<(), (FailureCode, String)>>,
     },
-    Forget(String),
     /// The loop ends after its current step.
     Stop,
 }
@@ -133,13 +132,5 @@ impl EngineHandle {
     pub async fn stop(&self) {
         // A thread that has ended needs no stopping.
         let _ = self.inbox.send(Submission::Stop).await;
-    }
-
-    /// Drops what the engine caches for a voice.
-    pub async fn forget(&self, voice: String) -> Result<(), EngineGone> {
-        self.inbox
-            .send(Submission::Forget(voice))
-            .await
-            .map_err(|_| EngineGone)
     }
 }

@@ -132,7 +132,6 @@ impl Worker {
                 self.live.insert(enroll.id, Listener::Enrolment(reply));
                 Command::Enroll(enroll)
             }
-            Submission::Forget(voice) => Command::Forget(voice),
             Submission::Stop => return None,
         };
         Some(command)
@@ -156,17 +155,19 @@ impl Worker {
     fn deliver(&mut self, event: Event) {
         let id = event.id();
         match (event, self.live.remove(&id)) {
+            (Event::Audio { .. }, Some(Listener::Speech { events, .. }))
+                if events.capacity() == 1 =>
+            {
+                error!(id, "an utterance outgrew its channel and is cut off");
+                let code = FailureCode::GenerationError;
+                let message = "The audio was not read for too long.".into();
+                let _ = events.try_send(SpeechEvent::Failed { code, message });
+                self.cut_off.push(id);
+            }
             (Event::Audio { pcm, .. }, Some(Listener::Speech { events, generated })) => {
-                match events.try_send(SpeechEvent::Audio(pcm)) {
-                    Err(mpsc::error::TrySendError::Full(_)) => {
-                        error!(id, "an utterance outgrew its channel and is cut off");
-                        self.cut_off.push(id);
-                    }
-                    // A closed one is put back too, so that the next step cancels it.
-                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
-                        self.live.insert(id, Listener::Speech { events, generated });
-                    }
-                }
+                // One that is closed is put back too, so that the next step cancels it.
+                let _ = events.try_send(SpeechEvent::Audio(pcm));
+                self.live.insert(id, Listener::Speech { events, generated });
             }
             (Event::Done { stats, .. }, Some(Listener::Speech { events, generated })) => {
                 // Either end may have gone; then nobody needs to know.

@@ -1,7 +1,5 @@
 //! What probes and operators ask.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,20 +10,13 @@ use crate::engine::EngineState;
 use crate::error::{ApiError, Code};
 use crate::state::{App, Shared};
 
-/// A step may take as long as this before the server is called unwell; half of it is a warning sign already.
-fn heartbeat_is_late(app: &App, limit: Duration) -> bool {
-    app.engine
-        .status()
-        .in_step_for()
-        .is_some_and(|busy| busy > limit)
-}
-
 /// `GET /livez`: the process serves and its engine moves. A supervisor restarts it on 503.
 pub async fn livez(State(app): State<Shared>) -> Response {
     let dead = match app.engine.status().state() {
         EngineState::Failed(_) | EngineState::Stopped => true,
         EngineState::Loading | EngineState::Ready(_) => {
-            heartbeat_is_late(&app, app.limits.engine_stall_timeout)
+            let busy = app.engine.status().in_step_for();
+            busy.is_some_and(|busy| busy > app.limits.engine_stall_timeout)
         }
     };
     let (status, text) = if dead {

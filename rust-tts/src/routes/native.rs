@@ -7,6 +7,8 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 
+use tower_http::timeout::TimeoutError;
+
 use super::stream;
 use crate::audio::{Format, Length, encoder};
 use crate::error::{ApiError, Code};
@@ -52,8 +54,16 @@ pub async fn speak(
 pub fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
     body.map_err(|rejection| match rejection.status().as_u16() {
         413 => ApiError::new(Code::BodyTooLarge, "The body is too large."),
+        _ if timed_out(&rejection) => {
+            ApiError::new(Code::SlowBody, "The body did not arrive in time.")
+        }
         _ => ApiError::new(Code::BadRequest, "The body could not be read to its end."),
     })
+}
+
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(<dyn std::error::Error>::is::<TimeoutError>)
 }
 
 async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, ApiError> {

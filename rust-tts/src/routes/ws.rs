@@ -112,13 +112,31 @@ struct Running {
     _forwarder: AbortOnDropHandle<()>,
 }
 
+/// Messages that go out together: a chunk's header is not parted from its binary frame.
+struct Owed {
+    /// The say that they belong to: what is cancelled is not sent any more.
+    key: Option<Key>,
+    message: Message,
+    binary: Option<Message>,
+}
+
+impl Owed {
+    fn answer(message: Message) -> Self {
+        Self {
+            key: None,
+            message,
+            binary: None,
+        }
+    }
+}
+
 struct Conversation {
     app: Shared,
     session: Session,
     running: HashMap<Key, Running>,
     pieces: mpsc::Sender<Pieces>,
-    /// Frames in order that the writer has not taken yet.
-    owed: VecDeque<Message>,
+    /// What the writer has not taken yet, in order.
+    owed: VecDeque<Owed>,
     /// A close frame is owed or was received.
     closing: bool,
 }
@@ -129,13 +147,13 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
     let stall = app.limits.stall_timeout;
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
     let (pieces, mut arrived) = mpsc::channel(FRAMES);
-    let drain = app.drain.clone();
+    let (drain, cut) = (app.drain.clone(), app.cut.clone());
     let mut talk = Conversation::new(app, pieces);
     let mut clock = Clock::new(&talk.app);
     while !talk.closing {
         tokio::select! {
             permit = frames.reserve(), if !talk.owed.is_empty() => match (permit, talk.owed.pop_front()) {
-                (Ok(permit), Some(message)) => permit.send(message),
+                (Ok(permit), Some(owed)) => permit.send(owed),
                 // The writer has gone, and with it the client.
                 _ => break,
             },
@@ -143,7 +161,7 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
                 talk.hear_piece(key, piece);
                 clock.active();
             }
-            message = stream.next(), if !talk.closing && talk.owed.len() < MAX_OWED => match message {
+            message = stream.next(), if talk.answers_owed() < MAX_OWED => match message {
                 Some(Ok(message)) => {
                     clock.heard(&message);
                     talk.hear(message);
@@ -154,9 +172,10 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
                 }
                 None => break,
             },
-            () = drain.cancelled(), if !talk.draining() => talk.drain(),
+            () = drain.cancelled(), if !talk.session.draining() => talk.drain(),
+            () = cut.cancelled() => talk.close(close::AWAY, "the server is shutting down"),
             () = clock.next(talk.session.idle()) => match clock.strike(talk.session.idle()) {
-                Strike::Ping => talk.owed.push_back(Message::Ping(bytes::Bytes::new())),
+                Strike::Ping => talk.answer(Message::Ping(bytes::Bytes::new())),
                 Strike::Idle => talk.close(close::AWAY, "nothing was said for a long time"),
                 Strike::Dead => break,
             },
@@ -167,8 +186,8 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
     // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is owed.
     let owed = std::mem::take(&mut talk.owed);
     drop(talk);
-    for message in owed {
-        if frames.send(message).await.is_err() {
+    for owed in owed {
+        if frames.send(owed).await.is_err() {
             break;
         }
     }
@@ -182,16 +201,18 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
 /// Writes frames until there are no more, or the client has read nothing for too long.
 async fn write(
     mut sink: futures_util::stream::SplitSink<WebSocket, Message>,
-    mut frames: mpsc::Receiver<Message>,
+    mut frames: mpsc::Receiver<Owed>,
     stall: Duration,
 ) {
-    while let Some(frame) = frames.recv().await {
-        match timeout(stall, sink.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::warn!("the client read nothing for too long and is cut off");
-                return;
+    while let Some(owed) = frames.recv().await {
+        for frame in std::iter::once(owed.message).chain(owed.binary) {
+            match timeout(stall, sink.send(frame)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::warn!("the client read nothing for too long and is cut off");
+                    return;
+                }
             }
         }
     }
@@ -207,7 +228,10 @@ impl Conversation {
         };
         let mut owed = VecDeque::new();
         if let Some(info) = app.engine.status().ready() {
-            owed.push_back(message(Session::ready(&info.names(), &info.device)));
+            owed.push_back(Owed::answer(message(Session::ready(
+                &info.names(),
+                &info.device,
+            ))));
         }
         Self {
             app,
@@ -219,13 +243,17 @@ impl Conversation {
         }
     }
 
-    fn draining(&self) -> bool {
-        self.session.draining()
+    fn answer(&mut self, message: Message) {
+        self.owed.push_back(Owed::answer(message));
+    }
+
+    fn answers_owed(&self) -> usize {
+        self.owed.iter().filter(|owed| owed.key.is_none()).count()
     }
 
     fn drain(&mut self) {
         let actions = self.session.drain();
-        self.perform(actions);
+        self.perform(actions, None);
     }
 
     fn hear_piece(&mut self, key: Key, piece: Result<Piece, ApiError>) {
@@ -233,14 +261,14 @@ impl Conversation {
             self.running.remove(&key);
         }
         let actions = self.session.on_piece(key, piece);
-        self.perform(actions);
+        self.perform(actions, Some(key));
     }
 
     fn hear(&mut self, message: Message) {
         let actions = match message {
             Message::Text(text) => self.session.on_text(&text, &*self.app),
             Message::Binary(_) => self.session.on_binary(),
-            // Pongs are sent by the protocol layer; the frame still has to be flushed, which any write does.
+            // The protocol layer answers; reading on sends its answer.
             Message::Ping(_) | Message::Pong(_) => return,
             Message::Close(_) => {
                 self.running.clear();
@@ -249,7 +277,7 @@ impl Conversation {
                 return;
             }
         };
-        self.perform(actions);
+        self.perform(actions, None);
     }
 
     /// The client broke the protocol: say which rule, then close.
@@ -269,17 +297,16 @@ impl Conversation {
 
     fn close(&mut self, code: u16, reason: &'static str) {
         self.running.clear();
-        self.owed.push_back(Message::Close(Some(CloseFrame {
-            code,
-            reason: reason.into(),
-        })));
+        let reason = reason.into();
+        self.answer(Message::Close(Some(CloseFrame { code, reason })));
         self.closing = true;
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
+    /// `key` is the say that the frames belong to.
+    fn perform(&mut self, actions: Vec<Action>, key: Option<Key>) {
         for action in actions {
             match action {
-                Action::Send(frame) => self.owed.push_back(message(frame)),
+                Action::Send(frame) => self.owe(frame, key),
                 Action::Start { key, request } => self.start(key, *request),
                 Action::Text { key, utterances } => {
                     if let Some(texts) = self.running.get(&key).and_then(|say| say.texts.as_ref()) {
@@ -294,8 +321,28 @@ impl Conversation {
                         say.texts = None;
                     }
                 }
-                Action::Cancel { key } => drop(self.running.remove(&key)),
+                Action::Cancel { key } => {
+                    self.running.remove(&key);
+                    self.owed.retain(|owed| owed.key != Some(key));
+                }
                 Action::Close { code, reason } => self.close(code, reason),
+            }
+        }
+    }
+
+    fn owe(&mut self, frame: Frame, key: Option<Key>) {
+        match (frame, self.owed.back_mut()) {
+            // The session sends a binary frame right after its header.
+            (Frame::Binary(bytes), Some(header)) if header.binary.is_none() => {
+                header.binary = Some(Message::Binary(bytes.into()));
+            }
+            (frame, _) => {
+                let message = message(frame);
+                self.owed.push_back(Owed {
+                    key,
+                    message,
+                    binary: None,
+                });
             }
         }
     }

@@ -385,10 +385,7 @@ impl Driver {
                 ..
             }) if !current.spoke && !current.retried => {
                 if let VoiceChoice::Cloned(voice) = &self.request.voice {
-                    self.app
-                        .enrolments
-                        .evicted(voice, &self.request.model.name)
-                        .await;
+                    self.app.enrolments.evicted(voice, &self.request.model.name);
                 }
                 current.ticket = self.submit_at(&current.utterance, current.index).await?;
                 current.retried = true;

@@ -1,7 +1,7 @@
 //! Voices in the engine: which are prepared for which model, and preparing those that are not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
@@ -59,8 +59,9 @@ impl Enrolments {
     }
 
     /// The engine no longer has it: the next request prepares it again.
-    pub async fn evicted(&self, voice: &Voice, model: &str) {
-        *self.entry(&voice.key, model).lock().await = false;
+    pub fn evicted(&self, voice: &Voice, model: &str) {
+        let key = (voice.key.clone(), model.to_owned());
+        self.lock().remove(&key);
     }
 
     /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
@@ -79,22 +80,12 @@ impl Enrolments {
         }
     }
 
-    /// Drops what is known and cached of a voice that is gone.
-    pub async fn forget(&self, engine: &EngineHandle, voice: &Voice) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(key, _), _| *key != voice.key);
-        // An engine that is gone has forgotten it already.
-        let _ = engine.forget(voice.key.clone()).await;
+    fn entry(&self, voice: &str, model: &str) -> Arc<tokio::sync::Mutex<bool>> {
+        let key = (voice.to_owned(), model.to_owned());
+        Arc::clone(self.lock().entry(key).or_default())
     }
 
-    fn entry(&self, voice: &str, model: &str) -> Arc<tokio::sync::Mutex<bool>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            known
-                .entry((voice.to_owned(), model.to_owned()))
-                .or_default(),
-        )
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<tokio::sync::Mutex<bool>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,16 +7,13 @@ use std::sync::Arc;
 use super::{Voice, VoiceError, VoiceStore, files, id, index};
 use crate::audio::decode::Clip;
 
-/// How often [`VoiceStore::resolve`] looks again when a voice is replaced under its hands.
-const RESOLVE_ATTEMPTS: u32 = 3;
-
 impl VoiceStore {
     /// Reads and decodes the clip of a voice that was found before.
     ///
     /// # Errors
     ///
     /// [`VoiceError::NotFound`] when no file has that content any more, as after an upload over it: the clip of one
-    /// voice is never returned for another. [`Self::resolve`] does not run into that.
+    /// voice is never returned for another.
     pub fn load(&self, voice: &Voice) -> Result<Arc<Clip>, VoiceError> {
         if !id::is_id(&voice.id) {
             return Err(VoiceError::NotFound);
@@ -31,22 +28,6 @@ impl VoiceStore {
         let folder = moved.path.parent().ok_or(VoiceError::NotFound)?;
         self.load_file(folder, &moved.id, &voice.key)?
             .ok_or(VoiceError::NotFound)
-    }
-
-    /// Finds a voice as [`Self::find`] does, with its clip. Both are of the same content, also while it is replaced.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::find`].
-    pub fn resolve(&self, reference: &str) -> Result<(Voice, Arc<Clip>), VoiceError> {
-        let mut attempts = 1..=RESOLVE_ATTEMPTS;
-        loop {
-            let voice = self.find(reference)?;
-            match self.load(&voice) {
-                Err(VoiceError::NotFound) if attempts.next().is_some() => {}
-                loaded => return loaded.map(|clip| (voice, clip)),
-            }
-        }
     }
 
     /// The clip in a file, if the file is there and has this content.

@@ -28,7 +28,7 @@ struct Scripted {
 }
 
 impl Engine for Scripted {
-    fn info(&self) -> EngineInfo {
+    fn info(&self) -> Result<EngineInfo, EngineError> {
         let model = Model {
             name: "scripted".into(),
             sample_rate: 24_000,
@@ -37,10 +37,10 @@ impl Engine for Scripted {
             voices: vec!["tone".into()],
             watermark: false,
         };
-        EngineInfo {
+        Ok(EngineInfo {
             device: "none".into(),
             models: vec![Arc::new(model)],
-        }
+        })
     }
 
     fn idle(&self) -> Result<bool, EngineError> {

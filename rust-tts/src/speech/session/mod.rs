@@ -15,7 +15,6 @@ use say::Say;
 /// Close codes of RFC 6455 that this server sends.
 pub mod close {
     pub const AWAY: u16 = 1001;
-    pub const POLICY: u16 = 1008;
 }
 
 /// Longest `id` of a client, in bytes.

@@ -179,7 +179,6 @@ fn no_reference_leads_out_of_the_folder_or_is_repeated() {
             store.find(&trick).map(|_| ()),
             store.set_default(&trick).map(|_| ()),
             store.delete(&trick).map(|_| ()),
-            store.resolve(&trick).map(|_| ()),
         ];
         for result in results {
             let error = result.expect_err(&trick);

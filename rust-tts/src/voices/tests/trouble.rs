@@ -169,7 +169,8 @@ fn everything_at_once_never_mixes_voices() {
             for _ in 0..12 {
                 assert!(ids(&store).contains(&"b.wav".to_owned()));
                 for reference in ["a", "b.wav"] {
-                    match store.resolve(reference) {
+                    let found = store.find(reference);
+                    match found.and_then(|voice| store.load(&voice).map(|clip| (voice, clip))) {
                         Ok((voice, clip)) => {
                             assert!(
                                 (clip.duration_seconds() - voice.duration_seconds).abs() < 1e-9

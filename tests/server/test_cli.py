@@ -1,0 +1,175 @@
+"""``chatterbox-server say``, ``voices`` and ``--version``."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_helpers import SAMPLE_RATES, clip, pitch, read_pcm, read_wav, speak
+from chatterbox_server.fake import frequency
+from running_server import COMMAND, Server, clean_environment
+
+FAKE = ("--engine", "fake", "--fake-rtf", "0")
+FIGURES = re.compile(r"([\d.]+) s of audio, RTF ([\d.]+), first audio after (\d+) ms")
+
+
+def run(folder: Path, *args: str, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Runs the command in a folder, with a text on standard input."""
+    command, env = [str(COMMAND), *args], clean_environment({})
+    return subprocess.run(command, env=env, cwd=folder, input=text, capture_output=True, timeout=100, check=False)
+
+
+def test_say_writes_a_file_and_prints_the_figures(tmp_path: Path) -> None:
+    done = run(tmp_path, "say", "Hello there.", "-o", "hello.wav", "--seed", "3", *FAKE)
+    assert done.returncode == 0, done.stderr
+    samples, rate = soundfile.read(tmp_path / "hello.wav")
+    assert len(samples) / rate == pytest.approx(0.72, abs=0.01)
+    assert pitch(samples, rate) == pytest.approx(frequency("fake", "tone", 3), abs=1)
+    data = (tmp_path / "hello.wav").read_bytes()
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    words = done.stderr.decode()
+    assert "hello.wav" in words
+    figures = FIGURES.search(words)
+    assert figures
+    assert float(figures[1]) == pytest.approx(0.72, abs=0.01)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize("source", ["argument", "stdin", "dash", "file"])
+def test_say_takes_the_text_from_anywhere(tmp_path: Path, source: str) -> None:
+    text = "Grüße aus dem Text."
+    (tmp_path / "text.txt").write_text(text, "utf-8")
+    args = {"argument": [text], "stdin": [], "dash": ["-"], "file": ["--input", "text.txt"]}[source]
+    done = run(tmp_path, "say", *args, "-o", "-", "--format", "pcm_f32le", *FAKE, text=text.encode())
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == 4 * round(0.06 * len(text) * 24_000)
+    assert FIGURES.search(done.stderr.decode())
+
+
+def test_say_to_standard_output_is_a_wav_stream(tmp_path: Path) -> None:
+    done = run(tmp_path, "say", "Hello there.", "-o", "-", *FAKE)
+    samples, rate = read_wav(done.stdout)
+    assert len(samples) / rate == pytest.approx(0.72, abs=0.01)
+    assert list(tmp_path.glob("*.wav")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "sample_bytes"),
+    [
+        ("a.wav", [], 0),
+        ("a.pcm", [], 2),
+        ("a.pcm_f32le", [], 4),
+        ("a.raw", ["--format", "pcm_s16le"], 2),
+        ("noname", [], 0),
+        ("a.wav", ["--format", "pcm_f32le"], 4),
+    ],
+)
+def test_say_chooses_the_format_by_option_or_by_name(
+    tmp_path: Path, name: str, args: list[str], sample_bytes: int
+) -> None:
+    assert run(tmp_path, "say", "Hello there.", "-o", name, *args, *FAKE).returncode == 0
+    data = (tmp_path / name).read_bytes()
+    if sample_bytes:
+        assert len(data) == sample_bytes * round(0.72 * 24_000)
+    else:
+        assert len(read_wav(data)[0]) == round(0.72 * 24_000)
+
+
+def test_say_honours_rate_speed_and_length(tmp_path: Path) -> None:
+    rate = SAMPLE_RATES[-1]
+    options = ("--sample-rate", str(rate), "--speed", "2", "--max-audio-seconds", "0.3", "--model", "fake")
+    assert run(tmp_path, "say", "Hello there, you.", "-o", "a.wav", *options, *FAKE).returncode == 0
+    samples, found = soundfile.read(tmp_path / "a.wav")
+    assert (found, len(samples) / rate) == (rate, pytest.approx(0.3, abs=0.02))
+
+
+def test_say_speaks_what_the_server_speaks(tmp_path: Path, lite: Server) -> None:
+    text = "The same words, by every way. They are cut alike."
+    done = run(tmp_path, "say", text, "-o", "-", "--seed", "11", "--format", "pcm_f32le")
+    assert done.returncode == 0, done.stderr
+    served = speak(lite.url, text, seed=11, audio={"format": "pcm_f32le"})
+    assert len(served.content) > 4 * 24_000
+    np.testing.assert_array_equal(read_pcm(done.stdout, "pcm_f32le"), read_pcm(served.content, "pcm_f32le"))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["   "], "text"),
+        (["Hello.", "--model", "turbo"], "model"),
+        (["Hello.", "--voice", "nobody.wav"], "voice"),
+        (["Hello.", "--format", "mp4"], "format"),
+        (["Hello.", "--speed", "9"], "speed"),
+        (["Hello.", "-o", "no/such/folder.wav"], "no/such/folder.wav"),
+        (["--input", "missing.txt"], "missing.txt"),
+        (["It will [[fail]]."], "failure"),
+        (["It will [[fail-late]]."], "failure"),
+        (["It will [[raise]]."], "engine"),
+    ],
+)
+def test_say_fails_with_a_sentence(tmp_path: Path, args: list[str], said: str) -> None:
+    done = run(tmp_path, "say", *args, *FAKE)
+    assert done.returncode == 1, done.stderr
+    words = done.stderr.decode()
+    assert re.search(rf"^error: .*{re.escape(said)}", words, re.MULTILINE | re.IGNORECASE), words
+    assert not list(tmp_path.glob("*.wav")), "half a file was left behind"
+
+
+def test_say_refuses_a_text_and_a_file_at_once(tmp_path: Path) -> None:
+    assert run(tmp_path, "say", "Hello.", "--input", "a.txt", *FAKE).returncode == 2
+
+
+def test_say_draws_a_bar_in_a_terminal(tmp_path: Path) -> None:
+    text = "This sentence is one of many in a long text. " * 20
+    command = [str(COMMAND), "say", text, "-o", "a.wav", "--engine", "fake", "--fake-rtf", "0.02"]
+    ours, theirs = pty.openpty()
+    env = clean_environment({"TERM": "xterm"})
+    drawn = b""
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        try:
+            while data := os.read(ours, 4096):
+                drawn += data
+        except OSError:
+            # Linux says so when the other end of a terminal is closed.
+            pass
+        finally:
+            os.close(ours)
+        assert process.wait(60) == 0
+    shown = [int(found) for found in re.findall(rb"(\d+) ?%", drawn)]
+    assert len(set(shown)) > 2, drawn
+    assert shown == sorted(shown)
+    assert FIGURES.search(drawn.decode())
+    assert b"%" not in run(tmp_path, "say", text, "-o", "a.wav", *FAKE).stderr
+
+
+def test_voices_lists_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "voices").mkdir()
+    empty = run(tmp_path, "voices")
+    assert (empty.returncode, empty.stdout) == (0, b"")
+    assert b"No voices" in empty.stderr
+    (tmp_path / "voices" / "anna.wav").write_bytes(clip(seconds=1.5))
+    (tmp_path / "voices" / "notes.txt").write_text("no voice")
+    assert run(tmp_path, "voices").stdout == b"anna.wav\t1.5 s\n"
+    (tmp_path / "file").touch()
+    wrong = run(tmp_path, "voices", "--voices-dir", "file")
+    assert wrong.returncode == 1
+    assert b"error: file" in wrong.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout.decode() == f"chatterbox-server {version('chatterbox-server')}\n"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["say", "--help"], ["voices", "--help"], ["help", "say"]])
+def test_help_ends_with_status_0(tmp_path: Path, command: list[str]) -> None:
+    done = run(tmp_path, *command)
+    assert done.returncode == 0
+    assert b"Usage: chatterbox-server" in done.stdout

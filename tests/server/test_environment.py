@@ -1,0 +1,165 @@
+"""Options: flags, environment variables and ``.env``, which of them wins, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from audio_helpers import clip, read_wav, refusal, speak
+from conftest import StartServer
+from running_server import COMMAND, HTTP, clean_environment
+
+FAKE = ("--engine", "fake", "--fake-rtf", "0")
+# fmt: off
+VARIABLES = {
+    "HOST", "PORT", "API_KEY", "API_TOKEN", "API_KEY_FILE", "API_TOKEN_FILE", "CORS_ORIGINS", "MAX_CONNECTIONS",
+    "MAX_CONCURRENT_REQUESTS", "MAX_QUEUE", "MAX_TEXT_LENGTH", "REQUEST_TIMEOUT", "STALL_TIMEOUT",
+    "ENGINE_STALL_TIMEOUT", "DRAIN_TIMEOUT", "HEADER_TIMEOUT", "BODY_TIMEOUT", "MAX_WS_CONNECTIONS",
+    "MAX_WS_CONNECTIONS_PER_CLIENT", "MAX_SAYS_PER_CONNECTION", "WS_PING_INTERVAL", "WS_IDLE_TIMEOUT", "ENGINE",
+    "DEVICE", "LOAD_STANDARD", "LOAD_TURBO", "LOAD_MULTILINGUAL", "LOAD_LITE", "DEFAULT_MODEL", "HF_HOME",
+    "ENGINE_THREADS", "TTS_TEXT_PROCESSING_CHUNK_SIZE", "FAKE_RTF", "FAKE_CHUNK_MS", "FAKE_LOAD_SECONDS",
+    "VOICES_DIR", "PRELOADED_VOICES_DIR", "DEFAULT_VOICE", "MAX_VOICE_FILE_SIZE", "VOICE_CACHE", "RUST_LOG",
+    "LOG_LEVEL", "LOG_FORMAT",
+}
+# fmt: on
+WRONG = {
+    **dict.fromkeys(("PORT", "MAX_CONNECTIONS", "MAX_CONCURRENT_REQUESTS", "MAX_QUEUE", "MAX_TEXT_LENGTH"), "-1"),
+    **dict.fromkeys(("MAX_WS_CONNECTIONS", "MAX_WS_CONNECTIONS_PER_CLIENT", "MAX_SAYS_PER_CONNECTION"), "0"),
+    **dict.fromkeys(("REQUEST_TIMEOUT", "STALL_TIMEOUT", "ENGINE_STALL_TIMEOUT", "DRAIN_TIMEOUT"), "NaN"),
+    **dict.fromkeys(("HEADER_TIMEOUT", "BODY_TIMEOUT", "WS_PING_INTERVAL", "WS_IDLE_TIMEOUT"), "0"),
+    **dict.fromkeys(("ENGINE", "DEVICE", "VOICE_CACHE", "LOG_FORMAT", "LOG_LEVEL"), "blue"),
+    **dict.fromkeys(("LOAD_STANDARD", "LOAD_TURBO", "LOAD_MULTILINGUAL", "LOAD_LITE"), "maybe"),
+    **dict.fromkeys(("FAKE_RTF", "FAKE_LOAD_SECONDS"), "-0.5"),
+    "ENGINE_THREADS": "0",
+    "TTS_TEXT_PROCESSING_CHUNK_SIZE": "5",
+    "FAKE_CHUNK_MS": "fast",
+    "MAX_VOICE_FILE_SIZE": "50MB",
+    "RUST_LOG": "chatterbox_server=blue",
+}
+
+
+def run(
+    *args: str, env: Mapping[str, str] | None = None, folder: Path | None = None, seconds: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end, which must come in so many seconds."""
+    environment, command = clean_environment(env or {}), [str(COMMAND), *args]
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, str]:
+    """Each variable that ``--help`` names, and the text of its option."""
+    shown = run("--help")
+    assert shown.returncode == 0
+    parts = re.split(r"\n +(?=(?:-\w, )?--)", shown.stdout)
+    named = [(re.search(r"\[env: (\w+)", part), part) for part in parts]
+    return {found[1]: part for found, part in named if found}
+
+
+def test_help_documents_every_option_with_its_variable(options: dict[str, str]) -> None:
+    assert set(options) == VARIABLES
+    for name, text in options.items():
+        described = text.partition("[env:")[0].split("\n", 1)[1].strip()
+        assert len(described) > 10, name
+
+
+def test_help_shows_no_key() -> None:
+    assert "canary" not in run("--help", env={"API_KEY": "canary", "API_TOKEN": "canary"}).stdout
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Status and words of a start with each wrong value."""
+    folder = tmp_path_factory.mktemp("refused")
+
+    def start(name: str) -> tuple[int, str]:
+        try:
+            done = run(*(() if name == "PORT" else ("--port", "0")), env={name: WRONG[name]}, folder=folder, seconds=10)
+        except subprocess.TimeoutExpired:
+            return 0, "it serves"
+        return done.returncode, done.stderr
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(WRONG, pool.map(start, WRONG), strict=True))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_ends_with_status_2_and_is_named(
+    refused: dict[str, tuple[int, str]], options: dict[str, str], name: str
+) -> None:
+    status, words = refused[name]
+    assert status == 2, words
+    flag = re.search(r"--[a-z-]+", options[name])
+    assert flag
+    assert flag[0] in words or name in words
+    assert WRONG[name] in words or name == "RUST_LOG"
+    assert "Traceback" not in words
+
+
+def test_an_unknown_flag_ends_with_status_2() -> None:
+    wrong = run("--colour", "blue")
+    assert wrong.returncode == 2
+    assert "--colour" in wrong.stderr
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAX_TEXT_LENGTH=10\nMAX_QUEUE=7\nMAX_CONCURRENT_REQUESTS=11\nFAKE_RTF='0'\n# no\n")
+    env = {"ENGINE": "fake", "MAX_TEXT_LENGTH": "20", "MAX_CONCURRENT_REQUESTS": "12"}
+    one = server("--max-text-length", "30", env=env, folder=tmp_path)
+    assert speak(one.url, "x" * 30).status_code == 200
+    assert "30" in refusal(speak(one.url, "x" * 31), 400, "TEXT_TOO_LONG")
+    assert one.metrics()["chatterbox_slots"] == 12
+    two = server("--port", "0", env={"ENGINE": "fake"}, folder=tmp_path)
+    assert "10" in refusal(speak(two.url, "x" * 31), 400, "TEXT_TOO_LONG")
+    assert two.metrics()["chatterbox_slots"] == 11
+
+
+def test_an_empty_variable_is_not_set(server: StartServer) -> None:
+    empty = dict.fromkeys(VARIABLES - {"VOICES_DIR", "ENGINE"}, "")
+    one = server(env={**empty, "ENGINE": "fake"})
+    assert speak(one.url).status_code == 200
+    assert HTTP.get(f"{one.url}/api/voices").status_code == 200
+    assert one.metrics()["chatterbox_slots"] == 3
+
+
+def test_a_broken_env_file_ends_with_status_2(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("THIS IS = 'not closed\n")
+    broken = run("--version", folder=tmp_path)
+    assert broken.returncode == 2
+    assert ".env" in broken.stderr
+
+
+def test_the_length_of_steps_and_pieces_can_be_set(server: StartServer) -> None:
+    one = server(env={"ENGINE": "fake", "FAKE_RTF": "0", "FAKE_CHUNK_MS": "50", "TTS_TEXT_PROCESSING_CHUNK_SIZE": "20"})
+    text = "Here is one. Here is two."
+    samples, rate = read_wav(speak(one.url, text).content)
+    one.wait_metric("chatterbox_requests_running", 0)
+    # Two utterances with a pause between them.
+    assert len(samples) / rate == pytest.approx(24 * 0.06 + 0.35, abs=0.1)
+    assert one.metrics()["chatterbox_inter_chunk_seconds_count"] == 2 * 15 - 1
+
+
+def test_voices_come_from_both_folders_and_a_default_can_be_given(server: StartServer, tmp_path: Path) -> None:
+    preloaded = tmp_path / "preloaded"
+    preloaded.mkdir()
+    (preloaded / "house.wav").write_bytes(clip())
+    env = {"PRELOADED_VOICES_DIR": str(preloaded), "DEFAULT_VOICE": "house.wav", "VOICE_CACHE": "lazy"}
+    one = server(*FAKE, env=env)
+    assert [voice["id"] for voice in HTTP.get(f"{one.url}/api/voices").json()["voices"]] == ["house.wav"]
+    assert one.metrics()["chatterbox_voice_cache_bytes"] == 0
+    assert speak(one.url).headers["x-voice"] == "house.wav"
+    answer = HTTP.post(f"{one.url}/api/voices/upload", files={"file": ("house.wav", clip(300))})
+    assert answer.status_code in (200, 403)
+    assert (preloaded / "house.wav").read_bytes() == clip()
+
+
+def test_the_default_model_can_be_given(server: StartServer) -> None:
+    one = server(*FAKE, env={"DEFAULT_MODEL": "lite"})
+    assert "fake" in refusal(speak(one.url), 404, "MODEL_NOT_LOADED")
+    assert speak(one.url, model="fake").status_code == 200
