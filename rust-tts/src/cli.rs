@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{EngineOptions, LogOptions, ServerOptions, VoiceOptions};
+use crate::config::{EngineOptions, LogLevel, LogOptions, ServerOptions, VoiceOptions};
 use crate::say::{self, SayOptions};
 use crate::shutdown::{self, status};
 use crate::{server, telemetry};
@@ -61,15 +61,19 @@ pub fn run(argv: Vec<String>) -> i32 {
         }
     };
     match cli.command {
-        None => with_logs(&cli.logs, "info", || {
+        None => with_logs(&cli.logs, LogLevel::Info, || {
             server::run(&cli.server, &cli.engine, &cli.voices)
         }),
-        Some(Command::Say(options)) => with_logs(&options.logs, "warn", || say::run(&options)),
-        Some(Command::Voices { voices, logs }) => with_logs(&logs, "warn", || list_voices(&voices)),
+        Some(Command::Say(options)) => {
+            with_logs(&options.logs, LogLevel::Warn, || say::run(&options))
+        }
+        Some(Command::Voices { voices, logs }) => {
+            with_logs(&logs, LogLevel::Warn, || list_voices(&voices))
+        }
     }
 }
 
-fn with_logs(options: &LogOptions, default_level: &str, command: impl FnOnce() -> i32) -> i32 {
+fn with_logs(options: &LogOptions, default_level: LogLevel, command: impl FnOnce() -> i32) -> i32 {
     match telemetry::init(options, default_level) {
         Ok(()) => command(),
         Err(problem) => {

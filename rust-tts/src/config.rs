@@ -129,9 +129,9 @@ pub struct LogOptions {
     #[arg(long, env = "RUST_LOG", value_parser = text)]
     pub rust_log: Option<String>,
 
-    /// The same as a plain level, where `RUST_LOG` is not set
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    /// The same as a plain level, where `RUST_LOG` is not set. Default: info; warn for `say` and `voices`
+    #[arg(long, env = "LOG_LEVEL", ignore_case = true)]
+    pub log_level: Option<LogLevel>,
 
     /// `text` for people, `json` for machines
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
@@ -257,6 +257,25 @@ pub enum Device {
 pub enum VoiceCache {
     Eager,
     Lazy,
+}
+
+/// Rust's names, and Python's where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Off,
+    #[value(alias = "critical")]
+    Error,
+    #[value(alias = "warning")]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

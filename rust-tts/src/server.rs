@@ -139,11 +139,10 @@ fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
         ))
     })?;
     if let Some(default) = options.default_voice.as_deref()
-        && store.default_voice().is_none()
-        && let Err(error) = store.set_default(default)
+        && let Err(error) = store.find(default)
     {
-        // The API can still set another; a missing file is no reason to be silent for everybody.
-        warn!(%error, "DEFAULT_VOICE is not used");
+        // Another can be set over the API; a missing file is no reason to be silent for everybody.
+        warn!(%error, "DEFAULT_VOICE is not there");
     }
     Ok(Arc::new(store))
 }

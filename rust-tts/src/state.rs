@@ -14,7 +14,7 @@ use crate::error::{ApiError, Code};
 use crate::limits::{Admission, Quota};
 use crate::metrics::Metrics;
 use crate::speech::enrolment::Enrolments;
-use crate::voices::VoiceStore;
+use crate::voices::{Voice, VoiceStore};
 
 /// The server's state, behind an `Arc` in every handler.
 pub struct App {
@@ -43,6 +43,19 @@ pub struct App {
 pub type Shared = Arc<App>;
 
 impl App {
+    /// The voice that was set over the API, else the configured one; `None` where neither is there. Reads the folder.
+    pub fn default_voice(&self) -> Option<Voice> {
+        let configured = self.voice_options.default_voice.as_deref();
+        self.voices
+            .default_voice()
+            .or_else(|| self.voices.find(configured?).ok())
+    }
+
+    /// Whether [`Self::default_voice`] has anything to look for.
+    pub fn may_have_default_voice(&self) -> bool {
+        self.voice_options.default_voice.is_some() || self.voices.has_default()
+    }
+
     /// The loaded engine, or why there is none now.
     pub fn ready(&self) -> Result<Arc<EngineInfo>, ApiError> {
         use crate::engine::EngineState;

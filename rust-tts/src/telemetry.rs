@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::auth::QUERY_KEYS;
-use crate::config::{LogFormat, LogOptions};
+use crate::config::{LogFormat, LogLevel, LogOptions};
 use crate::error::{ApiError, Code};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,18 +23,11 @@ const REQUEST_ID_MAX: usize = 128;
 const QUIET: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 
 /// Starts logging to standard error.
-pub fn init(options: &LogOptions, default_level: &str) -> Result<(), String> {
-    let directives = options
-        .rust_log
-        .as_deref()
-        .filter(|filter| !filter.is_empty());
-    let level = if options.log_level == "info" {
-        default_level
-    } else {
-        &options.log_level
-    };
-    let directives = directives.unwrap_or(level).to_lowercase();
-    let filter = EnvFilter::try_new(&directives).map_err(|error| format!("RUST_LOG: {error}"))?;
+pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String> {
+    let level = options.log_level.unwrap_or(default_level).name();
+    let directives = options.rust_log.as_deref().unwrap_or(&level);
+    let filter = EnvFilter::try_new(directives.to_lowercase());
+    let filter = filter.map_err(|error| format!("RUST_LOG: {error}"))?;
     install(options.log_format, filter, std::io::stderr);
     Ok(())
 }

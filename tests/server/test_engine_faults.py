@@ -137,8 +137,8 @@ def test_a_sentence_without_sound_is_skipped_among_others(fake: Server) -> None:
 def test_nothing_but_sentences_without_sound_is_refused(fake: Server) -> None:
     for stream in (True, False):
         response = speak(fake, "Quiet [[mute]] here. Quiet [[mute]] there.", stream=stream)
-        assert response.status_code == 422, response.text
+        assert (response.status_code, response.json()["code"]) == (422, "MISSING_TEXT")
         assert response.json()["error"].startswith("text:")
     with talking(fake) as talk:
-        talk.fails("INVALID_PARAMETER", type="say", text="Quiet [[mute]] here.")
+        talk.fails("MISSING_TEXT", type="say", text="Quiet [[mute]] here.")
         talk.spoken("This is fine.")

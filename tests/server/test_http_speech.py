@@ -92,7 +92,7 @@ def test_a_failure_before_the_first_audio_has_a_status_of_its_own(fake: Server) 
     out_of_memory = speak(fake.url, "This is [[oom]] too big.")
     refusal(out_of_memory, 503, "SERVER_BUSY")
     assert int(out_of_memory.headers["retry-after"]) >= 1
-    assert "letter" in refusal(speak(fake.url, "[[mute]]"), 422, "INVALID_PARAMETER")
+    assert "letter" in refusal(speak(fake.url, "[[mute]]"), 422, "MISSING_TEXT")
 
 
 def test_a_failure_after_the_first_audio_aborts_the_transfer(fake: Server) -> None:

@@ -62,11 +62,13 @@ def test_requests_within_the_limits_are_never_refused(small: Server, ask: Ask) -
 
 
 def test_retry_after_grows_with_the_time_that_requests_take(server: StartServer) -> None:
-    one = server("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1", "--max-queue", "0")
+    slots = ("--max-concurrent-requests", "1", "--max-queue", "0")
+    # Each of these texts is spoken in a single step.
+    one = server("--engine", "fake", "--fake-rtf", "0", "--fake-chunk-ms", "1000", *slots)
     with ThreadPoolExecutor() as pool:
         # The mean of service times starts at a second; one request of six seconds makes it two.
-        speak(one.url, "[[slow 6]] a", max_audio_seconds=0.2)
-        busy = pool.submit(speak, one.url, "[[slow 1]] a", max_audio_seconds=0.2)
+        speak(one.url, "[[slow 6]] a")
+        busy = pool.submit(speak, one.url, "[[slow 1]] a")
         one.wait_metric(RUNNING, 1)
         assert int(speak(one.url).headers["retry-after"]) >= 2
         assert busy.result().status_code == 200

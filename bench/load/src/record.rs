@@ -203,3 +203,58 @@ impl<'a> Playback<'a> {
 fn record(histogram: &mut Histogram<u64>, time: Duration) {
     histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        streams: 1,
+        ramp: Duration::ZERO,
+        warmup: Duration::ZERO,
+        measured: Duration::from_secs(60),
+        period: Duration::ZERO,
+        says: 1,
+    };
+
+    #[test]
+    fn a_piece_is_late_once_what_came_before_has_been_played() -> Result<()> {
+        let recorder = Recorder::new(&PACE)?;
+        let mut playback = Playback::begin(&recorder);
+        playback.piece(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(5));
+        playback.piece(Duration::from_secs(3600));
+        playback.piece(Duration::ZERO);
+        playback.end(Duration::from_secs(3600));
+        let report = recorder.report();
+        assert_eq!(
+            (
+                report.first_audio_ms.count,
+                report.lateness_ms.count,
+                report.says
+            ),
+            (1, 2, 1)
+        );
+        assert!(report.lateness_ms.max >= 5.0, "{report:?}");
+        assert!(report.lateness_ms.p50 < 0.1, "{report:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_overdue_at_the_end_counts() -> Result<()> {
+        let recorder = Recorder::new(&PACE)?;
+        let mut heard = Playback::begin(&recorder);
+        heard.piece(Duration::ZERO);
+        let unheard = Playback::begin(&recorder);
+        std::thread::sleep(Duration::from_millis(5));
+        heard.cut_off();
+        unheard.cut_off();
+        let report = recorder.report();
+        assert!(
+            report.lateness_ms.max >= 5.0 && report.first_audio_ms.max >= 5.0,
+            "{report:?}"
+        );
+        assert_eq!(report.says, 0);
+        Ok(())
+    }
+}

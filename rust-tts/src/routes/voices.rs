@@ -32,8 +32,7 @@ pub async fn list(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
 
 /// `GET /api/voice/default`
 pub async fn get_default(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
-    let store = app.voices.clone();
-    let voice = blocking(move || Ok(store.default_voice())).await?;
+    let voice = blocking(move || Ok(app.default_voice())).await?;
     Ok(Json(json!({"default_voice": voice.map(|voice| voice.id)})))
 }
 

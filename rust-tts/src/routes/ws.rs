@@ -7,6 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -30,6 +31,10 @@ use crate::telemetry::RequestId;
 const ROUTE: &str = "/ws/tts";
 /// Largest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
+/// Read at once from a client, in bytes: its messages are short, and the protocol layer clears this much at every poll.
+const READ_BUFFER: usize = 4 * 1024;
+/// Gathered before it is written, in bytes.
+const WRITE_BUFFER: usize = 16 * 1024;
 /// Frames that wait for the client to read; then its audio waits.
 const FRAMES: usize = 16;
 /// Answers owed to a client that does not read them; then it is not listened to.
@@ -63,6 +68,8 @@ pub async fn open(
     let span = info_span!("socket", id = %id.0);
     let tasks = app.tasks.clone();
     Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(move |socket| tasks.track_future(converse(app, socket, held).instrument(span))))
@@ -116,7 +123,8 @@ struct Running {
 struct Owed {
     /// The say that they belong to: what is cancelled is not sent any more.
     key: Option<Key>,
-    message: Message,
+    /// `None` where the protocol layer's own answer has to leave: a client that does not read it is noticed by that.
+    message: Option<Message>,
     binary: Option<Message>,
 }
 
@@ -124,7 +132,7 @@ impl Owed {
     fn answer(message: Message) -> Self {
         Self {
             key: None,
-            message,
+            message: Some(message),
             binary: None,
         }
     }
@@ -200,23 +208,36 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
 
 /// Writes frames until there are no more, or the client has read nothing for too long.
 async fn write(
-    mut sink: futures_util::stream::SplitSink<WebSocket, Message>,
+    mut sink: SplitSink<WebSocket, Message>,
     mut frames: mpsc::Receiver<Owed>,
     stall: Duration,
 ) {
     while let Some(owed) = frames.recv().await {
-        for frame in std::iter::once(owed.message).chain(owed.binary) {
-            match timeout(stall, sink.send(frame)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    tracing::warn!("the client read nothing for too long and is cut off");
-                    return;
-                }
+        let sent = async {
+            feed(&mut sink, owed).await?;
+            // What waits already leaves with it, in one write.
+            while let Ok(owed) = frames.try_recv() {
+                feed(&mut sink, owed).await?;
+            }
+            sink.flush().await
+        };
+        match timeout(stall, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::warn!("the client read nothing for too long and is cut off");
+                return;
             }
         }
     }
     let _ = timeout(stall, sink.close()).await;
+}
+
+async fn feed(sink: &mut SplitSink<WebSocket, Message>, owed: Owed) -> Result<(), axum::Error> {
+    for frame in owed.message.into_iter().chain(owed.binary) {
+        sink.feed(frame).await?;
+    }
+    Ok(())
 }
 
 impl Conversation {
@@ -268,8 +289,16 @@ impl Conversation {
         let actions = match message {
             Message::Text(text) => self.session.on_text(&text, &*self.app),
             Message::Binary(_) => self.session.on_binary(),
-            // The protocol layer answers; reading on sends its answer.
-            Message::Ping(_) | Message::Pong(_) => return,
+            Message::Ping(_) => {
+                let (key, message, binary) = (None, None, None);
+                self.owed.push_back(Owed {
+                    key,
+                    message,
+                    binary,
+                });
+                return;
+            }
+            Message::Pong(_) => return,
             Message::Close(_) => {
                 self.running.clear();
                 self.owed.clear();
@@ -333,11 +362,13 @@ impl Conversation {
     fn owe(&mut self, frame: Frame, key: Option<Key>) {
         match (frame, self.owed.back_mut()) {
             // The session sends a binary frame right after its header.
-            (Frame::Binary(bytes), Some(header)) if header.binary.is_none() => {
+            (Frame::Binary(bytes), Some(header))
+                if header.key == key && header.binary.is_none() =>
+            {
                 header.binary = Some(Message::Binary(bytes.into()));
             }
             (frame, _) => {
-                let message = message(frame);
+                let message = Some(message(frame));
                 self.owed.push_back(Owed {
                     key,
                     message,

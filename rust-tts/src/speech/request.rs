@@ -199,8 +199,7 @@ impl Draft {
         )?;
         let language = check_language(self.language_id, &model)?;
         let wanted = self.voice.audio_prompt_path.as_deref();
-        // Looking a voice up reads the folder, and decodes a file that it has not seen.
-        let voice = tokio::task::block_in_place(|| choose_voice(app, &model, wanted))?;
+        let voice = choose_voice(app, &model, wanted)?;
         let params = Params {
             temperature: within("voice.temperature", self.voice.temperature, 0.0, 2.0)?,
             top_p: within("voice.top_p", self.voice.top_p, 0.0, 1.0)?,
@@ -331,13 +330,15 @@ fn choose_voice(app: &App, model: &Model, wanted: Option<&str>) -> Result<VoiceC
             Ok(VoiceChoice::BuiltIn(Some(name.to_owned())))
         }
         Some(_) if !model.can_clone => Err(cannot_clone(model)),
-        Some(reference) => Ok(VoiceChoice::Cloned(
-            app.voices.find(reference).map_err(ApiError::from)?,
-        )),
-        None if model.can_clone => Ok(app
-            .voices
-            .default_voice()
-            .map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned)),
+        // Looking a voice up reads the folder, and decodes a file that it has not seen.
+        Some(reference) => {
+            let found = tokio::task::block_in_place(|| app.voices.find(reference));
+            Ok(VoiceChoice::Cloned(found?))
+        }
+        None if model.can_clone && app.may_have_default_voice() => {
+            let default = tokio::task::block_in_place(|| app.default_voice());
+            Ok(default.map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned))
+        }
         None => Ok(VoiceChoice::BuiltIn(None)),
     }
 }

@@ -28,6 +28,11 @@ impl DefaultFile {
         }
     }
 
+    /// Whether anything is stored: one look at the folder's entry.
+    pub(super) fn is_set(&self) -> bool {
+        self.folder.join(FILE_NAME).exists()
+    }
+
     /// The stored id; `None` when nothing is stored, or nothing that is an id.
     pub(super) fn read(&self) -> Option<String> {
         match files::read(&self.folder.join(FILE_NAME), MAX_BYTES) {

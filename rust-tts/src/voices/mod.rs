@@ -101,6 +101,11 @@ impl VoiceStore {
         Err(VoiceError::NotFound)
     }
 
+    /// Whether a default voice is set, without a look at its file.
+    pub fn has_default(&self) -> bool {
+        self.default.is_set()
+    }
+
     /// The default voice; `None` when none is set, and with a warning when its file is gone.
     pub fn default_voice(&self) -> Option<Voice> {
         let id = self.default.read()?;

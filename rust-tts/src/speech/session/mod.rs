@@ -369,10 +369,11 @@ impl Session {
 
 /// A number that no float holds spoils the whole message; reading it as a draft finds the field.
 fn not_json(text: &str, error: &serde_json::Error) -> (Option<String>, ApiError) {
-    let named = match parse_json::<Draft>(text.as_bytes()) {
-        Err(error) if error.code == Code::InvalidParameter => Some(error),
-        _ => None,
-    };
+    let out_of_range = error.to_string().starts_with("number out of range");
+    let named = out_of_range
+        .then(|| parse_json::<Draft>(text.as_bytes()).err())
+        .flatten();
+    let named = named.filter(|error| error.code == Code::InvalidParameter);
     let unnamed = || {
         ApiError::new(
             Code::ParseError,

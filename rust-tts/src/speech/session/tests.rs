@@ -4,6 +4,7 @@ mod audio;
 mod messages;
 mod random;
 mod texts;
+mod voices;
 
 use std::cell::RefCell;
 use std::sync::Arc;
