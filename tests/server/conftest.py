@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers: ``server(*args, env={}, wait=True, folder=None)``.
+    """Starts servers: ``server(*args, env={}, wait=True, folder=None, prefix=())``.
 
     ``wait`` is for readiness. Each has a folder of its own, unless a test names one, to start again in it. What still
     runs at the end is stopped and must end with status 0.
@@ -21,11 +21,15 @@ def server(tmp_path: Path) -> Iterator[StartServer]:
     started: list[Server] = []
 
     def start(
-        *args: str, env: Mapping[str, str] | None = None, wait: bool = True, folder: Path | None = None
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
+        folder: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> Server:
         home = folder or tmp_path / f"server-{len(started)}"
         home.mkdir(exist_ok=True)
-        started.append(Server(home, args, env or {}))
+        started.append(Server(home, args, env or {}, prefix))
         if wait:
             started[-1].wait_ready()
         return started[-1]

@@ -25,6 +25,14 @@ START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
 
+WITHOUT_ROOTS_RIGHTS = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0
+    else []
+)
+"""Runs a command for which a folder can be read-only, also when root runs the tests."""
+
+
 def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment of a server: nothing of the developer's but the path, so that no variable leaks into a test."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
@@ -35,17 +43,18 @@ class Server:
     """The console script as a process of its own.
 
     ``args`` and ``env`` are what it is started with, ``folder`` its working directory, where its logs, its voices
-    (``folder / "voices"``, unless ``args`` or ``env`` name others) and perhaps a ``.env`` lie.
+    (``folder / "voices"``, unless ``args`` or ``env`` name others) and perhaps a ``.env`` lie. ``prefix`` is a command
+    that starts it.
     """
 
-    def __init__(self, folder: Path, args: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, args: Sequence[str], env: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.folder = folder
         self.voices = folder / "voices"
         self._out, self._log = folder / "stdout.txt", folder / "stderr.txt"
         self.url = ""
         with self._out.open("wb") as out, self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(COMMAND), *(() if "--port" in args else ("--port", "0")), *args],
+                [*prefix, str(COMMAND), *(() if "--port" in args else ("--port", "0")), *args],
                 cwd=folder,
                 env=clean_environment({"VOICES_DIR": str(self.voices), **env}),
                 stdin=subprocess.DEVNULL,

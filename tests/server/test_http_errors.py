@@ -9,7 +9,7 @@ from audio_helpers import refusal, speak
 from running_server import HTTP, Server
 
 RANGES: list[tuple[str, list[Any], list[Any]]] = [
-    ("voice.temperature", [-0.1, 5.01], [0, 2]),
+    ("voice.temperature", [-0.1, 2.01], [0, 2]),
     ("voice.top_p", [-0.1, 1.01], [0.1, 1]),
     ("voice.repetition_penalty", [0.99, 10.1], [1, 10]),
     ("voice.exaggeration", [-0.01, 2.1], [0.25, 2]),

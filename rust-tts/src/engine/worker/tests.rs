@@ -12,9 +12,7 @@ use super::spawn;
 use crate::engine::messages::{
     Command, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak, Stats,
 };
-use crate::engine::{
-    Engine, EngineError, EngineHandle, EngineState, SpeechEvent, Ticket,
-};
+use crate::engine::{Engine, EngineError, EngineHandle, EngineState, SpeechEvent, Ticket};
 
 /// What a step answers.
 type Answer = Result<Vec<Event>, EngineError>;
@@ -182,14 +180,15 @@ fn audio(id: Id, value: f32) -> Event {
     }
 }
 
-fn done(id: Id) -> Event {
-    Event::Done {
-        id,
-        stats: Stats {
-            audio_seconds: 2.5,
-            ..Stats::default()
-        },
+fn stats() -> Stats {
+    Stats {
+        audio_seconds: 2.5,
+        ..Stats::default()
     }
+}
+
+fn done(id: Id) -> Event {
+    Event::Done { id, stats: stats() }
 }
 
 fn failed(id: Id, code: FailureCode) -> Event {

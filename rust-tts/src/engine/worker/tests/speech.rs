@@ -31,7 +31,7 @@ async fn events_reach_their_own_ticket() {
     assert_eq!(next_audio(&mut one).await, [0.1]);
     assert_eq!(next_audio(&mut one).await, [0.3]);
     assert!(
-        matches!(next(&mut one).await, Some(SpeechEvent::Done { stats, .. }) if stats.audio_seconds == 2.5)
+        matches!(next(&mut one).await, Some(SpeechEvent::Done { stats, .. }) if stats == super::stats())
     );
     assert!(next(&mut one).await.is_none(), "it closes after the end");
     assert_eq!(next_audio(&mut two).await, [0.2]);
@@ -101,10 +101,16 @@ async fn a_listener_that_never_reads_is_cut_off() {
     stage.answer(vec![audio(id, 0.2)]);
     assert_eq!(stage.step(), [], "it is cancelled once");
     stage.answer_and_rest(Vec::new());
-    for _ in 0..UTTERANCE_EVENTS {
+    // The last place is kept for the reason.
+    for _ in 1..UTTERANCE_EVENTS {
         assert_eq!(next_audio(&mut ticket).await, [0.1]);
     }
-    assert!(next(&mut ticket).await.is_none(), "no end is made up");
+    let reason = next(&mut ticket).await;
+    assert!(
+        matches!(reason, Some(SpeechEvent::Failed { .. })),
+        "{reason:?}"
+    );
+    assert!(next(&mut ticket).await.is_none());
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Observer {
             );
             match action {
                 Action::Start { key, .. } => {
-                    assert!(self.started.insert(*key), "{key} started twice")
+                    assert!(self.started.insert(*key), "{key} started twice");
                 }
                 Action::Text { key, utterances } => {
                     self.must_be_open(*key);
@@ -103,7 +103,7 @@ impl Observer {
                 }
                 Action::Close { .. } => self.closed = true,
                 Action::Send(Frame::Binary(_)) => {
-                    assert!(std::mem::take(&mut self.binary_due), "without a header")
+                    assert!(std::mem::take(&mut self.binary_due), "without a header");
                 }
                 Action::Send(Frame::Text(text)) => {
                     assert!(!self.binary_due, "the audio does not follow its header");
@@ -197,7 +197,7 @@ proptest! {
             let step_is_failure = matches!(step, Step::Fail(_));
             let actions = take(&mut talk, step);
             prop_assert!(known_key || actions.is_empty(), "{:?}: {:?}", step, actions);
-            prop_assert!(!(known_key && step_is_failure) || !actions.is_empty(), "a failure is always told");
+            prop_assert!(!(known_key && step_is_failure && actions.is_empty()), "a failure is always told");
             // A key that has not started yet may still come to life.
             let premature = matches!(step, Step::Finish(key) | Step::Fail(key) if !observer.started.contains(key));
             if !premature {
