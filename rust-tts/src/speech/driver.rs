@@ -191,7 +191,7 @@ impl Driver {
         let tail = self.joiner.finish();
         self.make(&tail);
         let tail = self.resampler.finish();
-        self.queue(tail);
+        self.queue(&tail);
         self.flush().await?;
         match self.unspeakable.take() {
             Some(error) if self.samples_out == 0 => Err(error.into()),
@@ -421,10 +421,10 @@ impl Driver {
     /// Brings samples of the model's rate to the listener's.
     fn make(&mut self, samples: &[f32]) {
         let samples = self.resampler.push(samples);
-        self.queue(samples);
+        self.queue(&samples);
     }
 
-    fn queue(&mut self, samples: Vec<f32>) {
+    fn queue(&mut self, samples: &[f32]) {
         let room = self.max_samples().map_or(usize::MAX, |most| {
             most.saturating_sub(self.samples_out) as usize
         });
