@@ -15,7 +15,7 @@ WORKDIR /src
 COPY requirements/build.txt requirements/
 RUN python3 -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement requirements/build.txt
-COPY Cargo.toml Cargo.lock pyproject.toml README.md LICENSE ./
+COPY Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md ./
 COPY bench bench
 COPY rust-tts rust-tts
 COPY python python
@@ -51,7 +51,6 @@ EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["chatterbox-server"]
-CMD ["serve"]
 
 # ---- CPU ------------------------------------------------------------------------------------------------------------
 FROM python:3.11-slim-bookworm AS cpu
@@ -75,4 +74,3 @@ EXPOSE 8081
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["chatterbox-server"]
-CMD ["serve"]

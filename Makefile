@@ -26,7 +26,7 @@ CARGO_FLAGS := --workspace --all-features --locked
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 # What the wheel is made of. The list itself is kept too (below), so that a file which goes away counts as a change.
-SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md \
 	$(shell find rust-tts python -type f -not -name '*.py[co]' -not -name '*.so' 2>/dev/null | LC_ALL=C sort)
 
 ##@ Use

@@ -6,6 +6,7 @@ pub mod audio;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod engine;
 pub mod error;
 pub mod limits;

@@ -5,46 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::time::{interval, sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracing::{error, info, warn};
 
 use crate::auth::Keys;
 use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
+use crate::connections;
 use crate::engine::{self, EngineState};
 use crate::metrics::Metrics;
-use crate::routes;
 use crate::shutdown::{self, Signals, status};
 use crate::state::{App, Shared};
 use crate::telemetry;
 use crate::voices::VoiceStore;
 
-/// Headers of a request, and what is buffered of an answer, in bytes: a `GET` may carry a text of the greatest length.
-const CONNECTION_BUFFER: usize = 128 * 1024;
-/// Uploads taken in at once.
-const UPLOADS: usize = 4;
 /// How often the engine's pulse is felt.
 const PULSE: Duration = Duration::from_millis(250);
 /// What last answers get to leave before the process ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// A speech that stalls is ended, and counted, before its connection is.
-const STALL_GRACE: Duration = Duration::from_secs(1);
 /// How long the engine's thread may take to close.
 const ENGINE_CLOSE: Duration = Duration::from_secs(5);
-
-/// The address of a request's client.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// Why the server could not start: a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +92,11 @@ async fn serve(
 
     let signals = tokio::spawn(signals.obey(app.drain.clone()));
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
-    let acceptor = tokio::spawn(accept(listener, app.clone(), server.max_connections));
+    let acceptor = tokio::spawn(connections::accept(
+        listener,
+        app.clone(),
+        server.max_connections,
+    ));
 
     let status = tokio::select! {
         status = watchdog => status.unwrap_or(status::ENGINE_FAILED),
@@ -249,65 +234,6 @@ fn prepare_voices(app: &Shared) {
     });
 }
 
-async fn accept(listener: TcpListener, app: Shared, max_connections: usize) -> std::io::Error {
-    let router = routes::router(&app);
-    let connections = Arc::new(Semaphore::new(max_connections));
-    loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return std::io::Error::other("the connection limit was closed");
-        };
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file handles, or a client that hung up first: neither ends the server.
-                warn!(%error, "a connection was not accepted");
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let (app, router) = (app.clone(), router.clone());
-        tokio::spawn(async move {
-            converse(stream, peer, router, &app).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
-    // A chunk of audio that waits for the next one is late.
-    let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request.map(Body::new))
-    });
-    // What is written must be taken: nothing above notices a client that does not read.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(app.limits.stall_timeout + STALL_GRACE));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(app.limits.header_timeout)
-        .max_buf_size(CONNECTION_BUFFER)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = if app.drain.is_cancelled() {
-        // Probes are still answered, on connections that nobody waits for.
-        connection.await
-    } else {
-        let _waited_for = app.tasks.token();
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = app.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, %peer, "a connection broke");
-    }
-}
-
 /// Waits for the drain to begin, then for everything that runs to end, but not for ever.
 async fn drained(app: &App) {
     app.drain.cancelled().await;
@@ -352,50 +278,4 @@ impl VoiceOptions {
             limits,
         )
     }
-}
-
-impl App {
-    pub fn new(
-        engine: crate::engine::EngineHandle,
-        voices: Arc<VoiceStore>,
-        engine_options: &EngineOptions,
-        voice_options: &VoiceOptions,
-        server: &ServerOptions,
-        keys: Keys,
-        metrics: Option<Metrics>,
-    ) -> Self {
-        let limits = server.limits.clone();
-        Self {
-            engine,
-            voices,
-            enrolments: crate::speech::enrolment::Enrolments::default(),
-            admission: crate::limits::Admission::new(
-                limits.max_concurrent_requests,
-                limits.max_queue,
-            ),
-            sockets: crate::limits::Quota::new(
-                limits.max_ws_connections_per_client,
-                limits.max_ws_connections,
-            ),
-            uploads: Semaphore::new(UPLOADS),
-            keys,
-            metrics,
-            drain: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            tasks: tokio_util::task::TaskTracker::new(),
-            engine_options: engine_options.clone(),
-            voice_options: voice_options.clone(),
-            limits,
-            origins: allowed_origins(server),
-        }
-    }
-}
-
-/// `null` is what any sandboxed page says it is: it is nobody's origin.
-fn allowed_origins(server: &ServerOptions) -> Vec<String> {
-    let origins = server
-        .cors_origins
-        .iter()
-        .map(|origin| origin.trim().to_owned());
-    origins.filter(|origin| origin != "null").collect()
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keys;
-use crate::config::{EngineOptions, LimitOptions, VoiceOptions};
+use crate::config::{EngineOptions, LimitOptions, ServerOptions, VoiceOptions};
 use crate::engine::EngineHandle;
 use crate::engine::messages::EngineInfo;
 use crate::error::{ApiError, Code};
@@ -15,6 +15,9 @@ use crate::limits::{Admission, Quota};
 use crate::metrics::Metrics;
 use crate::speech::enrolment::Enrolments;
 use crate::voices::{Voice, VoiceStore};
+
+/// Uploads taken in at once.
+const UPLOADS: usize = 4;
 
 /// The server's state, behind an `Arc` in every handler.
 pub struct App {
@@ -43,6 +46,38 @@ pub struct App {
 pub type Shared = Arc<App>;
 
 impl App {
+    pub fn new(
+        engine: EngineHandle,
+        voices: Arc<VoiceStore>,
+        engine_options: &EngineOptions,
+        voice_options: &VoiceOptions,
+        server: &ServerOptions,
+        keys: Keys,
+        metrics: Option<Metrics>,
+    ) -> Self {
+        let limits = server.limits.clone();
+        Self {
+            engine,
+            voices,
+            enrolments: Enrolments::default(),
+            admission: Admission::new(limits.max_concurrent_requests, limits.max_queue),
+            sockets: Quota::new(
+                limits.max_ws_connections_per_client,
+                limits.max_ws_connections,
+            ),
+            uploads: Semaphore::new(UPLOADS),
+            keys,
+            metrics,
+            drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            engine_options: engine_options.clone(),
+            voice_options: voice_options.clone(),
+            limits,
+            origins: allowed_origins(server),
+        }
+    }
+
     /// The voice that was set over the API, else the configured one; `None` where neither is there. Reads the folder.
     pub fn default_voice(&self) -> Option<Voice> {
         let configured = self.voice_options.default_voice.as_deref();
@@ -72,4 +107,13 @@ impl App {
             EngineState::Failed(_) | EngineState::Stopped => Err(ApiError::engine_gone()),
         }
     }
+}
+
+/// `null` is what any sandboxed page says it is: it is nobody's origin.
+fn allowed_origins(server: &ServerOptions) -> Vec<String> {
+    let origins = server
+        .cors_origins
+        .iter()
+        .map(|origin| origin.trim().to_owned());
+    origins.filter(|origin| origin != "null").collect()
 }

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_asks_readiness_for_its_health(built: dict[str, Stage], target: str) -> 
 def test_starts_without_a_shell(built: dict[str, Stage], target: str) -> None:
     # A shell as process 1 would keep SIGTERM from the server, and no stream would finish on `docker stop`.
     assert json.loads(values(built[target], "ENTRYPOINT")[-1]) == ["chatterbox-server"]
-    assert json.loads(values(built[target], "CMD")[-1]) == ["serve"]
+    assert not values(built[target], "CMD")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -104,3 +105,11 @@ def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, S
     missing = [source for source in copied if source.split("/")[0] not in roots or not (root / source).exists()]
     assert copied
     assert not missing
+
+
+def test_the_unit_starts_the_server_with_no_option_that_it_refuses(root: Path) -> None:
+    unit = (root / "deploy" / "chatterbox-server.service").read_text(encoding="utf-8")
+    (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    # `--version` after the unit's own arguments: clap checks those first.
+    command = [str(Path(sys.executable).parent / "chatterbox-server"), *start.split()[1:], "--version"]
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0

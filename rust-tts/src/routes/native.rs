@@ -13,7 +13,8 @@ use super::stream;
 use crate::audio::{Format, Length, encoder};
 use crate::error::{ApiError, Code};
 use crate::metrics;
-use crate::speech::request::{Draft, SpeechRequest, parse_json};
+use crate::speech::draft::{Draft, parse_json};
+use crate::speech::request::SpeechRequest;
 use crate::speech::{self, Piece, Speech, Timing};
 use crate::state::Shared;
 

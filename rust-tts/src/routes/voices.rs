@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Code};
-use crate::speech::request::parse_json;
+use crate::speech::draft::parse_json;
 use crate::state::Shared;
 use crate::voices::VoiceError;
 

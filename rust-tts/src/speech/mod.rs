@@ -1,9 +1,13 @@
 //! From a valid request to samples: one utterance after the other, the next one ahead of the last.
 
+pub mod draft;
 mod driver;
 pub mod enrolment;
 pub mod request;
 pub mod session;
+mod shaper;
+mod tally;
+mod task;
 pub mod text;
 
 use std::time::Duration;
@@ -80,7 +84,7 @@ pub fn whole(text: &str, max_chars: u32) -> Texts {
 /// Begins to speak. `route` names the dialect in the metrics.
 pub fn start(app: &Shared, request: SpeechRequest, texts: Texts, route: &'static str) -> Speech {
     let (sender, pieces) = mpsc::channel(PIECES);
-    let speaking = driver::run(app.clone(), request, texts, sender, route);
+    let speaking = task::run(app.clone(), request, texts, sender, route);
     tokio::spawn(speaking.instrument(Span::current()));
     Speech { pieces }
 }

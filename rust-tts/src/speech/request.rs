@@ -2,16 +2,12 @@
 //!
 //! Every dialect fills a [`Draft`] and calls [`Draft::validate`]; nothing behind it checks a parameter again.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 
 use crate::audio::{Format, SAMPLE_RATES};
 use crate::engine::messages::{EngineInfo, Model, Params, Slicing};
 use crate::error::{ApiError, Code};
+use crate::speech::draft::{AudioDraft, Draft};
 use crate::state::App;
 use crate::voices::{Voice, VoiceError};
 
@@ -23,74 +19,6 @@ const MAX_AUDIO_SECONDS: f64 = 3600.0;
 /// Length of a WebSocket chunk, in milliseconds.
 pub const CHUNK_MS: std::ops::RangeInclusive<u32> = 10..=5000;
 const DEFAULT_CHUNK_MS: u32 = 40;
-
-/// The body of `POST /api/tts` and of a `say` message.
-#[derive(Debug, Default, Deserialize)]
-pub struct Draft {
-    pub text: Option<String>,
-    pub model: Option<String>,
-    pub language_id: Option<String>,
-    #[serde(default, deserialize_with = "object")]
-    pub voice: VoiceDraft,
-    #[serde(default, deserialize_with = "object")]
-    pub audio: AudioDraft,
-    pub seed: Option<u64>,
-    pub min_p: Option<f64>,
-    pub top_k: Option<u32>,
-    pub speed: Option<f64>,
-    pub max_audio_seconds: Option<f64>,
-    pub stream: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub struct VoiceDraft {
-    pub audio_prompt_path: Option<String>,
-    pub exaggeration: Option<f64>,
-    pub cfg_weight: Option<f64>,
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-    pub min_p: Option<f64>,
-    pub top_k: Option<u32>,
-    pub repetition_penalty: Option<f64>,
-    pub seed: Option<u64>,
-    pub speed: Option<f64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub struct AudioDraft {
-    pub format: Option<String>,
-    pub sample_rate: Option<u32>,
-    pub stream: Option<bool>,
-    pub chunk_size_ms: Option<u32>,
-    pub binary: Option<bool>,
-}
-
-/// Reads an object. serde would also take an array, by position.
-fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    struct ObjectVisitor<T>(PhantomData<T>);
-
-    impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-        type Value = T;
-
-        fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            text.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-
-        fn visit_unit<E>(self) -> Result<T, E> {
-            Ok(T::default())
-        }
-    }
-
-    deserializer.deserialize_any(ObjectVisitor(PhantomData))
-}
 
 /// A request that can be spoken.
 #[derive(Clone, Debug)]
@@ -140,42 +68,6 @@ impl SpeechRequest {
             }
         }
     }
-}
-
-/// Reads a JSON object into `T`; an error names the field.
-pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::parameter("body", "expected an object"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.inner();
-        // A number that no float holds (1e999) is a wrong value; anything else that is not JSON has no field to name.
-        let out_of_range = inner.to_string().starts_with("number out of range");
-        if inner.is_data() || (out_of_range && path != ".") {
-            ApiError::parameter(if path == "." { "body" } else { &path }, problem(inner))
-        } else {
-            ApiError::new(
-                Code::InvalidJson,
-                format!("The body is not valid JSON: {inner}"),
-            )
-        }
-    })?;
-    deserializer.end().map_err(|error| {
-        ApiError::new(
-            Code::InvalidJson,
-            format!("The body is not valid JSON: {error}"),
-        )
-    })?;
-    Ok(value)
-}
-
-/// The parser's words without the position, which the field's name replaces.
-fn problem(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rfind(" at line ")
-        .map_or(text.clone(), |at| text[..at].to_owned())
 }
 
 impl Draft {
@@ -402,57 +294,6 @@ impl From<VoiceError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn draft(json: &str) -> Result<Draft, ApiError> {
-        parse_json(json.as_bytes())
-    }
-
-    #[test]
-    fn wrong_types_name_their_field() {
-        for (json, field) in [
-            (r#"{"text": 5}"#, "text"),
-            (r#"{"voice": {"temperature": "hot"}}"#, "voice.temperature"),
-            (r#"{"voice": []}"#, "voice"),
-            (r#"{"audio": {"sample_rate": -1}}"#, "audio.sample_rate"),
-            (r#"{"voice": {"top_p": 1e999}}"#, "voice.top_p"),
-            (r#"{"seed": 1.5}"#, "seed"),
-            (r#"{"text": "a", "text": "b"}"#, "text"),
-            ("[1]", "body"),
-            (r#"{"audio": [null, null, null, null, null]}"#, "audio"),
-        ] {
-            let error = draft(json).unwrap_err();
-            assert_eq!(error.code, Code::InvalidParameter, "{json}: {error}");
-            assert!(error.message.contains(field), "{json}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_json_is_said_to_be_none() {
-        let deep = "[".repeat(10_000);
-        for json in [
-            "",
-            "{",
-            r#"{"text": NaN}"#,
-            r#"{"text": "\ud800"}"#,
-            "{} {}",
-            deep.as_str(),
-        ] {
-            assert_eq!(
-                draft(json).unwrap_err().code,
-                Code::InvalidJson,
-                "{json:.20}"
-            );
-        }
-    }
-
-    #[test]
-    fn nulls_and_unknown_fields_are_no_errors() {
-        let draft =
-            draft(r#"{"text": "hi", "voice": null, "audio": null, "seed": null, "other": {}}"#)
-                .unwrap();
-        assert_eq!(draft.text.as_deref(), Some("hi"));
-        assert!(draft.seed.is_none());
-    }
 
     #[test]
     fn ranges_are_closed_and_refuse_nan() {

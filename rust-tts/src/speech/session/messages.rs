@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Frame;
 use crate::error::ApiError;
 
-/// What a `say` has beside the fields of a [`crate::speech::request::Draft`].
+/// What a `say` has beside the fields of a [`crate::speech::draft::Draft`].
 #[derive(Debug, Deserialize)]
 pub struct SayHead {
     pub id: Option<String>,

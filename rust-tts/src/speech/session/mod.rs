@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::error::{ApiError, Code};
 use crate::speech::Piece;
-use crate::speech::request::{Draft, SpeechRequest, parse_json};
+use crate::speech::draft::{Draft, parse_json};
+use crate::speech::request::SpeechRequest;
 use crate::speech::text::Utterance;
 use messages::{Append, End, SayHead, ServerMessage, SetVoice, read_fields};
 use say::Say;

@@ -16,7 +16,8 @@ use super::{Action, Frame, Host, Key, Limits, Session};
 use crate::audio::Format;
 use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
-use crate::speech::request::{Draft, Output, SpeechRequest, VoiceChoice};
+use crate::speech::draft::Draft;
+use crate::speech::request::{Output, SpeechRequest, VoiceChoice};
 use crate::speech::{Piece, Summary, Timing};
 
 const LIMITS: Limits = Limits {

@@ -1,5 +1,8 @@
 //! `/ws/tts`: carries a [`Session`] over a socket.
 
+mod clock;
+mod writer;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -7,25 +10,27 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::audio::Format;
 use crate::auth::{self, ClientKey};
+use crate::connections::Peer;
 use crate::error::{ApiError, Code};
 use crate::limits::Held;
 use crate::metrics;
-use crate::server::Peer;
-use crate::speech::request::{Draft, SpeechRequest};
+use crate::speech::draft::Draft;
+use crate::speech::request::SpeechRequest;
 use crate::speech::session::{Action, Frame, Host, Key, Limits, Session, close};
 use crate::speech::text::Utterance;
 use crate::speech::{self, Piece};
 use crate::state::{App, Shared};
 use crate::telemetry::RequestId;
+use clock::{Clock, Strike};
+use writer::{Owed, message, write};
 
 /// The route as metrics name it.
 const ROUTE: &str = "/ws/tts";
@@ -41,8 +46,6 @@ const FRAMES: usize = 16;
 const MAX_OWED: usize = 256;
 /// How long a client may take to answer a close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// Pings without any sign of life after which a socket is dead.
-const MISSED_PINGS: u32 = 2;
 
 /// Upgrades a request to a conversation.
 pub async fn open(
@@ -119,25 +122,6 @@ struct Running {
     _forwarder: AbortOnDropHandle<()>,
 }
 
-/// Messages that go out together: a chunk's header is not parted from its binary frame.
-struct Owed {
-    /// The say that they belong to: what is cancelled is not sent any more.
-    key: Option<Key>,
-    /// `None` where the protocol layer's own answer has to leave: a client that does not read it is noticed by that.
-    message: Option<Message>,
-    binary: Option<Message>,
-}
-
-impl Owed {
-    fn answer(message: Message) -> Self {
-        Self {
-            key: None,
-            message: Some(message),
-            binary: None,
-        }
-    }
-}
-
 struct Conversation {
     app: Shared,
     session: Session,
@@ -204,40 +188,6 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
     // A socket closed with unread input is reset, and a reset can overtake the close frame.
     let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = timeout(CLOSE_GRACE, farewell).await;
-}
-
-/// Writes frames until there are no more, or the client has read nothing for too long.
-async fn write(
-    mut sink: SplitSink<WebSocket, Message>,
-    mut frames: mpsc::Receiver<Owed>,
-    stall: Duration,
-) {
-    while let Some(owed) = frames.recv().await {
-        let sent = async {
-            feed(&mut sink, owed).await?;
-            // What waits already leaves with it, in one write.
-            while let Ok(owed) = frames.try_recv() {
-                feed(&mut sink, owed).await?;
-            }
-            sink.flush().await
-        };
-        match timeout(stall, sent).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::warn!("the client read nothing for too long and is cut off");
-                return;
-            }
-        }
-    }
-    let _ = timeout(stall, sink.close()).await;
-}
-
-async fn feed(sink: &mut SplitSink<WebSocket, Message>, owed: Owed) -> Result<(), axum::Error> {
-    for frame in owed.message.into_iter().chain(owed.binary) {
-        sink.feed(frame).await?;
-    }
-    Ok(())
 }
 
 impl Conversation {
@@ -397,76 +347,5 @@ impl Conversation {
                 _forwarder: forwarder,
             },
         );
-    }
-}
-
-fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Text(text) => Message::Text(text.into()),
-        Frame::Binary(bytes) => Message::Binary(bytes.into()),
-    }
-}
-
-/// Pings, and notices when nobody is there any more.
-struct Clock {
-    interval: Duration,
-    idle_timeout: Duration,
-    next_ping: Instant,
-    unanswered: u32,
-    /// When something was last said, by either side.
-    last_activity: Instant,
-}
-
-enum Strike {
-    Ping,
-    Idle,
-    Dead,
-}
-
-impl Clock {
-    fn new(app: &App) -> Self {
-        let (interval, idle_timeout) = (app.limits.ws_ping_interval, app.limits.ws_idle_timeout);
-        let now = Instant::now();
-        Self {
-            interval,
-            idle_timeout,
-            next_ping: now + interval,
-            unanswered: 0,
-            last_activity: now,
-        }
-    }
-
-    fn heard(&mut self, message: &Message) {
-        self.unanswered = 0;
-        if matches!(message, Message::Text(_) | Message::Binary(_)) {
-            self.active();
-        }
-    }
-
-    fn active(&mut self) {
-        self.last_activity = Instant::now();
-    }
-
-    async fn next(&self, idle: bool) {
-        let idle_at = self.last_activity + self.idle_timeout;
-        let at = if idle {
-            self.next_ping.min(idle_at)
-        } else {
-            self.next_ping
-        };
-        sleep_until(at).await;
-    }
-
-    fn strike(&mut self, idle: bool) -> Strike {
-        let now = Instant::now();
-        if idle && now >= self.last_activity + self.idle_timeout {
-            return Strike::Idle;
-        }
-        if self.unanswered >= MISSED_PINGS {
-            return Strike::Dead;
-        }
-        self.unanswered += 1;
-        self.next_ping = now + self.interval;
-        Strike::Ping
     }
 }

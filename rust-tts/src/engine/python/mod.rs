@@ -1,0 +1,178 @@
+//! The engine that lives in Python. Only this module, `lib.rs` and `main.rs` name `pyo3`.
+
+mod messages;
+mod probe;
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use tracing::debug;
+
+use self::messages::Messages;
+use super::worker::Worker;
+use super::{Engine, EngineError};
+use crate::engine::messages::{Command, EngineInfo, Event, Model};
+pub use probe::{read_event, sample_commands};
+
+/// What `chatterbox_server.loading.load` is given.
+#[derive(Clone, Debug)]
+pub struct LoadSettings {
+    /// `"auto"` or `"fake"`.
+    pub engine: String,
+    /// `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+    pub device: String,
+    pub models: Vec<String>,
+    pub threads: Option<u32>,
+    /// Where the hub's library keeps what it downloads.
+    pub hf_home: Option<String>,
+    pub fake_rtf: f64,
+    pub fake_chunk_ms: u32,
+    pub fake_load_seconds: f64,
+}
+
+/// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
+pub fn run(worker: Worker, settings: &LoadSettings) {
+    Python::attach(|py| {
+        worker.run(|| PythonEngine::load(py, settings).map_err(|error| describe(py, &error)));
+    });
+}
+
+struct PythonEngine<'py> {
+    py: Python<'py>,
+    engine: Bound<'py, PyAny>,
+    messages: Messages<'py>,
+}
+
+impl<'py> PythonEngine<'py> {
+    fn load(py: Python<'py>, settings: &LoadSettings) -> PyResult<Self> {
+        py.import("chatterbox_server.logs")?
+            .call_method1("install", (wrap_pyfunction!(log, py)?,))?;
+        if let Some(hf_home) = &settings.hf_home {
+            // Python copied the environment before the options were read.
+            py.import("os")?
+                .getattr("environ")?
+                .set_item("HF_HOME", hf_home)?;
+        }
+        let options = PyDict::new(py);
+        options.set_item("engine", &settings.engine)?;
+        options.set_item("device", &settings.device)?;
+        options.set_item("models", &settings.models)?;
+        options.set_item("threads", settings.threads)?;
+        options.set_item("fake_rtf", settings.fake_rtf)?;
+        options.set_item("fake_chunk_ms", settings.fake_chunk_ms)?;
+        options.set_item("fake_load_seconds", settings.fake_load_seconds)?;
+        let engine = py
+            .import("chatterbox_server.loading")?
+            .call_method1("load", (options,))?;
+        Ok(Self {
+            py,
+            engine,
+            messages: Messages::import(py)?,
+        })
+    }
+
+    fn read_info(&self) -> PyResult<EngineInfo> {
+        let mut models = Vec::new();
+        for model in self.engine.getattr("models")?.try_iter()? {
+            models.push(Arc::new(read_model(&model?)?));
+        }
+        Ok(EngineInfo {
+            device: self.engine.getattr("device")?.extract()?,
+            models,
+        })
+    }
+
+    fn try_step(&self, commands: Vec<Command>) -> PyResult<Vec<Event>> {
+        let list = PyList::empty(self.py);
+        for command in commands {
+            list.append(self.messages.command(self.py, &command)?)?;
+        }
+        let events = self
+            .engine
+            .call_method1(intern!(self.py, "step"), (list,))?;
+        events
+            .try_iter()?
+            .map(|event| Messages::event(&event?))
+            .collect()
+    }
+}
+
+impl Engine for PythonEngine<'_> {
+    fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.read_info().map_err(|error| describe(self.py, &error))
+    }
+
+    fn idle(&self) -> Result<bool, EngineError> {
+        let idle = self
+            .engine
+            .getattr(intern!(self.py, "idle"))
+            .and_then(|idle| idle.is_truthy());
+        idle.map_err(|error| describe(self.py, &error))
+    }
+
+    fn step(&mut self, commands: Vec<Command>) -> Result<Vec<Event>, EngineError> {
+        self.try_step(commands)
+            .map_err(|error| describe(self.py, &error))
+    }
+
+    fn voice_cache_bytes(&self) -> u64 {
+        let bytes = self
+            .engine
+            .getattr(intern!(self.py, "voice_cache_bytes"))
+            .and_then(|bytes| bytes.extract());
+        bytes.unwrap_or(0)
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = self.engine.call_method0("close") {
+            debug!(%error, "the engine did not close cleanly");
+        }
+    }
+
+    fn detached<R: Send>(&self, wait: impl FnOnce() -> R + Send) -> R {
+        self.py.detach(wait)
+    }
+}
+
+/// A sentence for the log and for people; the traceback goes to the log alone.
+fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
+    if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
+        tracing::error!(target: "chatterbox_server.engine", "{traceback}{error}");
+    }
+    let named_load_error = error
+        .get_type(py)
+        .name()
+        .is_ok_and(|name| name == "LoadError");
+    let text = if named_load_error {
+        error.value(py).to_string()
+    } else {
+        error.to_string()
+    };
+    EngineError(text)
+}
+
+fn read_model(model: &Bound<'_, PyAny>) -> PyResult<Model> {
+    Ok(Model {
+        name: model.getattr("name")?.extract()?,
+        sample_rate: model.getattr("sample_rate")?.extract()?,
+        can_clone: model.getattr("can_clone")?.extract()?,
+        languages: model.getattr("languages")?.extract()?,
+        voices: model.getattr("voices")?.extract()?,
+        watermark: model.getattr("watermark")?.extract()?,
+    })
+}
+
+/// Python's log records, into the server's own stream. `level` is Python's numeric level.
+#[pyfunction]
+pub fn log(level: i32, target: &str, message: &str) {
+    // tracing's targets are static, so the logger's name travels as a field.
+    match level {
+        40.. => tracing::error!(target: "python", logger = target, "{message}"),
+        30..40 => tracing::warn!(target: "python", logger = target, "{message}"),
+        20..30 => tracing::info!(target: "python", logger = target, "{message}"),
+        10..20 => tracing::debug!(target: "python", logger = target, "{message}"),
+        _ => tracing::trace!(target: "python", logger = target, "{message}"),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the test that holds the two message files together calls.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::messages::{Messages, write_pcm};
+use crate::engine::messages::{Command, Enroll, Event, Params, Slicing, Speak};
+
+/// One command of every kind, with every field set: for the test that holds the two message files together.
+#[pyfunction]
+pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let messages = Messages::import(py)?;
+    let params = Params {
+        temperature: Some(0.5),
+        top_p: Some(0.9),
+        min_p: Some(0.05),
+        top_k: Some(40),
+        repetition_penalty: Some(1.2),
+        exaggeration: Some(0.7),
+        cfg_weight: Some(0.3),
+        speed: 1.5,
+    };
+    let slicing = Slicing {
+        tokens_per_slice: Some(35),
+        context_window: Some(50),
+        overlap: Some("full".into()),
+        crossfade_ms: Some(30.0),
+        trim_leading_ms: 1.0,
+        trim_trailing_ms: 2.0,
+    };
+    let speak = Speak {
+        id: 1,
+        model: "fake".into(),
+        text: "Grüße 👋".into(),
+        language: Some("de".into()),
+        voice: Some("tone".into()),
+        seed: 9_007_199_254_740_991,
+        params,
+        slicing,
+        max_audio_seconds: 12.5,
+        stream: true,
+        return_tokens: true,
+    };
+    let bare = Speak {
+        id: 2,
+        language: None,
+        voice: None,
+        params: Params::default(),
+        slicing: Slicing::default(),
+        stream: false,
+        return_tokens: false,
+        ..speak.clone()
+    };
+    let pcm: Arc<[f32]> = Arc::from([0.0, 0.5, -1.0]);
+    let enroll = Enroll {
+        id: 3,
+        voice: "ab".repeat(32),
+        model: "fake".into(),
+        pcm,
+        sample_rate: 16_000,
+    };
+    let commands = [
+        Command::Speak(Box::new(speak)),
+        Command::Speak(Box::new(bare)),
+        Command::Cancel(1),
+        Command::Enroll(enroll),
+        Command::Forget("ab".repeat(32)),
+    ];
+    let list = PyList::empty(py);
+    for command in &commands {
+        list.append(messages.command(py, command)?)?;
+    }
+    Ok(list)
+}
+
+/// Reads an event as the host does and returns its parts: for the same test.
+#[pyfunction]
+pub fn read_event<'py>(event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let py = event.py();
+    match Messages::event(event)? {
+        Event::Audio { id, pcm } => ("Audio", id, write_pcm(py, &pcm)).into_pyobject(py),
+        Event::Done { id, stats } => (
+            "Done",
+            id,
+            stats.audio_seconds,
+            stats.compute_seconds,
+            stats.tokens,
+        )
+            .into_pyobject(py),
+        Event::Failed { id, code, message } => {
+            ("Failed", id, code.as_str(), message).into_pyobject(py)
+        }
+        Event::Enrolled {
+            id,
+            voice,
+            model,
+            cache_bytes,
+        } => ("Enrolled", id, voice, model, cache_bytes).into_pyobject(py),
+    }
+}

@@ -1,0 +1,75 @@
+//! When a socket is pinged, and when it is given up.
+
+use std::time::Duration;
+
+use axum::extract::ws::Message;
+use tokio::time::{Instant, sleep_until};
+
+use crate::state::App;
+
+/// Pings without any sign of life after which a socket is dead.
+const MISSED_PINGS: u32 = 2;
+
+/// Pings, and notices when nobody is there any more.
+pub struct Clock {
+    interval: Duration,
+    idle_timeout: Duration,
+    next_ping: Instant,
+    unanswered: u32,
+    /// When something was last said, by either side.
+    last_activity: Instant,
+}
+
+pub enum Strike {
+    Ping,
+    Idle,
+    Dead,
+}
+
+impl Clock {
+    pub fn new(app: &App) -> Self {
+        let (interval, idle_timeout) = (app.limits.ws_ping_interval, app.limits.ws_idle_timeout);
+        let now = Instant::now();
+        Self {
+            interval,
+            idle_timeout,
+            next_ping: now + interval,
+            unanswered: 0,
+            last_activity: now,
+        }
+    }
+
+    pub fn heard(&mut self, message: &Message) {
+        self.unanswered = 0;
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            self.active();
+        }
+    }
+
+    pub fn active(&mut self) {
+        self.last_activity = Instant::now();
+    }
+
+    pub async fn next(&self, idle: bool) {
+        let idle_at = self.last_activity + self.idle_timeout;
+        let at = if idle {
+            self.next_ping.min(idle_at)
+        } else {
+            self.next_ping
+        };
+        sleep_until(at).await;
+    }
+
+    pub fn strike(&mut self, idle: bool) -> Strike {
+        let now = Instant::now();
+        if idle && now >= self.last_activity + self.idle_timeout {
+            return Strike::Idle;
+        }
+        if self.unanswered >= MISSED_PINGS {
+            return Strike::Dead;
+        }
+        self.unanswered += 1;
+        self.next_ping = now + self.interval;
+        Strike::Ping
+    }
+}
