@@ -1,6 +1,6 @@
 //! The table of audio formats: adding one is a file with its encoder and a line here.
 
-use super::{Encoder, Length, pcm, wav};
+use super::{Encoder, Length, ogg_opus, pcm, wav, webm};
 
 /// Declares [`Format`] from one line per format:
 /// `Variant: name, [aliases], content type, file extension, constructor of its encoder;`
@@ -51,6 +51,10 @@ formats! {
     PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", pcm::S16::new;
     /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
     PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", pcm::F32::new;
+    /// Opus in Ogg.
+    Opus: "opus", ["ogg", "ogg_opus"], "audio/ogg", "opus", ogg_opus::OggOpus::new;
+    /// Opus in `WebM`.
+    Webm: "webm", [], "audio/webm", "webm", webm::Webm::new;
 }
 
 impl Format {

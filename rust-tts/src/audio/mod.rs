@@ -6,9 +6,12 @@ mod chunk;
 pub mod decode;
 mod format;
 mod join;
+mod ogg_opus;
+mod opus;
 mod pcm;
 mod resample;
 mod wav;
+mod webm;
 
 pub use chunk::Chunker;
 pub use format::Format;
