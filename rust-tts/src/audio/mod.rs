@@ -12,11 +12,13 @@ mod pcm;
 mod resample;
 mod wav;
 mod webm;
+mod whole;
 
 pub use chunk::Chunker;
 pub use format::Format;
 pub use join::Joiner;
 pub use resample::Resampler;
+pub use whole::WholeFile;
 
 /// The sample rates, in hertz, that an answer may have.
 pub const SAMPLE_RATES: [u32; 6] = [8000, 16000, 22050, 24000, 44100, 48000];

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tower_http::timeout::TimeoutError;
 
 use super::stream;
-use crate::audio::{Format, Length, encoder};
+use crate::audio::{Format, Length, WholeFile, encoder};
 use crate::error::{ApiError, Code};
 use crate::metrics;
 use crate::speech::draft::{Draft, parse_json};
@@ -74,15 +74,8 @@ async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response,
         let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
         (Body::from_stream(stream::encoded(speech, encoder)), None)
     } else {
-        let whole = stream::collected(speech).await?;
-        let mut encoder = encoder(
-            output.format,
-            output.sample_rate,
-            Length::Samples(whole.len() as u64),
-        );
-        let mut bytes = encoder.head();
-        bytes.extend(encoder.push(&whole));
-        bytes.extend(encoder.finish());
+        let file = WholeFile::new(output.format, output.sample_rate);
+        let bytes = stream::collected(speech, file).await?;
         let length = bytes.len();
         (Body::from(bytes), Some(length))
     };

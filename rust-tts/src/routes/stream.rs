@@ -5,7 +5,7 @@ use futures_util::stream::{Stream, unfold};
 
 use tracing::{Instrument, Span};
 
-use crate::audio::Encoder;
+use crate::audio::{Encoder, WholeFile};
 use crate::error::ApiError;
 use crate::speech::{Piece, Speech};
 
@@ -50,14 +50,13 @@ async fn next_bytes(state: State) -> Option<(Result<Bytes, ApiError>, State)> {
     }
 }
 
-/// All of the samples.
-pub async fn collected(mut speech: Speech) -> Result<Vec<f32>, ApiError> {
-    let mut whole = Vec::new();
+/// The whole file.
+pub async fn collected(mut speech: Speech, mut file: WholeFile) -> Result<Vec<u8>, ApiError> {
     loop {
         match speech.next().await {
             Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
-            Some(Ok(Piece::Audio(samples))) => whole.extend(samples),
-            Some(Ok(Piece::Finished(_))) => return Ok(whole),
+            Some(Ok(Piece::Audio(samples))) => file.push(&samples),
+            Some(Ok(Piece::Finished(_))) => return Ok(file.finish()),
             Some(Err(error)) => return Err(error),
             None => return Err(ApiError::engine_gone()),
         }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::messages::ServerMessage;
 use super::{Action, Frame, Key, send};
-use crate::audio::{Chunker, Encoder, Length, encoder};
+use crate::audio::{Chunker, Encoder, Length, WholeFile, encoder};
 use crate::speech::request::{Output, SpeechRequest};
 use crate::speech::text::Cutter;
 use crate::speech::{Piece, Summary};
@@ -28,8 +28,8 @@ enum Audio {
         encoder: Box<dyn Encoder>,
         index: u64,
     },
-    /// All of it in one message (`stream: false`).
-    Whole(Vec<f32>),
+    /// All of it in one message (`stream: false`); `None` after that.
+    Whole(Option<WholeFile>),
 }
 
 impl Say {
@@ -44,7 +44,7 @@ impl Say {
                 index: 0,
             }
         } else {
-            Audio::Whole(Vec::new())
+            Audio::Whole(Some(WholeFile::new(output.format, output.sample_rate)))
         };
         Self {
             key,
@@ -102,7 +102,11 @@ impl Say {
 
     fn push(&mut self, id: &str, samples: &[f32], out: &mut Vec<Action>) {
         match &mut self.audio {
-            Audio::Whole(whole) => whole.extend_from_slice(samples),
+            Audio::Whole(file) => {
+                if let Some(file) = file {
+                    file.push(samples);
+                }
+            }
             Audio::Chunks {
                 chunker,
                 encoder,
@@ -128,17 +132,13 @@ impl Say {
 
     fn finish(&mut self, id: &str, summary: &Summary, out: &mut Vec<Action>) {
         match &mut self.audio {
-            Audio::Whole(whole) => {
+            Audio::Whole(file) => {
                 let Output {
-                    format,
                     sample_rate,
                     binary,
                     ..
                 } = self.output;
-                let mut encoder = encoder(format, sample_rate, Length::Samples(whole.len() as u64));
-                let mut bytes = encoder.head();
-                bytes.extend(encoder.push(whole));
-                bytes.extend(encoder.finish());
+                let bytes = file.take().map(WholeFile::finish).unwrap_or_default();
                 let data = (!binary).then(|| BASE64.encode(&bytes));
                 let duration_seconds = round(summary.audio_seconds, 3);
                 out.push(send(&ServerMessage::Audio {
