@@ -26,6 +26,7 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 fi
 
 command -v cc >/dev/null 2>&1 || need 'a C compiler (cc)' "$(apt build-essential)"
+command -v c++ >/dev/null 2>&1 || need 'a C++ compiler (c++)' "$(apt build-essential)"
 command -v cmake >/dev/null 2>&1 || need 'cmake' "$(apt cmake)"
 command -v pkg-config >/dev/null 2>&1 || need 'pkg-config' "$(apt pkg-config)"
 

@@ -1,6 +1,6 @@
 //! The table of audio formats: adding one is a file with its encoder and a line here.
 
-use super::{Encoder, Length, ogg_opus, pcm, wav, webm};
+use super::{Encoder, Length, aac, flac, fmp4, mp3, ogg_opus, pcm, wav, webm};
 
 /// Declares [`Format`] from one line per format:
 /// `Variant: name, [aliases], content type, file extension, constructor of its encoder;`
@@ -51,6 +51,14 @@ formats! {
     PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", pcm::S16::new;
     /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
     PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", pcm::F32::new;
+    /// MPEG audio layer III.
+    Mp3: "mp3", [], "audio/mpeg", "mp3", mp3::Mp3::new;
+    /// FLAC with 16 bits.
+    Flac: "flac", [], "audio/flac", "flac", flac::Flac::new;
+    /// AAC-LC with ADTS headers.
+    Aac: "aac", ["adts"], "audio/aac", "aac", aac::Adts::new;
+    /// AAC-LC in fragmented MP4.
+    Fmp4: "fmp4", ["mp4", "m4a"], "audio/mp4", "mp4", fmp4::Fmp4::new;
     /// Opus in Ogg.
     Opus: "opus", ["ogg", "ogg_opus"], "audio/ogg", "opus", ogg_opus::OggOpus::new;
     /// Opus in `WebM`.
@@ -102,5 +110,9 @@ mod tests {
         assert_eq!(Format::Wav.content_type(), "audio/wav");
         assert_eq!(Format::PcmS16le.content_type(), "audio/pcm");
         assert_eq!(Format::PcmF32le.content_type(), "audio/pcm");
+        assert_eq!(Format::Mp3.content_type(), "audio/mpeg");
+        assert_eq!(Format::Flac.content_type(), "audio/flac");
+        assert_eq!(Format::Aac.content_type(), "audio/aac");
+        assert_eq!(Format::Fmp4.content_type(), "audio/mp4");
     }
 }

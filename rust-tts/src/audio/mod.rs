@@ -2,14 +2,20 @@
 //!
 //! Everything here is mono `f32` at full scale 1.0, streaming, and independent of how the samples were cut into pushes.
 
+mod aac;
 mod chunk;
 pub mod decode;
+mod flac;
+mod fmp4;
 mod format;
 mod join;
+mod mp3;
 mod ogg_opus;
 mod opus;
 mod pcm;
 mod resample;
+#[cfg(test)]
+mod tests;
 mod wav;
 mod webm;
 mod whole;

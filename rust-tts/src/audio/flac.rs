@@ -1,0 +1,168 @@
+//! FLAC, 16 bits, frame by frame (RFC 9639).
+
+use flacenc::bitsink::ByteSink;
+use flacenc::component::{BitRepr, Stream, StreamInfo};
+use flacenc::config;
+use flacenc::error::{Verified, Verify};
+use flacenc::source::{Fill, FrameBuf};
+
+use super::{Encoder, Length, pcm};
+
+const BITS_PER_SAMPLE: usize = 16;
+/// `STREAMINFO` counts samples in 36 bits; 0 stands for an unknown number.
+const MAX_TOTAL: u64 = (1 << 36) - 1;
+
+/// A FLAC file whose head has no checksum of the audio, which is known only at the end.
+pub(super) struct Flac {
+    /// `None` if the library refused the parameters, which it does for none of our rates.
+    codec: Option<Codec>,
+    length: Length,
+    pending: Vec<i32>,
+}
+
+struct Codec {
+    config: Verified<config::Encoder>,
+    head: Stream,
+    block: FrameBuf,
+    block_samples: usize,
+    frames: usize,
+}
+
+impl Flac {
+    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+        let codec = Codec::new(sample_rate);
+        if codec.is_none() {
+            tracing::error!(sample_rate, "the FLAC encoder could not be set up");
+        }
+        Self {
+            codec,
+            length,
+            pending: Vec::new(),
+        }
+    }
+}
+
+/// About 50 ms: short enough to be heard soon, long enough that the frames' heads weigh little. A multiple of 576 is
+/// written in four bits.
+fn block_samples(sample_rate: u32) -> usize {
+    match sample_rate {
+        0..=12000 => 576,
+        12001..=24000 => 1152,
+        _ => 2304,
+    }
+}
+
+impl Codec {
+    fn new(sample_rate: u32) -> Option<Self> {
+        let block_samples = block_samples(sample_rate);
+        let mut config = config::Encoder::default();
+        config.block_size = block_samples;
+        let mut info = StreamInfo::new(sample_rate as usize, 1, BITS_PER_SAMPLE).ok()?;
+        info.set_block_sizes(block_samples, block_samples).ok()?;
+        info.set_frame_sizes(0, 0).ok()?; // unknown
+        Some(Self {
+            config: config.into_verified().ok()?,
+            head: Stream::with_stream_info(info),
+            block: FrameBuf::with_size(1, block_samples).ok()?,
+            block_samples,
+            frames: 0,
+        })
+    }
+
+    /// One frame of at most a block of samples.
+    fn encode(&mut self, samples: &[i32], bytes: &mut Vec<u8>) {
+        let number = self.frames;
+        self.frames += 1;
+        let frame = self
+            .block
+            .fill_interleaved(samples)
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                let info = self.head.stream_info();
+                flacenc::encode_fixed_size_frame(&self.config, &self.block, number, info)
+                    .map_err(|error| error.to_string())
+            })
+            .and_then(|frame| written(&frame));
+        match frame {
+            Ok(frame) => bytes.extend(frame),
+            Err(error) => tracing::error!(error, "a FLAC frame could not be encoded"),
+        }
+    }
+}
+
+fn written(part: &impl BitRepr) -> Result<Vec<u8>, String> {
+    let mut sink = ByteSink::new();
+    part.write(&mut sink).map_err(|error| error.to_string())?;
+    Ok(sink.into_inner())
+}
+
+impl Encoder for Flac {
+    fn head(&mut self) -> Vec<u8> {
+        let Some(codec) = &mut self.codec else {
+            return Vec::new();
+        };
+        if let Length::Samples(total @ 0..=MAX_TOTAL) = self.length {
+            codec
+                .head
+                .stream_info_mut()
+                .set_total_samples(total as usize);
+        }
+        written(&codec.head).unwrap_or_else(|error| {
+            tracing::error!(error, "the head of a FLAC file could not be written");
+            Vec::new()
+        })
+    }
+
+    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Some(codec) = &mut self.codec else {
+            return bytes;
+        };
+        let samples = samples.iter().map(|&sample| i32::from(pcm::to_i16(sample)));
+        self.pending.extend(samples);
+        let whole = self.pending.len() - self.pending.len() % codec.block_samples;
+        for block in self.pending[..whole].chunks(codec.block_samples) {
+            codec.encode(block, &mut bytes);
+        }
+        self.pending.drain(..whole);
+        bytes
+    }
+
+    fn finish(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let rest = std::mem::take(&mut self.pending);
+        if let Some(codec) = self.codec.as_mut().filter(|_| !rest.is_empty()) {
+            codec.encode(&rest, &mut bytes);
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SAMPLE_RATES;
+    use super::*;
+
+    #[test]
+    fn the_head_is_a_streaminfo_with_what_is_known() {
+        for rate in SAMPLE_RATES {
+            for (length, total) in [
+                (Length::Unknown, 0),
+                (Length::Samples(12_345), 12_345),
+                (Length::Samples(MAX_TOTAL + 1), 0),
+            ] {
+                let head = Flac::new(rate, length).head();
+                assert_eq!(head.len(), 42);
+                // The last block, of type 0 and 34 bytes.
+                assert_eq!(head[..8], *b"fLaC\x80\0\0\x22");
+                let block = (block_samples(rate) as u16).to_be_bytes();
+                assert_eq!(head[8..12], [block, block].concat());
+                assert_eq!(head[12..18], [0; 6], "sizes of frames");
+                // 20 bits of rate, 3 of channels less one, 5 of bits less one, 36 of samples.
+                let told = u64::from(rate) << 44 | 15 << 36 | total;
+                assert_eq!(head[18..26], told.to_be_bytes());
+                assert_eq!(head[26..], [0; 16], "no checksum");
+            }
+        }
+    }
+}
