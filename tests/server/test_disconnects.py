@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import StartServer
-from faults_helpers import LONG_TEXT, REAL_TIME, HttpSpeech, SocketSpeech, handles_and_threads, speak, wait_until
+from faults_helpers import FAKE, LONG_TEXT, REAL_TIME, HttpSpeech, SocketSpeech, handles_and_threads, speak, wait_until
 from running_server import HTTP, Server, finish
 
 CLIENTS = 200
@@ -84,11 +84,28 @@ def test_the_next_in_the_queue_takes_the_slot_of_one_who_leaves(
             leave(impatient)
             one_slot.wait_metric("chatterbox_requests_waiting", 1)
             leave(speaking)
-            # Without the cancellation this would wait for minutes, longer than the connection does.
+            left = time.monotonic()
+            # Without the cancellation this would wait for minutes, without its being noticed until the next ping.
             patient.wait_audio()
+            assert time.monotonic() - left < 5
             assert one_slot.metrics()["chatterbox_requests_waiting"] == 0
     one_slot.wait_metric("chatterbox_requests_running", 0)
     wait_until(lambda: ended(one_slot, "cancelled") >= cancelled + 2, "both are counted")
+
+
+def test_the_engine_stops_working_for_those_who_leave(server: StartServer) -> None:
+    one = server(*FAKE, "--fake-chunk-ms", "20")
+    for kind, leave in WAYS:
+        with kind(one, "[[slow 0.1]] " + LONG_TEXT) as speaking:
+            speaking.wait_audio()
+            leave(speaking)
+        one.wait_metric("chatterbox_requests_running", 0)
+        # The engine hears of it after the step that is under way.
+        speak(one, "Hello.")
+        began = time.monotonic()
+        assert speak(one, "Hello again.").status_code == 200
+        # Three dozen steps, each of which would last as long as those for the one who left.
+        assert time.monotonic() - began < 2
 
 
 def leave_at_random(server: Server, chance: random.Random) -> None:

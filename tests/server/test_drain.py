@@ -85,6 +85,19 @@ def test_what_takes_too_long_is_cut_off(server: StartServer, kind: type[HttpSpee
     assert "the drain took too long" in one.log()
 
 
+def test_a_socket_that_is_cut_off_is_told_why(server: StartServer) -> None:
+    one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.5"})
+    with connect(one.ws) as endless:
+        assert json.loads(endless.recv(30))["type"] == "ready"
+        endless.send(json.dumps({"type": "say", **body(LONG_TEXT)}))
+        assert json.loads(endless.recv(30))["type"] == "chunk"
+        one.process.send_signal(signal.SIGTERM)
+        messages, code = until_closed(endless)
+        assert code == 1001
+        assert not any(message["is_last"] for message in messages)
+    assert one.wait_exit() == 0
+
+
 @pytest.mark.parametrize(("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
 def test_a_second_signal_ends_at_once(server: StartServer, first: signal.Signals, second: signal.Signals) -> None:
     one = server(*REAL_TIME)
@@ -93,3 +106,20 @@ def test_a_second_signal_ends_at_once(server: StartServer, first: signal.Signals
         one.process.send_signal(first)
         wait_until(lambda: "draining" in one.log(), "the first signal is seen")
         assert one.stop(second) == 130
+
+
+def test_a_second_signal_ends_at_once_while_the_engine_is_waited_for(server: StartServer) -> None:
+    one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.1"})
+    with HttpSpeech(one, "[[slow 60]] This step lasts."):
+        one.wait_metric("chatterbox_requests_running", 1)
+        one.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "drained" in one.log(), "the server waits for the engine alone")
+        assert one.stop() == 130
+
+
+def test_an_engine_that_does_not_end_is_left_behind(server: StartServer) -> None:
+    one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.1"})
+    with HttpSpeech(one, "[[slow 60]] This step lasts."):
+        one.wait_metric("chatterbox_requests_running", 1)
+        assert one.stop() == 0
+    assert "the engine's thread did not end" in one.log()

@@ -130,7 +130,14 @@ def test_a_text_is_cut_at_sentences_and_spoken_in_order(server: StartServer) -> 
 def test_max_audio_seconds_ends_the_audio(fake: Server) -> None:
     text = "This is a sentence with a good deal of text in it. " * 8
     samples, rate = read_wav(speak(fake.url, text, max_audio_seconds=2.5).content)
-    assert 2.4 <= len(samples) / rate <= 2.6
+    assert len(samples) == 2.5 * rate
+
+
+def test_an_utterance_without_end_is_ended(server: StartServer) -> None:
+    one = server("--engine", "fake", "--fake-rtf", "0", env={"TTS_TEXT_PROCESSING_CHUNK_SIZE": "1000"})
+    # The fake engine would speak for four minutes.
+    samples, rate = read_wav(speak(one.url, "word " * 199, speed=0.25).content)
+    assert len(samples) / rate == pytest.approx(120, abs=1)
 
 
 def test_speed_changes_the_length(fake: Server) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import pickle
+import socket
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
-from audio_helpers import clip
+from audio_helpers import clip, refusal
 from conftest import StartServer
 from faults_helpers import FAKE, speak, upload
 from running_server import HTTP, Server
@@ -185,3 +187,21 @@ def test_no_program_is_ever_run(server: StartServer, tmp_path: Path, archive: bo
     assert not mark.exists()
     assert len(list(one.voices.iterdir())) == 3
     assert_alive(one)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_has_all_come(server: StartServer) -> None:
+    one = server(*FAKE, "--max-voice-file-size", "1000", "--body-timeout", "3")
+    part = b'--X\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(2**17)
+    head = "POST /api/voices/upload HTTP/1.1\r\nhost: test\r\ncontent-type: multipart/form-data; boundary=X\r\n"
+    with socket.create_connection(("127.0.0.1", one.port), timeout=20) as client:
+        client.sendall(f"{head}content-length: {2**30}\r\n\r\n".encode() + part)
+        assert client.recv(4096).split(b" ")[1] == b"413"
+
+
+def test_a_file_behind_too_many_other_parts_is_not_looked_for(fake: Server) -> None:
+    def upload_after(parts: int) -> httpx.Response:
+        fields = {f"other-{number}": "x" for number in range(parts)}
+        return HTTP.post(fake.url + "/api/voices/upload", data=fields, files={"file": ("parts.wav", clip(1))})
+
+    assert upload_after(15).status_code == 200
+    refusal(upload_after(16), 400, "NO_FILE")

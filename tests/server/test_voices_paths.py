@@ -88,6 +88,7 @@ class Trap:
         absolute = [f"{self.outside}/{SECRET}", f"/{self.outside}/{SECRET}", f"file://{self.outside}/{SECRET}"]
         inside = [f"{self.server.voices}/../outside/{SECRET}", f"{self.server.voices}/folder/{SECRET}"]
         urls = [f"http://127.0.0.1:{port}/{SECRET}", f"//127.0.0.1:{port}/{SECRET}", f"ftp://127.0.0.1:{port}/{SECRET}"]
+        urls += [f"http://127.0.0.1:{port}/real.wav", f"https://127.0.0.1:{port}/voices/real.wav"]
         return [*RELATIVE, *ODD, *absolute, *inside, *urls]
 
     def sprung(self) -> bool:

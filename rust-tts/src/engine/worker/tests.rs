@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::spawn;
+use super::{Worker, spawn};
 use crate::engine::messages::{
     Command, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak, Stats,
 };
@@ -79,6 +79,11 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// `prepare` changes the worker before it runs.
+    fn with(prepare: impl FnOnce(&mut Worker) + Send + 'static) -> Self {
         let (steps, seen) = blocking::channel();
         let (answers, script) = blocking::channel();
         let closed = Arc::new(Mutex::new(false));
@@ -88,7 +93,11 @@ impl Stage {
             answers: script,
             closed: Arc::clone(&closed),
         };
-        let (handle, thread) = spawn(move |worker| worker.run(|| Ok(engine))).unwrap();
+        let run = move |mut worker: Worker| {
+            prepare(&mut worker);
+            worker.run(|| Ok(engine));
+        };
+        let (handle, thread) = spawn(run).unwrap();
         Self {
             handle: Some(handle),
             thread,

@@ -349,3 +349,6 @@ impl Conversation {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

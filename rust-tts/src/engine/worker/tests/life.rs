@@ -1,11 +1,11 @@
 //! How the loop starts, rests, fails and ends.
 
 use std::sync::mpsc as blocking;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Scripted, Stage, audio, done, enroll, failed, next, next_audio, speak};
-use crate::engine::messages::FailureCode;
-use crate::engine::worker::{Worker, spawn};
+use crate::engine::messages::{Command, FailureCode};
+use crate::engine::worker::{OOM_WINDOW, Worker, spawn};
 use crate::engine::{EngineError, EngineGone, EngineState, SpeechEvent};
 
 #[tokio::test]
@@ -65,6 +65,36 @@ async fn out_of_memory_twice_is_final() {
         "once is no failure of the engine"
     );
     stage.answer(vec![failed(id, FailureCode::OutOfMemory)]);
+    assert!(stage.failure().await.contains("out of memory"));
+}
+
+#[tokio::test]
+async fn a_shortage_that_ends_a_whole_batch_counts_once() {
+    let stage = Stage::new();
+    let (_first, one) = stage.speak("one").await;
+    let _second = stage.handle().speak(speak("two")).await.unwrap();
+    stage.answer(Vec::new());
+    let commands = stage.step();
+    let [Command::Speak(two)] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    let shortage = [one, two.id].map(|id| failed(id, FailureCode::OutOfMemory));
+    stage.answer_and_rest(shortage.into());
+    let (_third, three) = stage.speak("three").await;
+    stage.answer(vec![failed(three, FailureCode::OutOfMemory)]);
+    assert!(stage.failure().await.contains("out of memory"));
+}
+
+#[tokio::test]
+async fn a_shortage_of_a_minute_ago_is_forgotten() {
+    let stage = Stage::with(|worker| {
+        let long_ago = Instant::now().checked_sub(OOM_WINDOW).unwrap();
+        worker.ooms.push_back(long_ago);
+    });
+    let (_first, one) = stage.speak("one").await;
+    stage.answer_and_rest(vec![failed(one, FailureCode::OutOfMemory)]);
+    let (_second, two) = stage.speak("two").await;
+    stage.answer(vec![failed(two, FailureCode::OutOfMemory)]);
     assert!(stage.failure().await.contains("out of memory"));
 }
 

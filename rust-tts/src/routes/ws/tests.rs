@@ -1,0 +1,55 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use clap::Parser;
+
+use super::*;
+use crate::auth::Keys;
+use crate::config::{EngineOptions, ServerOptions, VoiceOptions};
+use crate::engine;
+
+/// Every option that the server has.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
+    engine: EngineOptions,
+    #[command(flatten)]
+    voices: VoiceOptions,
+}
+
+/// A conversation with a server whose engine says nothing.
+fn conversation(folder: &tempfile::TempDir) -> Conversation {
+    let folder = folder.path().to_str().unwrap();
+    let options = Options::parse_from(["server", "--voices-dir", folder]);
+    let (engine, _) = engine::spawn(drop).unwrap();
+    let store = Arc::new(options.voices.open().unwrap());
+    let app = App::new(
+        engine,
+        store,
+        &options.engine,
+        &options.voices,
+        &options.server,
+        Keys::none(),
+        None,
+    );
+    let (pieces, _) = mpsc::channel(1);
+    Conversation::new(Arc::new(app), pieces)
+}
+
+#[test]
+fn a_header_and_its_binary_frame_wait_and_go_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut talk = conversation(&folder);
+    for key in [Some(1), None, Some(2), Some(1)] {
+        talk.owe(Frame::Text("a header".into()), key);
+        talk.owe(Frame::Binary(vec![1]), key);
+    }
+    assert!(talk.owed.iter().all(|owed| owed.binary.is_some()));
+    assert_eq!(talk.owed.len(), 4);
+    talk.perform(vec![Action::Cancel { key: 1 }], None);
+    let left: Vec<_> = talk.owed.iter().map(|owed| owed.key).collect();
+    assert_eq!(left, [None, Some(2)], "what is cancelled is not sent");
+}
