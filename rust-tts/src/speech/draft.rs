@@ -78,9 +78,11 @@ where
 
 /// Reads a JSON object into `T`; an error names the field.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let is_array = bytes.trim_ascii_start().starts_with(b"[");
-    if is_array && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
-        return Err(ApiError::parameter("body", "expected an object"));
+    // serde would take an array for the fields in order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let json = serde_json::from_slice::<IgnoredAny>(bytes);
+        let expected = ApiError::parameter("body", "expected an object");
+        return Err(json.err().map_or(expected, |error| not_json(&error)));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -91,19 +93,16 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         if inner.is_data() || (out_of_range && path != ".") {
             ApiError::parameter(if path == "." { "body" } else { &path }, problem(inner))
         } else {
-            ApiError::new(
-                Code::InvalidJson,
-                format!("The body is not valid JSON: {inner}"),
-            )
+            not_json(inner)
         }
     })?;
-    deserializer.end().map_err(|error| {
-        ApiError::new(
-            Code::InvalidJson,
-            format!("The body is not valid JSON: {error}"),
-        )
-    })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
     Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    let message = format!("The body is not valid JSON: {error}");
+    ApiError::new(Code::InvalidJson, message)
 }
 
 /// The parser's words without the position, which the field's name replaces.
