@@ -11,7 +11,7 @@ import pytest
 
 # What the check itself needs, beside the tools that it looks for.
 SHELL = ("sh", "bash", "sed", "cut", "sort", "head", "dirname")
-TOOLS = ("cc", "cmake", "pkg-config", "cargo", "rustc")
+TOOLS = ("cc", "c++", "cmake", "pkg-config", "cargo", "rustc")
 
 
 @pytest.fixture
@@ -56,7 +56,13 @@ def test_all_tools_there(root: Path, tools: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tool", "way"),
-    [("cc", "build-essential"), ("cmake", "cmake"), ("pkg-config", "pkg-config"), ("cargo", "rustup")],
+    [
+        ("cc", "build-essential"),
+        ("c++", "build-essential"),
+        ("cmake", "cmake"),
+        ("pkg-config", "pkg-config"),
+        ("cargo", "rustup"),
+    ],
 )
 def test_a_missing_tool_is_named_with_the_way_to_get_it(root: Path, tools: Path, tool: str, way: str) -> None:
     (tools / tool).unlink()

@@ -20,7 +20,7 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("seed", [-1, 0.5, 2**53], [0, 2**53 - 1]),
     ("max_audio_seconds", [0, -1, 3601], [0.5, 3600]),
     ("audio.sample_rate", [0, 11_025, 96_000, -1], [8000, 48_000]),
-    ("audio.format", ["mp4", "", "wave"], ["wav", "WAV", "pcm"]),
+    ("audio.format", ["vorbis", "", "wave"], ["wav", "WAV", "pcm"]),
     ("language_id", ["zz", ""], ["en", "FR", "de-AT"]),
 ]
 
