@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -56,7 +57,10 @@ pub async fn accept(listener: TcpListener, app: Shared, max_connections: usize) 
 async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
     // A chunk of audio that waits for the next one is late.
     let _ = stream.set_nodelay(true);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asking = Arc::clone(&asked);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        asking.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request.map(Body::new))
     });
@@ -74,11 +78,16 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App
         // Probes are still answered, on connections that nobody waits for.
         connection.await
     } else {
-        let _waited_for = app.tasks.token();
+        let waited_for = app.tasks.token();
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = app.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                if asked.load(Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                } else {
+                    // Its first question may be on the way: that is answered too.
+                    drop(waited_for);
+                }
                 connection.await
             }
         }

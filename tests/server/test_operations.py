@@ -214,3 +214,20 @@ def test_a_text_log_has_a_line_for_each_request(server: StartServer) -> None:
     assert any("answered" in line and "status=200" in line for line in lines)
     assert any("spoken" in line for line in lines)
     assert "\x1b[" not in one.log()
+
+
+def test_a_connection_that_was_about_to_ask_is_answered_during_the_drain(server: StartServer) -> None:
+    one = server(*FAKE)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(speak, one.url, "[[slow 0.2]] " + "x" * 60)
+        one.wait_metric("chatterbox_requests_running", 1)
+        with socket.create_connection(("127.0.0.1", one.port), timeout=10) as early:
+            # Whoever comes after it is served, so it has been accepted.
+            assert HTTP.get(f"{one.url}/livez").status_code == 200
+            one.process.send_signal(signal.SIGTERM)
+            while HTTP.get(f"{one.url}/readyz").status_code == 200:
+                pass
+            early.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert early.recv(64).startswith(b"HTTP/1.1 503")
+        assert running.result().status_code == 200
+    assert one.wait_exit() == 0
