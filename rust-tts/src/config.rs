@@ -21,7 +21,7 @@ pub struct EngineOptions {
     #[arg(long, env = "DEVICE", default_value = "auto")]
     pub device: Device,
 
-    /// Load `standard`, the expressive model. Default: true where the Chatterbox engine is installed, else false
+    /// Load `standard`, the expressive model. Default: false, as this version has no Chatterbox engine
     #[arg(long, env = "LOAD_STANDARD", value_parser = boolean)]
     pub load_standard: Option<bool>,
 
@@ -182,7 +182,7 @@ pub struct ServerOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {
-    /// Utterances spoken at once; further ones wait in the queue
+    /// Requests spoken at once; further ones wait in the queue
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 3, value_parser = at_least_one)]
     pub max_concurrent_requests: usize,
 
@@ -226,7 +226,7 @@ pub struct LimitOptions {
     #[arg(long, env = "MAX_WS_CONNECTIONS_PER_CLIENT", default_value_t = 1024, value_parser = at_least_one)]
     pub max_ws_connections_per_client: usize,
 
-    /// Utterances running at once on one WebSocket
+    /// Says running at once on one WebSocket
     #[arg(long, env = "MAX_SAYS_PER_CONNECTION", default_value_t = 16, value_parser = at_least_one)]
     pub max_says_per_connection: usize,
 

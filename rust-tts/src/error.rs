@@ -40,7 +40,7 @@ pub enum Code {
     ServerBusy,
     /// The server is shutting down.
     Draining,
-    /// The socket has `MAX_SAYS_PER_CONNECTION` utterances running.
+    /// The socket has `MAX_SAYS_PER_CONNECTION` says running.
     TooManyRequests,
     /// No key, or not one of the configured.
     Unauthorized,
