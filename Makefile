@@ -35,8 +35,12 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md
 run: install ## Start the server (ARGS="--port 9000" go to `chatterbox-server`)
 	@exec $(BIN)/chatterbox-server $(ARGS)
 
+# What is there of the Chatterbox models is kept at its locked versions; nothing is there until it is asked for.
 .PHONY: install
-install: $(STAMPS)/wheel ## Build the server and install it into .venv
+install: $(STAMPS)/wheel $(wildcard $(STAMPS)/chatterbox) ## Build the server and install it into .venv
+
+.PHONY: install-chatterbox
+install-chatterbox: install $(STAMPS)/chatterbox ## The same, with what the Chatterbox models need (some GB)
 
 .PHONY: check-tools
 check-tools: ## Say what the build needs and does not find, and how to get it
@@ -53,11 +57,15 @@ test-rust: $(STAMPS)/wheel ## Run the Rust tests
 	VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" cargo test $(CARGO_FLAGS)
 
 .PHONY: test-python
-test-python: $(STAMPS)/dev $(STAMPS)/wheel ## Run the Python tests against the installed server (PYTEST_ARGS="-k …")
+test-python: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the Python tests against the installed server (PYTEST_ARGS="-k …")
 	$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
 
+.PHONY: test-gpu
+test-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest tests/ -m gpu $(PYTEST_ARGS)
+
 .PHONY: lint
-lint: $(STAMPS)/dev ## Check format, lints, types and the licence table
+lint: $(STAMPS)/dev $(STAMPS)/chatterbox ## Check format, lints, types and the licence table
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
@@ -76,16 +84,20 @@ bench: $(STAMPS)/dev $(STAMPS)/wheel ## Measure the server (BENCH_ARGS="--help" 
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 .PHONY: third-party
-third-party: $(STAMPS)/runtime ## Write THIRD_PARTY.md from the lock files
+third-party: $(STAMPS)/runtime $(STAMPS)/chatterbox ## Write THIRD_PARTY.md from the lock files
 	$(BIN)/python scripts/third_party.py
 
 .PHONY: lock
 lock: $(BIN)/python ## Resolve requirements/*.in into hashed *.txt (LOCK_ARGS=--upgrade for the newest of everything)
 	$(BIN)/python -m venv --clear target/lock
 	target/lock/bin/python -m pip install --quiet --require-hashes -r requirements/lock.txt
-	for name in lock build runtime dev; do \
+	for name in lock build runtime chatterbox dev; do \
+		corrections=; \
+		if [[ $$name == chatterbox ]]; then \
+			corrections="--override requirements/overrides.txt --excludes requirements/excludes.txt"; \
+		fi; \
 		target/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-header --no-emit-index-url --no-emit-find-links $(LOCK_ARGS) \
+			--no-header --no-emit-index-url --no-emit-find-links $(LOCK_ARGS) $$corrections \
 			"requirements/$$name.in" --output-file "requirements/$$name.txt"; \
 	done
 
@@ -97,7 +109,7 @@ clean: ## Remove .venv and everything that was built
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The steps behind the targets. Each leaves a stamp, so that a second run skips what has not changed.
 
@@ -108,6 +120,11 @@ $(BIN)/python:
 
 $(STAMPS)/runtime: requirements/runtime.txt | $(BIN)/python
 	$(INSTALL_LOCKED) -r $<
+	@touch $@
+
+# Without their own dependencies: the lock file holds all of them, and of those that they contradict the right one.
+$(STAMPS)/chatterbox: requirements/chatterbox.txt $(STAMPS)/runtime
+	$(INSTALL_LOCKED) --no-deps -r $<
 	@touch $@
 
 $(STAMPS)/build: requirements/build.txt | $(BIN)/python

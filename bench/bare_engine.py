@@ -27,8 +27,6 @@ SLICING = Slicing(
     context_window=None,
     overlap=None,
     crossfade_ms=None,
-    trim_leading_ms=0.0,
-    trim_trailing_ms=0.0,
 )
 
 

@@ -1,9 +1,9 @@
 """Write THIRD_PARTY.md: every component that is linked into the server or installed with it, and its licence.
 
-The crates come from `cargo metadata` (Cargo.lock), the Python packages from requirements/runtime.txt and, for their
-licences, from the metadata of what is installed beside this interpreter. With `--check` nothing is written, and the
-exit status is 1 when the table's names and versions are not those of the lock files. Needs no network once the crates
-are downloaded, as they are after any build.
+The crates come from `cargo metadata` (Cargo.lock), the Python packages from requirements/runtime.txt and chatterbox.txt
+and, for their licences, from the metadata of what is installed beside this interpreter. With `--check` nothing is
+written, and the exit status is 1 when the table's names and versions are not those of the lock files; the packages need
+not be installed then. Needs no network once the crates are downloaded, as they are after any build.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +22,16 @@ PACKAGE = "chatterbox-server"
 # The platform of the wheels and images. Crates for other platforms are in Cargo.lock but in no binary.
 TARGET = "x86_64-unknown-linux-gnu"
 
+# How the names of NVIDIA's libraries begin, which torch's wheels for Linux load.
+NVIDIA = ("nvidia-", "cuda-toolkit")
+
 INTRO = f"""\
 # Third-party components
 
-What is linked into the server (the crates, for {TARGET}) or installed with it (the Python packages), and under
-which licence. Written by `make third-party`; `make lint` fails when a lock file has moved on.
+What is linked into the server (the crates, for {TARGET}) or installed with it (the Python packages; those of the
+Chatterbox models only by `make install-chatterbox` and in the images), and under which licence. The weights of the
+Chatterbox models are no part of it: they are downloaded when they are first asked for. Written by `make third-party`;
+`make lint` fails when a lock file has moved on.
 """
 
 # Native code that crates bring or link to, which `cargo metadata` knows only by the name of the library.
@@ -36,8 +42,25 @@ NATIVE = {
     "pyo3": "uses the Python that runs it (PSF-2.0)",
     "pyo3-ffi": "uses the Python that runs it (PSF-2.0)",
 }
-# Data inside Python packages.
-DATA = {"hibari-tts": "carries the weights of its voices, under the same licence"}
+# What else is to be known of Python packages: data and native code in their wheels, and where a licence asks for more.
+NOTES = {
+    "hibari-tts": "carries the weights of its voices, under the same licence",
+    "llvmlite": "carries LLVM",
+    "pykakasi": "used to read Japanese; the server runs without it",
+    "resemble-perth": "carries the weights of its watermark, under the same licence",
+    "soundfile": "its wheels carry libsndfile (LGPL-2.1-or-later)",
+    "soxr": "carries libsoxr (LGPL-2.1-or-later)",
+}
+# Where the metadata name no licence, or quote one in full, and for packages of other systems and Python versions.
+LICENCES = {
+    "audioop-lts": "PSF-2.0",
+    "colorama": "BSD-3-Clause",
+    "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",
+    "scipy": "BSD-3-Clause",
+    "standard-aifc": "PSF-2.0",
+    "standard-chunk": "PSF-2.0",
+    "standard-sunau": "PSF-2.0",
+}
 
 
 class Component(NamedTuple):
@@ -83,25 +106,51 @@ def crates() -> list[Component]:
     return sorted(rows)
 
 
-def python_packages(*, with_licences: bool) -> list[Component]:
-    """Return the pinned Python packages; where the pins differ by Python version, all of them in one row."""
+def python_packages(file: str, *, with_licences: bool, without: Collection[str] = ()) -> list[Component]:
+    """Return the pinned packages of a lock file; where the pins differ by Python version, all of them in one row."""
     pins: dict[str, list[str]] = {}
-    for line in (ROOT / "requirements" / "runtime.txt").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "requirements" / file).read_text(encoding="utf-8").splitlines():
         if pin := re.match(r"([A-Za-z0-9._-]+)==([^ ;]+)", line):
             pins.setdefault(pin[1], []).append(pin[2])
     return [
-        Component(name, ", ".join(versions), licence_of(name) if with_licences else "", DATA.get(name, ""))
+        Component(name, ", ".join(versions), licence_of(name) if with_licences else "", note_on(name))
         for name, versions in sorted(pins.items())
+        if name not in without
     ]
 
 
 def licence_of(name: str) -> str:
-    """Return the licence that an installed Python package states."""
-    about = metadata.metadata(name).json
-    stated = about.get("license_expression") or about.get("license")
-    if not isinstance(stated, str):
-        sys.exit(f"{name} states no licence in its metadata: look it up and say so here")
+    """Return the licence that an installed Python package states, in words of its own or as a classifier."""
+    if name in LICENCES:
+        return LICENCES[name]
+    try:
+        about = metadata.metadata(name).json
+    except metadata.PackageNotFoundError:
+        sys.exit(f"{name} is not installed: run `make third-party`, or give its licence in LICENCES")
+    classifiers = [one.rpartition(" :: ")[2] for one in about.get("classifier", []) if one.startswith("License :: ")]
+    stated = about.get("license_expression") or about.get("license") or ", ".join(classifiers)
+    if not isinstance(stated, str) or not stated.strip():
+        sys.exit(f"{name} states no licence in its metadata: look it up and give it in LICENCES")
     return stated.strip().splitlines()[0]
+
+
+def note_on(name: str) -> str:
+    """Return what else is to be known of a Python package."""
+    if name.startswith(NVIDIA):
+        return "one of NVIDIA's libraries for CUDA; on Linux alone"
+    return NOTES.get(name, "")
+
+
+def python_sections(*, with_licences: bool) -> dict[str, list[Component]]:
+    """Return the packages that are always installed, and those that the Chatterbox models need on top."""
+    runtime = python_packages("runtime.txt", with_licences=with_licences)
+    shared = {component.name for component in runtime}
+    return {
+        "Python packages": runtime,
+        "Python packages of the Chatterbox models": python_packages(
+            "chatterbox.txt", with_licences=with_licences, without=shared
+        ),
+    }
 
 
 def page(sections: dict[str, list[Component]]) -> str:
@@ -123,7 +172,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the table is out of date")
     check: bool = parser.parse_args().check
 
-    text = page({"Rust crates": crates(), "Python packages": python_packages(with_licences=not check)})
+    text = page({"Rust crates": crates(), **python_sections(with_licences=not check)})
     if not check:
         TABLE.write_text(text, encoding="utf-8")
         return 0

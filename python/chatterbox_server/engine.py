@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .lane import Lane, Model, RequestError, failure
-from .messages import Audio, Cancel, Command, Enroll, Event, Failed, Forget, Speak
+from .messages import Audio, Cancel, Command, Convert, Enroll, Event, Failed, Forget, Speak
 
 __all__ = ["Engine"]
 
@@ -43,13 +43,11 @@ class Engine:
         events: list[Event] = []
         for command in commands:
             match command:
-                case Speak():
-                    events += self._speak(command)
+                case Speak() | Convert() | Enroll():
+                    events += self._begin(command)
                 case Cancel():
                     self._cancel(command.id)
                     events = [event for event in events if event.id != command.id]
-                case Enroll():
-                    events.append(self._enroll(command))
                 case Forget():
                     for lane in self._lanes.values():
                         lane.forget(command.voice)
@@ -72,31 +70,29 @@ class Engine:
             raise RequestError("INVALID_PARAMETER", f"model: {model!r} is not loaded; loaded: {loaded}.")
         return lane
 
-    def _speak(self, speak: Speak) -> list[Event]:
+    def _begin(self, command: Speak | Convert | Enroll) -> list[Event]:
         # Two live requests under one id could not be told apart by the host either: its bug, not a request's.
-        if speak.id in self._owners:
-            raise ValueError(f"request id {speak.id} is in use")
+        if command.id in self._owners:
+            raise ValueError(f"request id {command.id} is in use")
         lane: Lane | None = None
         try:
-            lane = self._lane(speak.model)
-            lane.submit(speak)
+            lane = self._lane(command.model)
+            match command:
+                case Speak():
+                    lane.submit(command)
+                case Convert():
+                    lane.convert(command)
+                case Enroll():
+                    lane.enroll(command)
         except (RequestError, MemoryError) as error:
-            return [_fail(speak.id, error, lane)]
-        self._owners[speak.id] = lane
+            return [_fail(command.id, error, lane)]
+        self._owners[command.id] = lane
         return []
 
     def _cancel(self, request_id: int) -> None:
         lane = self._owners.pop(request_id, None)
         if lane is not None:
             lane.cancel(request_id)
-
-    def _enroll(self, command: Enroll) -> Event:
-        lane: Lane | None = None
-        try:
-            lane = self._lane(command.model)
-            return lane.enroll(command)
-        except (RequestError, MemoryError) as error:
-            return _fail(command.id, error, lane)
 
     def _step(self, lane: Lane) -> list[Event]:
         events: list[Event] = []

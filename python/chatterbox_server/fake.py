@@ -1,6 +1,7 @@
 """The fake engine: a model without weights that answers with a tone, for tests of everything around a model.
 
-Every request is a sine at 24 kHz whose frequency follows from voice, model and seed, 60 ms for each character.
+Every request is a sine at 24 kHz whose frequency follows from voice, model and seed: 60 ms for each character, or as
+long as the clip that is converted.
 A marker in the text asks for a fault:
 
 ======================  ==============================================================
@@ -25,12 +26,12 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .lane import Model, RequestError, has_words
-from .messages import Audio, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
+from .messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
 
 __all__ = ["FakeLane", "frequency", "load", "tone"]
 
@@ -41,6 +42,7 @@ MAX_VOICES = 64
 _AMPLITUDE = 0.1
 _SECONDS_PER_CHARACTER, _MIN_SECONDS = 0.06, 0.2
 _TOKENS_PER_SECOND = 25
+_LOAD_PARTS = 10
 _PERIOD = SAMPLE_RATE // 10
 """Every frequency is a multiple of 10 Hz, so a tenth of a second repeats without a seam."""
 _VOICE_BYTES = 8
@@ -68,26 +70,33 @@ def tone(hertz: int, start: int, count: int) -> bytes:
     return (_period(hertz) * repeats)[4 * offset : 4 * (offset + count)]
 
 
-def load(models: Sequence[str], *, rtf: float, chunk_ms: int, load_seconds: float) -> list[FakeLane]:
-    """One lane per name. ``load_seconds`` is how long loading takes; for the rest see ``FakeLane``."""
-    time.sleep(load_seconds)
+def load(
+    models: Sequence[str], *, rtf: float, chunk_ms: int, load_seconds: float, progress: Callable[[str, int, int], None]
+) -> list[FakeLane]:
+    """One lane per name. ``load_seconds`` is how long loading takes; ``progress`` hears of it."""
+    for part in range(_LOAD_PARTS):
+        progress("weights", part, _LOAD_PARTS)
+        time.sleep(load_seconds / _LOAD_PARTS)
+    progress("weights", _LOAD_PARTS, _LOAD_PARTS)
     return [FakeLane(name, rtf=rtf, chunk_ms=chunk_ms) for name in models]
 
 
 @dataclass(slots=True)
 class _Live:
-    speak: Speak
-    faults: dict[str, float]
+    id: int
     hertz: int
     length: int
-    """Samples of the whole utterance."""
-    position: int
+    """Samples in all."""
+    stream: bool
+    faults: dict[str, float] = field(default_factory=dict)
+    return_tokens: bool = False
+    position: int = 0
     """Samples made so far."""
-    compute_seconds: float
+    compute_seconds: float = 0.0
 
 
 class FakeLane:
-    """Emits the next chunk of every live request per step.
+    """Emits the next chunk of every live request per step; enrolments end in the step after they came.
 
     ``chunk_ms`` is a chunk's length. A step lasts ``rtf`` times that in wall-clock time however many requests share
     it, the way a batch does on a GPU; 0 is as fast as it goes. ``sleep`` waits for seconds.
@@ -100,19 +109,22 @@ class FakeLane:
             name=name,
             sample_rate=SAMPLE_RATE,
             can_clone=True,
+            can_convert=True,
             languages=("en", "fr", "de"),
             voices=("tone",),
+            tags=("[beep]",),
             watermark=False,
         )
         self._chunk = max(1, SAMPLE_RATE * chunk_ms // 1000)
         self._step_seconds = rtf * chunk_ms / 1000
         self._sleep = sleep
         self._live: dict[int, _Live] = {}
+        self._enrolling: dict[int, Enroll] = {}
         self._voices: OrderedDict[str, None] = OrderedDict()
 
     @property
     def idle(self) -> bool:
-        return not self._live
+        return not self._live and not self._enrolling
 
     @property
     def voice_cache_bytes(self) -> int:
@@ -132,12 +144,20 @@ class FakeLane:
             raise RequestError("INVALID_PARAMETER", "speed: must be between 0.25 and 4.")
         seconds = max(_MIN_SECONDS, _SECONDS_PER_CHARACTER * len(speak.text)) / speak.params.speed
         self._live[speak.id] = _Live(
-            speak=speak,
-            faults=faults,
+            id=speak.id,
             hertz=frequency(self.model.name, self._voice(speak.voice), speak.seed),
-            length=max(1, round(min(seconds, speak.max_audio_seconds) * SAMPLE_RATE)),
-            position=0,
-            compute_seconds=0.0,
+            length=_samples(seconds, speak.max_audio_seconds),
+            stream=speak.stream,
+            faults=faults,
+            return_tokens=speak.return_tokens,
+        )
+
+    def convert(self, command: Convert) -> None:
+        self._live[command.id] = _Live(
+            id=command.id,
+            hertz=frequency(self.model.name, self._voice(command.voice), command.seed),
+            length=_samples(len(command.pcm) / 4 / command.sample_rate, command.max_audio_seconds),
+            stream=command.stream,
         )
 
     def _voice(self, name: str | None) -> str:
@@ -150,15 +170,12 @@ class FakeLane:
 
     def cancel(self, request_id: int) -> None:
         self._live.pop(request_id, None)
+        self._enrolling.pop(request_id, None)
 
-    def enroll(self, command: Enroll) -> Enrolled:
+    def enroll(self, command: Enroll) -> None:
         if len(command.pcm) < 4 * command.sample_rate:
             raise RequestError("UNSUPPORTED_AUDIO", "The reference clip is shorter than one second.")
-        self._voices[command.voice] = None
-        self._voices.move_to_end(command.voice)
-        if len(self._voices) > MAX_VOICES:
-            self._voices.popitem(last=False)
-        return Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=_VOICE_BYTES)
+        self._enrolling[command.id] = command
 
     def forget(self, voice: str) -> None:
         self._voices.pop(voice, None)
@@ -169,7 +186,8 @@ class FakeLane:
     def step(self) -> list[Event]:
         started = time.perf_counter()
         slow = self._inflict_faults()
-        events: list[Event] = []
+        events: list[Event] = [self._enrolled(command) for command in self._enrolling.values()]
+        self._enrolling.clear()
         ended = [live for live in self._live.values() if self._advance(live, events)]
         elapsed = time.perf_counter() - started
         wait = max(0.0, self._step_seconds - elapsed) + slow
@@ -179,9 +197,16 @@ class FakeLane:
         for live in self._live.values():
             live.compute_seconds += elapsed
         for live in ended:
-            del self._live[live.speak.id]
+            del self._live[live.id]
             events.append(_ending(live))
         return events
+
+    def _enrolled(self, command: Enroll) -> Enrolled:
+        self._voices[command.voice] = None
+        self._voices.move_to_end(command.voice)
+        if len(self._voices) > MAX_VOICES:
+            self._voices.popitem(last=False)
+        return Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=_VOICE_BYTES)
 
     def _inflict_faults(self) -> float:
         slow = 0.0
@@ -202,17 +227,20 @@ class FakeLane:
         start = live.position
         live.position = min(start + self._chunk, live.length)
         ended = live.position == live.length or "fail-late" in live.faults
-        if live.speak.stream:
-            events.append(Audio(id=live.speak.id, pcm=tone(live.hertz, start, live.position - start)))
+        if live.stream:
+            events.append(Audio(id=live.id, pcm=tone(live.hertz, start, live.position - start)))
         elif ended:
-            events.append(Audio(id=live.speak.id, pcm=tone(live.hertz, 0, live.position)))
+            events.append(Audio(id=live.id, pcm=tone(live.hertz, 0, live.position)))
         return ended
 
 
+def _samples(seconds: float, cap: float) -> int:
+    return max(1, round(min(seconds, cap) * SAMPLE_RATE))
+
+
 def _ending(live: _Live) -> Event:
-    request_id = live.speak.id
     if "fail-late" in live.faults:
-        return Failed(id=request_id, code="GENERATION_ERROR", message="The text asked for a late failure.")
+        return Failed(id=live.id, code="GENERATION_ERROR", message="The text asked for a late failure.")
     seconds = live.length / SAMPLE_RATE
-    tokens = tuple(range(round(seconds * _TOKENS_PER_SECOND))) if live.speak.return_tokens else None
-    return Done(id=request_id, stats=Stats(audio_seconds=seconds, compute_seconds=live.compute_seconds, tokens=tokens))
+    tokens = tuple(range(round(seconds * _TOKENS_PER_SECOND))) if live.return_tokens else None
+    return Done(id=live.id, stats=Stats(audio_seconds=seconds, compute_seconds=live.compute_seconds, tokens=tokens))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .messages import Enroll, Enrolled, Event, Failed, Speak
+from .messages import Convert, Enroll, Event, Failed, Speak
 
 __all__ = ["Lane", "Model", "RequestError", "failure", "has_words"]
 
@@ -18,10 +18,15 @@ class Model:
     sample_rate: int
     """Rate of the audio it makes, in Hz."""
     can_clone: bool
+    """Whether it speaks with the voice of a reference clip."""
+    can_convert: bool
+    """Whether it speaks a clip again in another voice."""
     languages: tuple[str, ...]
     """ISO 639-1 codes; the first is the default."""
     voices: tuple[str, ...]
     """Names of built-in voices; the first is the default."""
+    tags: tuple[str, ...]
+    """Paralinguistic tags that a text may carry, with their brackets: ``"[laugh]"``."""
     watermark: bool
     """Whether its audio carries an inaudible watermark."""
 
@@ -36,11 +41,11 @@ class RequestError(Exception):
 
 
 class Lane(Protocol):
-    """One model and the requests that it is speaking.
+    """One model and its requests: utterances, conversions and enrolments.
 
-    ``RequestError`` and ``MemoryError`` may come out of ``submit`` and ``enroll``. Inside ``step`` a lane answers a
-    request's own failure with a ``Failed`` event (see ``failure``); what comes out of ``step`` ends the process, save
-    a ``MemoryError``, which ends the lane's requests.
+    ``RequestError`` and ``MemoryError`` may come out of ``submit``, ``convert`` and ``enroll``, and end that request.
+    Inside ``step`` a lane answers a request's own failure with a ``Failed`` event (see ``failure``); what comes out of
+    ``step`` ends the process, save a ``MemoryError``, which ends the lane's requests.
     """
 
     @property
@@ -55,16 +60,22 @@ class Lane(Protocol):
         """Bytes held by enrolled voices."""
 
     def submit(self, speak: Speak) -> None:
-        """Take a request in; ``step`` works on it from now on."""
+        """Take an utterance in; ``step`` works on it from now on."""
+
+    def convert(self, command: Convert) -> None:
+        """Take a clip to convert in; ``step`` works on it from now on."""
+
+    def enroll(self, command: Enroll) -> None:
+        """Take a reference clip in; ``step`` prepares it and brings ``Enrolled`` or ``Failed``.
+
+        Preparing takes seconds on a CPU: a step does a part of it, so that nobody else is held up.
+        """
 
     def cancel(self, request_id: int) -> None:
-        """Drop a request if it is still live."""
-
-    def enroll(self, command: Enroll) -> Enrolled:
-        """Prepare a reference clip."""
+        """Drop an utterance, a conversion or an enrolment if it is still live."""
 
     def forget(self, voice: str) -> None:
-        """Drop an enrolled clip if it is there."""
+        """Drop an enrolled clip if it is there; who speaks with it keeps it to the end."""
 
     def release_caches(self) -> None:
         """Give back memory that can be had again by computing."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .lane import Model, RequestError, failure, has_words
-from .messages import Audio, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
+from .messages import Audio, Convert, Done, Enroll, Event, Failed, Speak, Stats
 
 __all__ = ["LiteLane", "load", "loudness"]
 
@@ -23,7 +23,16 @@ logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
-MODEL = Model(name="lite", sample_rate=24_000, can_clone=False, languages=("en",), voices=("heart",), watermark=False)
+MODEL = Model(
+    name="lite",
+    sample_rate=24_000,
+    can_clone=False,
+    can_convert=False,
+    languages=("en",),
+    voices=("heart",),
+    tags=(),
+    watermark=False,
+)
 SPEED_MIN, SPEED_MAX = 0.5, 2.0
 """The range that hibari was made for. Above it the pace stops following: 4 is only 2.3 times faster than 1."""
 
@@ -43,6 +52,7 @@ _CANNOT_CLONE = (
     "voice: lite speaks with its own voice, heart, and cannot clone; the models standard, turbo and multilingual can: "
     "run make install-chatterbox, then start the server with LOAD_TURBO=true."
 )
+_CANNOT_CONVERT = "model: 'lite' cannot convert voices; the models standard, turbo and multilingual can."
 
 
 class Voice(Protocol):
@@ -121,7 +131,10 @@ class LiteLane:
     def cancel(self, request_id: int) -> None:
         self._queue = deque(live for live in self._queue if live.id != request_id)
 
-    def enroll(self, command: Enroll) -> Enrolled:
+    def convert(self, command: Convert) -> None:
+        raise RequestError("INVALID_PARAMETER", _CANNOT_CONVERT)
+
+    def enroll(self, command: Enroll) -> None:
         raise RequestError("CANNOT_CLONE", _CANNOT_CLONE)
 
     def forget(self, voice: str) -> None:

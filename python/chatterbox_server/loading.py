@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from .engine import Engine
+from .lane import Lane
 
-__all__ = ["LoadError", "load"]
+__all__ = ["CHATTERBOX", "LoadError", "load"]
+
+CHATTERBOX = ("standard", "turbo", "multilingual", "nano")
+"""Models that need the packages of requirements/chatterbox.txt."""
 
 
 class LoadError(Exception):
@@ -15,11 +21,25 @@ class LoadError(Exception):
 
 
 def load(settings: Mapping[str, object]) -> Engine:
-    """Load the models named in ``settings`` and return the engine that speaks with them.
+    """Load the models named in ``settings`` and return the engine that speaks with them. Raises ``LoadError``.
 
-    Keys: ``engine`` ("auto" or "fake"), ``device`` ("auto", "cpu", "cuda", "mps"), ``models`` (list of names),
-    ``threads`` (CPU threads or ``None``) and, for the fake engine, ``fake_rtf`` (compute seconds per second of audio),
-    ``fake_chunk_ms`` and ``fake_load_seconds``. Raises ``LoadError``.
+    ====================  ==========================================================================================
+    ``engine``            "auto" or "fake"
+    ``device``            "auto", "cpu", "cuda" or "mps"
+    ``models``            list of names
+    ``threads``           CPU threads, or ``None``
+    ``model_path``        folder of the weights, or ``None`` for the hub
+    ``model_dtype``       "auto", "fp32", "bf16" or "fp16"
+    ``multilingual_version``  "v2" or "v3"
+    ``watermark``         whether Chatterbox's audio is marked
+    ``voice_cache_bytes``  most bytes of prepared voices in memory, for each model
+    ``voices_dir``        folder in which prepared voices are kept, or ``None``
+    ``slots``             requests that one model decodes at once
+    ``progress``          called with what is done, how much of it is, and how much there is
+    ``fake_rtf``          fake engine: compute seconds per second of audio
+    ``fake_chunk_ms``     fake engine: a chunk's length
+    ``fake_load_seconds``  fake engine: how long loading takes
+    ====================  ==========================================================================================
     """
     engine = settings.get("engine", "auto")
     # Duplicates would load a model twice for one name.
@@ -33,22 +53,65 @@ def load(settings: Mapping[str, object]) -> Engine:
 
 def _load_models(models: tuple[str, ...], settings: Mapping[str, object]) -> Engine:
     if not models:
-        raise LoadError("models: there is nothing to load; set LOAD_LITE=true.")
-    missing = [name for name in models if name != "lite"]
-    if missing:
+        raise LoadError("models: there is nothing to load; set LOAD_LITE=true, or LOAD_TURBO=true.")
+    unknown = [name for name in models if name not in (*CHATTERBOX, "lite")]
+    if unknown:
+        raise LoadError(f"models: {', '.join(unknown)} is unknown; there are {', '.join(CHATTERBOX)} and lite.")
+    lanes: list[Lane] = []
+    device = "cpu"
+    chatterbox = [name for name in models if name in CHATTERBOX]
+    if chatterbox:
+        loaded, device = _load_chatterbox(chatterbox, settings)
+        lanes += loaded
+    if "lite" in models:
+        lanes.append(_load_lite(settings))
+    return Engine(lanes, device=device)
+
+
+def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple[Sequence[Lane], str]:
+    try:
+        # Most of them are only imported for the first voice, but it is now that the operator is looking.
+        for package in ("torch", "chatterbox", "librosa", "s3tokenizer", "torchaudio"):
+            if importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}")
+        from .chatterbox import loading
+        from .chatterbox.tensors import CheckpointError
+        from .chatterbox.watermark import WatermarkError
+    except ImportError as error:
         raise LoadError(
-            f"models: this build has no Chatterbox engine, so it cannot load {', '.join(missing)}; it can load: lite."
-        )
+            f"{', '.join(models)}: a package of the Chatterbox models cannot be imported ({error}); "
+            "run: make install-chatterbox, or: "
+            "pip install 'chatterbox-server[chatterbox]' && pip install --no-deps chatterbox-tts==0.1.7"
+        ) from error
+    path, folder = settings.get("model_path"), settings.get("voices_dir")
+    options = loading.LoadOptions(
+        device=cast("str", settings.get("device", "auto")),
+        dtype=cast("str", settings.get("model_dtype", "auto")),
+        threads=cast("int | None", settings.get("threads")),
+        model_path=Path(cast("str", path)) if path else None,
+        multilingual_version=cast("str", settings.get("multilingual_version", "v2")),
+        watermark=cast("bool", settings.get("watermark", True)),
+        voice_cache_bytes=cast("int", settings.get("voice_cache_bytes", 512 << 20)),
+        voices_folder=Path(cast("str", folder)) if folder else None,
+        slots=cast("int", settings.get("slots", 8)),
+        progress=_progress(settings),
+    )
+    try:
+        return loading.load(models, options), loading.choose_device(options.device).type
+    except (CheckpointError, WatermarkError, loading.SettingError) as error:
+        raise LoadError(str(error)) from error
+
+
+def _load_lite(settings: Mapping[str, object]) -> Lane:
     from . import lite
 
     try:
-        lane = lite.load(threads=cast("int | None", settings.get("threads")))
+        return lite.load(threads=cast("int | None", settings.get("threads")))
     except ImportError as error:
         raise LoadError(
             f"The lite model needs a package that cannot be imported ({error}); "
             "run: pip install hibari-tts==0.2.1 onnxruntime"
         ) from error
-    return Engine([lane], device="cpu")
 
 
 def _load_fake(models: tuple[str, ...], settings: Mapping[str, object]) -> Engine:
@@ -59,5 +122,11 @@ def _load_fake(models: tuple[str, ...], settings: Mapping[str, object]) -> Engin
         rtf=cast("float", settings.get("fake_rtf", 0.0)),
         chunk_ms=cast("int", settings.get("fake_chunk_ms", 200)),
         load_seconds=cast("float", settings.get("fake_load_seconds", 0.0)),
+        progress=_progress(settings),
     )
     return Engine(lanes, device="cpu")
+
+
+def _progress(settings: Mapping[str, object]) -> Callable[[str, int, int], None]:
+    told = settings.get("progress") or (lambda what, done, total: None)
+    return cast("Callable[[str, int, int], None]", told)

@@ -12,6 +12,7 @@ __all__ = [
     "Audio",
     "Cancel",
     "Command",
+    "Convert",
     "Done",
     "Enroll",
     "Enrolled",
@@ -59,10 +60,6 @@ class Slicing:
     """``"full"`` renders with all earlier tokens, ``"zero"`` with none."""
     crossfade_ms: float | None
     """Cross-fade between neighbouring slices in milliseconds, at least 0."""
-    trim_leading_ms: float
-    """Milliseconds cut from the utterance's start, at least 0."""
-    trim_trailing_ms: float
-    """Milliseconds cut from the utterance's end, at least 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +89,28 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Convert:
+    """Speak a clip again in another voice. Answered like ``Speak``."""
+
+    id: int
+    """Names the request in its events; not in use by another live request."""
+    model: str
+    """Name of a loaded model that can convert."""
+    voice: str | None
+    """The target: a built-in voice's name, or an enrolled clip's key; ``None`` = the default."""
+    pcm: bytes
+    """The clip to convert, at its native rate."""
+    sample_rate: int
+    """The clip's rate in Hz."""
+    seed: int
+    """Same seed, same clip and same voice give the same samples."""
+    stream: bool
+    """``False``: nobody listens before the end, so the clip may be rendered at once."""
+    max_audio_seconds: float
+    """Hard cap on the audio in seconds, above 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Drop a request. No event of this id follows; an unknown id is ignored."""
 
@@ -100,7 +119,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enroll:
-    """Prepare a reference clip for one model. Answered by ``Enrolled`` or ``Failed``."""
+    """Prepare a reference clip for one model. Answered by one ``Enrolled`` or ``Failed``, after any number of steps."""
 
     id: int
     voice: str
@@ -170,5 +189,5 @@ class Enrolled:
     """Bytes that this voice holds in the model's voice cache."""
 
 
-Command = Speak | Cancel | Enroll | Forget
+Command = Speak | Convert | Cancel | Enroll | Forget
 Event = Audio | Done | Failed | Enrolled

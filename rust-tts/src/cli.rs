@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::config::{EngineOptions, LogLevel, LogOptions, ServerOptions, VoiceOptions};
-use crate::say::{self, SayOptions};
+use crate::offline::{self, ConvertOptions, SayOptions};
 use crate::shutdown::{self, status};
 use crate::{server, telemetry};
 
@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Speak a text into a file, without a server
     Say(Box<SayOptions>),
+    /// Speak a clip again in another voice, into a file, without a server
+    Convert(Box<ConvertOptions>),
     /// List the voice files
     Voices {
         #[command(flatten)]
@@ -64,9 +66,12 @@ pub fn run(argv: Vec<String>) -> i32 {
         None => with_logs(&cli.logs, LogLevel::Info, || {
             server::run(&cli.server, &cli.engine, &cli.voices)
         }),
-        Some(Command::Say(options)) => {
-            with_logs(&options.logs, LogLevel::Warn, || say::run(&options))
-        }
+        Some(Command::Say(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
+            offline::say(&options)
+        }),
+        Some(Command::Convert(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
+            offline::convert(&options)
+        }),
         Some(Command::Voices { voices, logs }) => {
             with_logs(&logs, LogLevel::Warn, || list_voices(&voices))
         }

@@ -10,9 +10,10 @@ pub mod connections;
 pub mod engine;
 pub mod error;
 pub mod limits;
+pub mod loading;
 pub mod metrics;
+pub mod offline;
 pub mod routes;
-pub mod say;
 pub mod server;
 pub mod shutdown;
 pub mod speech;
@@ -29,7 +30,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::engine::python::{log, read_event, sample_commands};
+    use crate::engine::python::{log, read_event, read_model, sample_commands};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -13,6 +13,7 @@ use crate::auth::Keys;
 use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
 use crate::connections;
 use crate::engine::{self, EngineState};
+use crate::loading;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals, status};
 use crate::state::{App, Shared};
@@ -77,7 +78,7 @@ async fn serve(
         .local_addr()
         .map_err(|error| StartError(format!("No address to listen on: {error}")))?;
 
-    let settings = engine.load_settings();
+    let settings = engine.load_settings(voices, server.limits.max_concurrent_requests);
     let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
         .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
     let app = Arc::new(App::new(
@@ -91,6 +92,8 @@ async fn serve(
     ));
 
     let signals = tokio::spawn(signals.obey(app.drain.clone()));
+    let reporter = app.clone();
+    tokio::spawn(async move { loading::report(reporter.engine.status()).await });
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
     let acceptor = tokio::spawn(connections::accept(
         listener,
@@ -216,11 +219,7 @@ fn prepare_voices(app: &Shared) {
     let app = app.clone();
     tokio::spawn(async move {
         let store = app.voices.clone();
-        let listed = tokio::task::spawn_blocking(move || {
-            let ids = store.list()?.into_iter().map(|info| info.id);
-            ids.map(|id| store.find(&id)).collect::<Result<Vec<_>, _>>()
-        });
-        match listed.await {
+        match tokio::task::spawn_blocking(move || store.all()).await {
             Ok(Ok(voices)) => {
                 for voice in voices {
                     app.enrolments

@@ -1,6 +1,7 @@
 //! What every handler shares.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,8 @@ use crate::voices::{Voice, VoiceStore};
 
 /// Uploads taken in at once.
 const UPLOADS: usize = 4;
+/// Clips to be converted that are in memory at once, in the queue or spoken; each may take more than 100 MB.
+const CLIPS: usize = 16;
 
 /// The server's state, behind an `Arc` in every handler.
 pub struct App {
@@ -26,10 +29,14 @@ pub struct App {
     pub enrolments: Enrolments,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Quota>,
-    /// Uploads taken in at once: each holds a whole file and its samples.
+    /// Files decoded at once: each upload holds a whole file and its samples.
     pub uploads: Semaphore,
+    /// Clips that are converted, or wait to be.
+    pub clips: Arc<Semaphore>,
     pub keys: Keys,
     pub metrics: Option<Metrics>,
+    /// When the server started, in seconds since 1970.
+    pub started: u64,
     /// Cancelled when the server begins to shut down.
     pub drain: CancellationToken,
     /// Cancelled when the drain has taken too long: what still runs is cut off.
@@ -66,8 +73,12 @@ impl App {
                 limits.max_ws_connections,
             ),
             uploads: Semaphore::new(UPLOADS),
+            clips: Arc::new(Semaphore::new(CLIPS.max(limits.max_concurrent_requests))),
             keys,
             metrics,
+            started: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             drain: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),

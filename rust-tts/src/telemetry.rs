@@ -1,6 +1,8 @@
 //! Logs, request ids, and the bodies of errors: what every request passes through on its way in and out.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -8,6 +10,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use indicatif::{ProgressBar, WeakProgressBar};
 use serde_json::json;
 use tracing::{Instrument, info, info_span};
 use tracing_subscriber::EnvFilter;
@@ -19,6 +22,10 @@ use crate::error::{ApiError, Code};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 128;
+/// The log is text.
+static FOR_PEOPLE: AtomicBool = AtomicBool::new(false);
+/// The bar that is shown, while there is one.
+static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 /// Probes come every few seconds; they are not worth a line each.
 const QUIET: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 
@@ -28,7 +35,8 @@ pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String>
     let directives = options.rust_log.as_deref().unwrap_or(&level);
     let filter = EnvFilter::try_new(directives.to_lowercase());
     let filter = filter.map_err(|error| format!("RUST_LOG: {error}"))?;
-    install(options.log_format, filter, std::io::stderr);
+    FOR_PEOPLE.store(options.log_format == LogFormat::Text, Ordering::Relaxed);
+    install(options.log_format, filter, || Stderr);
     Ok(())
 }
 
@@ -43,7 +51,7 @@ where
     // A second call in one process keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_ansi(std::io::stderr().is_terminal())
             .try_init(),
         LogFormat::Json => builder
             .json()
@@ -52,6 +60,35 @@ where
             .with_span_list(false)
             .try_init(),
     };
+}
+
+/// Whether a person watches standard error, and the log there is for people.
+pub fn at_a_terminal() -> bool {
+    std::io::stderr().is_terminal() && FOR_PEOPLE.load(Ordering::Relaxed)
+}
+
+/// Shows a bar on standard error; log lines go above it.
+pub fn shown(bar: ProgressBar) -> ProgressBar {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
+    bar
+}
+
+/// Standard error, for the log.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let write = || std::io::stderr().write(bytes);
+        match bar.and_then(|bar| bar.upgrade()) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Prints a line for a person. Nobody may be reading, which is no reason to stop.
@@ -140,6 +177,8 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
     };
     let body = if path.starts_with("/api/") {
         json!({"error": error.message, "code": error.code.as_str(), "request_id": id.0})
+    } else if path.starts_with("/v1/") {
+        openai_error(&error)
     } else {
         json!({"detail": error.message, "code": error.code.as_str(), "request_id": id.0})
     };
@@ -151,6 +190,24 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
         HeaderValue::from_static("application/json"),
     );
     Response::from_parts(parts, Body::from(body.to_string()))
+}
+
+/// An error as OpenAI's clients read it.
+fn openai_error(error: &ApiError) -> serde_json::Value {
+    let kind = if error.code.status().is_server_error() {
+        "server_error"
+    } else {
+        "invalid_request_error"
+    };
+    let code = match error.code {
+        Code::ModelNotLoaded => "model_not_found".to_owned(),
+        Code::Unauthorized => "invalid_api_key".to_owned(),
+        code => code.as_str().to_ascii_lowercase(),
+    };
+    // The field stands before the colon, where there is one.
+    let field = error.message.split_once(": ").map(|(field, _)| field);
+    let param = field.filter(|field| !field.contains(' '));
+    json!({"error": {"message": error.message, "type": kind, "param": param, "code": code}})
 }
 
 /// What the framework means by a status it answered on its own.

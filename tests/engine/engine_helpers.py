@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Audio, Command, Event, Params, Slicing, Speak
+from chatterbox_server.messages import Audio, Command, Convert, Event, Params, Slicing, Speak
 from numpy.typing import NDArray
 
 PARAMS = Params(
@@ -24,8 +24,6 @@ SLICING = Slicing(
     context_window=None,
     overlap=None,
     crossfade_ms=None,
-    trim_leading_ms=0.0,
-    trim_trailing_ms=0.0,
 )
 SPEAK = Speak(
     id=1,
@@ -40,12 +38,28 @@ SPEAK = Speak(
     stream=True,
     return_tokens=False,
 )
+CONVERT = Convert(
+    id=1,
+    model="fake",
+    voice=None,
+    pcm=bytes(4 * 8000),
+    sample_rate=8000,
+    seed=7,
+    stream=True,
+    max_audio_seconds=300.0,
+)
 
 
 def speak(request_id: int = 1, text: str = "Hello there.", *, speed: float = 1.0, **fields: object) -> Speak:
     """A request of the fake model unless ``fields`` say otherwise."""
     command = replace(SPEAK, id=request_id, text=text, params=replace(PARAMS, speed=speed))
     return replace(command, **fields)  # type: ignore[arg-type]
+
+
+def convert(request_id: int = 1, seconds: float = 1.0, **fields: object) -> Convert:
+    """A silent clip to be converted by the fake model unless ``fields`` say otherwise."""
+    pcm = bytes(4 * int(CONVERT.sample_rate * seconds))
+    return replace(CONVERT, id=request_id, pcm=pcm, **fields)  # type: ignore[arg-type]
 
 
 def drain(engine: Engine, commands: Sequence[Command] = (), *, steps: int = 1000) -> list[Event]:

@@ -6,6 +6,7 @@ from chatterbox_server.lane import Model, RequestError
 from chatterbox_server.messages import (
     Audio,
     Cancel,
+    Convert,
     Done,
     Enroll,
     Enrolled,
@@ -15,8 +16,9 @@ from chatterbox_server.messages import (
     Speak,
     Stats,
 )
-from engine_helpers import speak
+from engine_helpers import convert, speak
 
+KEY = "f" * 64
 STATS = Stats(audio_seconds=0.0, compute_seconds=0.0, tokens=None)
 
 
@@ -25,7 +27,14 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.model = Model(
-            name=name, sample_rate=24_000, can_clone=True, languages=("en",), voices=("x",), watermark=False
+            name=name,
+            sample_rate=24_000,
+            can_clone=True,
+            can_convert=True,
+            languages=("en",),
+            voices=("x",),
+            tags=(),
+            watermark=False,
         )
         self.voice_cache_bytes = 5
         self.live: dict[int, str] = {}
@@ -44,14 +53,19 @@ class Script:
             raise MemoryError
         self.live[command.id] = command.text
 
+    def convert(self, command: Convert) -> None:
+        if not command.pcm:
+            raise RequestError("UNSUPPORTED_AUDIO", "empty")
+        self.live[command.id] = "go"
+
     def cancel(self, request_id: int) -> None:
         if not self.deaf_to_cancel:
             self.live.pop(request_id, None)
 
-    def enroll(self, command: Enroll) -> Enrolled:
+    def enroll(self, command: Enroll) -> None:
         if not command.pcm:
             raise RequestError("UNSUPPORTED_AUDIO", "empty")
-        return Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=1)
+        self.live[command.id] = "prepare " + command.voice
 
     def forget(self, voice: str) -> None:
         self.forgotten.append(voice)
@@ -66,7 +80,12 @@ class Script:
                 raise MemoryError
             if text == "fatal":
                 raise ZeroDivisionError
-            if text == "end":
+            if text.startswith("prepare "):
+                self.live[request_id] = text.removeprefix("prepare ")
+            elif text == KEY:
+                del self.live[request_id]
+                events.append(Enrolled(id=request_id, voice=KEY, model=self.model.name, cache_bytes=1))
+            elif text == "end":
                 del self.live[request_id]
                 events.append(Done(id=request_id, stats=STATS))
             else:
@@ -85,7 +104,7 @@ def engine(lanes: tuple[Script, Script]) -> Engine:
 
 
 def enroll(model: str, pcm: bytes = b"1234") -> Enroll:
-    return Enroll(id=9, voice="f" * 64, model=model, pcm=pcm, sample_rate=8000)
+    return Enroll(id=9, voice=KEY, model=model, pcm=pcm, sample_rate=8000)
 
 
 def code(event: Event) -> str:
@@ -146,10 +165,35 @@ def test_a_cancelled_id_can_speak_again_at_once(engine: Engine) -> None:
     assert events == [Done(id=1, stats=STATS)]
 
 
-def test_enrolling_answers_at_once(engine: Engine) -> None:
-    assert engine.step([enroll("b")]) == [Enrolled(id=9, voice="f" * 64, model="b", cache_bytes=1)]
-    assert code(engine.step([enroll("b", b"")])[0]) == "UNSUPPORTED_AUDIO"
+def test_a_conversion_is_answered_like_an_utterance(engine: Engine) -> None:
+    assert engine.step([convert(1, model="b")]) == [Audio(id=1, pcm=b"b")]
+    assert code(engine.step([convert(2, seconds=0.0, model="a")])[0]) == "UNSUPPORTED_AUDIO"
+    assert engine.step([Cancel(id=1)]) == []
+    assert engine.idle
+
+
+def test_enrolling_goes_on_while_others_are_spoken_to(engine: Engine) -> None:
+    assert [event.id for event in engine.step([enroll("b"), speak(1, "go", model="b")])] == [1]
+    events = engine.step([])
+    assert Enrolled(id=9, voice=KEY, model="b", cache_bytes=1) in events
+    assert [event.id for event in engine.step([])] == [1]
+    assert engine.step([enroll("a"), Cancel(id=1)]) == []
+    assert code(engine.step([Cancel(id=9), enroll("b", b"")])[0]) == "UNSUPPORTED_AUDIO"
+    assert engine.idle
     assert engine.voice_cache_bytes == 10
+
+
+def test_an_enrolment_and_an_utterance_cannot_share_an_id(engine: Engine) -> None:
+    engine.step([enroll("a")])
+    with pytest.raises(ValueError, match="request id 9 is in use"):
+        engine.step([speak(9, "go", model="a")])
+
+
+def test_a_cancelled_enrolment_has_no_answer(engine: Engine, lanes: tuple[Script, Script]) -> None:
+    lanes[0].deaf_to_cancel = True
+    engine.step([enroll("a")])
+    assert engine.step([Cancel(id=9)]) == []
+    assert not lanes[0].live
 
 
 def test_every_model_forgets(engine: Engine, lanes: tuple[Script, Script]) -> None:
@@ -172,13 +216,19 @@ def test_no_memory_for_a_step_ends_the_lanes_requests(engine: Engine, lanes: tup
     assert [event.id for event in engine.step([])] == [3]
 
 
+def test_no_memory_for_a_step_ends_the_lanes_enrolments(engine: Engine) -> None:
+    events = engine.step([enroll("a"), speak(2, "step oom", model="a")])
+    assert sorted((event.id, code(event)) for event in events) == [(2, "OUT_OF_MEMORY"), (9, "OUT_OF_MEMORY")]
+    assert engine.idle
+
+
 def test_any_other_exception_is_fatal(engine: Engine) -> None:
     with pytest.raises(ZeroDivisionError):
         engine.step([speak(1, "fatal", model="a")])
 
 
 def test_closing_drops_requests_and_caches(engine: Engine, lanes: tuple[Script, Script]) -> None:
-    engine.step([speak(1, "go", model="a")])
+    engine.step([speak(1, "go", model="a"), enroll("b")])
     engine.close()
     assert engine.idle
     assert [lane.released for lane in lanes] == [1, 1]

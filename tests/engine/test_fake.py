@@ -9,7 +9,7 @@ from chatterbox_server import fake
 from chatterbox_server.engine import Engine
 from chatterbox_server.fake import FakeLane, frequency, tone
 from chatterbox_server.messages import Audio, Cancel, Done, Enroll, Enrolled, Event, Failed, Forget
-from engine_helpers import drain, samples, speak
+from engine_helpers import convert, drain, samples, speak
 
 KEY = "ab" * 32
 
@@ -102,10 +102,22 @@ def test_enrolled_voices_speak() -> None:
 def test_the_least_recently_used_voice_is_evicted() -> None:
     batch = engine()
     keys = [f"{n:064x}" for n in range(fake.MAX_VOICES)]
-    batch.step([enroll(key) for key in keys])
+    batch.step([enroll(key, request_id=100 + n) for n, key in enumerate(keys)])
     drain(batch, [speak(1, voice=keys[0])])
     batch.step([enroll(KEY)])
     assert failures(drain(batch, [speak(1, voice=keys[0]), speak(2, voice=keys[1])])) == [(2, "VOICE_NOT_ENROLLED")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_conversion_is_as_long_as_the_clip(stream: bool) -> None:
+    batch = engine()
+    batch.step([enroll()])
+    events = drain(batch, [convert(1, 0.5, voice=KEY, stream=stream), convert(2, 3.0, max_audio_seconds=1.0)])
+    for request_id, voice, seconds in ((1, KEY, 0.5), (2, "tone", 1.0)):
+        audio = samples(events, request_id)
+        expected = np.frombuffer(tone(frequency("fake", voice, 7), 0, round(24_000 * seconds)), dtype="<f4")
+        np.testing.assert_array_equal(audio, expected)
+    assert failures(drain(batch, [convert(3, voice="0" * 64)])) == [(3, "VOICE_NOT_ENROLLED")]
 
 
 def test_a_short_clip_is_refused() -> None:

@@ -12,7 +12,7 @@ from chatterbox_server.engine import Engine
 from chatterbox_server.lane import RequestError
 from chatterbox_server.lite import LiteLane, loudness
 from chatterbox_server.messages import Audio, Cancel, Done, Enroll, Event, Failed, Speak
-from engine_helpers import drain, samples, speak
+from engine_helpers import convert, drain, samples, speak
 
 PANGRAM = "The quick brown fox jumps over the lazy dog, while the committee reviews the annual report."
 SENTENCES = [
@@ -131,6 +131,13 @@ def test_lite_cannot_clone(engine: Engine, voice: str) -> None:
     (event,) = engine.step([Enroll(id=3, voice="ab" * 32, model="lite", pcm=bytes(64_000), sample_rate=8000)])
     assert isinstance(event, Failed)
     assert event.code == "CANNOT_CLONE"
+
+
+def test_lite_cannot_convert(engine: Engine) -> None:
+    (event,) = engine.step([convert(3, model="lite")])
+    assert isinstance(event, Failed)
+    assert event.code == "INVALID_PARAMETER"
+    assert event.message.startswith("model: 'lite' cannot convert voices")
 
 
 @pytest.mark.parametrize("language", ["en", "EN", "en-US", "en_gb"])

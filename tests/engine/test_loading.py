@@ -21,8 +21,10 @@ def test_the_fake_answers_for_every_name() -> None:
 def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
     monkeypatch.setattr("time.sleep", naps.append)
-    load({"engine": "fake", "fake_load_seconds": 2.5})
-    assert naps == [2.5]
+    told: list[tuple[str, int, int]] = []
+    load({"engine": "fake", "fake_load_seconds": 2.5, "progress": lambda *parts: told.append(parts)})
+    assert sum(naps) == pytest.approx(2.5)
+    assert told == [("weights", part, 10) for part in range(11)]
 
 
 def test_lite_is_what_there_is_to_load() -> None:
@@ -39,8 +41,10 @@ def test_nothing_to_load_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])
-def test_other_models_are_refused(name: str) -> None:
-    with pytest.raises(LoadError, match=f"no Chatterbox engine, so it cannot load {name}; it can load: lite"):
+def test_without_torch_a_chatterbox_model_names_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
+    with pytest.raises(LoadError, match=f"{name}: .*make install-chatterbox"):
         load({"engine": "auto", "models": ["lite", name]})
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from chatterbox_server import _core
+from chatterbox_server.lane import Model
 from chatterbox_server.messages import (
     Audio,
     Cancel,
+    Convert,
     Done,
     Enroll,
     Enrolled,
@@ -37,8 +40,6 @@ FULL_SLICING = Slicing(
     context_window=50,
     overlap="full",
     crossfade_ms=30.0,
-    trim_leading_ms=1.0,
-    trim_trailing_ms=2.0,
 )
 FULL_SPEAK = Speak(
     id=1,
@@ -72,8 +73,6 @@ BARE_SPEAK = dataclasses.replace(
         context_window=None,
         overlap=None,
         crossfade_ms=None,
-        trim_leading_ms=0.0,
-        trim_trailing_ms=0.0,
     ),
     stream=False,
     return_tokens=False,
@@ -93,18 +92,43 @@ CODES = (
 
 def test_commands_arrive_with_every_field() -> None:
     enroll = Enroll(id=3, voice=HASH, model="fake", pcm=PCM, sample_rate=16_000)
+    convert = Convert(
+        id=4,
+        model="fake",
+        voice=HASH,
+        pcm=PCM,
+        sample_rate=44_100,
+        seed=2**53 - 1,
+        stream=True,
+        max_audio_seconds=300.5,
+    )
+    bare_convert = dataclasses.replace(convert, id=5, voice=None, stream=False)
     commands = _core.sample_commands()
-    assert commands == [FULL_SPEAK, BARE_SPEAK, Cancel(id=1), enroll, Forget(voice=HASH)]
+    expected = [FULL_SPEAK, BARE_SPEAK, Cancel(id=1), enroll, convert, bare_convert, Forget(voice=HASH)]
+    assert commands == expected
     # Equality would let 1 pass for 1.0 or for True.
-    for command, expected in zip(commands, [FULL_SPEAK, BARE_SPEAK], strict=False):
-        assert isinstance(command, Speak)
-        for found, wanted in (
-            (command, expected),
-            (command.params, expected.params),
-            (command.slicing, expected.slicing),
-        ):
-            for field in dataclasses.fields(wanted):
-                assert type(getattr(found, field.name)) is type(getattr(wanted, field.name)), field.name
+    for command, wanted in zip(commands, expected, strict=True):
+        assert kinds(command) == kinds(wanted)
+
+
+def kinds(message: Any) -> dict[str, object]:
+    found = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+    return {name: kinds(value) if dataclasses.is_dataclass(value) else type(value) for name, value in found.items()}
+
+
+def test_models_are_read_with_every_field() -> None:
+    model = Model(
+        name="fake",
+        sample_rate=24_000,
+        can_clone=True,
+        can_convert=False,
+        languages=("en", "fr"),
+        voices=("tone",),
+        tags=("[laugh]",),
+        watermark=True,
+    )
+    assert _core.read_model(model) == ("fake", 24_000, True, False, ["en", "fr"], ["tone"], ["[laugh]"], True)
+    assert len(_core.read_model(model)) == len(dataclasses.fields(model))
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,11 @@ def test_is_published_to_this_host_alone_by_default(root: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_voices_outlive_the_container(root: Path, name: str) -> None:
+def test_voices_and_weights_outlive_the_container(root: Path, name: str) -> None:
     found = service(root, name)
-    (volume,) = found["volumes"]
-    assert volume.endswith(f":{found['environment']['VOICES_DIR']}")
-    assert "voices" in yaml.safe_load((root / name).read_text(encoding="utf-8"))["volumes"]
+    kept = {volume.rpartition(":")[2] for volume in found["volumes"]}
+    assert kept == {found["environment"]["VOICES_DIR"], found["environment"]["HF_HOME"]}
+    assert {"voices", "models"} <= set(yaml.safe_load((root / name).read_text(encoding="utf-8"))["volumes"])
 
 
 def test_gpu_file_reserves_a_gpu(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,11 +92,48 @@ def test_starts_without_a_shell(built: dict[str, Stage], target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_listens_and_keeps_voices_where_compose_expects(built: dict[str, Stage], target: str) -> None:
+def test_listens_and_keeps_things_where_compose_expects(built: dict[str, Stage], target: str) -> None:
     settings = dict(pair.split("=", maxsplit=1) for line in values(built[target], "ENV") for pair in line.split())
     assert settings["HOST"] == "0.0.0.0"
     assert values(built[target], "EXPOSE") == [settings["PORT"]] == ["8081"]
-    assert values(built[target], "VOLUME") == [settings["VOICES_DIR"]] == ["/app/voices"]
+    assert values(built[target], "VOLUME") == [f"{settings['VOICES_DIR']} {settings['HF_HOME']}"]
+    assert (settings["VOICES_DIR"], settings["HF_HOME"]) == ("/app/voices", "/app/models")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_compiled_at_run_time_goes_where_anyone_may_write(built: dict[str, Stage], target: str) -> None:
+    settings = dict(pair.split("=", maxsplit=1) for line in values(built[target], "ENV") for pair in line.split())
+    assert settings["NUMBA_CACHE_DIR"].startswith("/tmp/")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_chatterbox_is_installed_as_it_was_locked(built: dict[str, Stage], target: str) -> None:
+    installs = [part for run in values(built[target], "RUN") for part in run.split("&&") if "pip install" in part]
+    assert any("/tmp/runtime.txt" in part for part in installs)
+    assert any("/tmp/chatterbox.txt" in part or "/tmp/rest.txt" in part for part in installs)
+    # The lock file has every dependency, and other versions of some than the packages ask for.
+    assert all("--no-deps" in part for part in installs if "/tmp/runtime.txt" not in part)
+    unchecked = [part for part in installs if "--require-hashes" not in part and "--no-index" not in part]
+    assert all("https://download.pytorch.org/whl/cpu" in part for part in unchecked)
+    assert bool(unchecked) == (target == "cpu")
+
+
+def test_cpu_leaves_out_cuda_and_nothing_else(root: Path, built: dict[str, Stage], tmp_path: Path) -> None:
+    (command,) = [run for run in values(built["cpu"], "RUN") if "awk" in run]
+    parts = [part.strip() for part in command.split("&&")]
+    shutil.copy(root / "requirements" / "chatterbox.txt", tmp_path)
+    for part in parts:
+        text = part[part.index("sed ") :] if "sed " in part else part
+        if "/tmp/torch.txt" in text.partition(">")[2] or "/tmp/rest.txt" in text.partition(">")[2]:
+            subprocess.run(text.replace("/tmp/", f"{tmp_path}/"), shell=True, check=True, timeout=30)
+    whole, torch, rest = (
+        re.findall(r"^([A-Za-z0-9._-]+)==", (tmp_path / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for file in ("chatterbox.txt", "torch.txt", "rest.txt")
+    )
+    assert torch == ["torch", "torchaudio"]
+    assert len(rest) > 80
+    assert all(name.startswith(("nvidia-", "cuda-")) or name in (*torch, "triton") for name in set(whole) - set(rest))
+    assert re.fullmatch(r"(torch(audio)?==[0-9.]+\n){2}", (tmp_path / "torch.txt").read_text(encoding="utf-8"))
 
 
 def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, Stage]) -> None:

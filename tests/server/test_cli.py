@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -14,16 +15,10 @@ import pytest
 import soundfile
 from audio_helpers import SAMPLE_RATES, clip, pitch, read_pcm, read_wav, speak
 from chatterbox_server.fake import frequency
+from command_helpers import FIGURES, run
 from running_server import COMMAND, Server, clean_environment
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
-FIGURES = re.compile(r"([\d.]+) s of audio, RTF ([\d.]+), first audio after (\d+) ms")
-
-
-def run(folder: Path, *args: str, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Runs the command in a folder, with a text on standard input."""
-    command, env = [str(COMMAND), *args], clean_environment({})
-    return subprocess.run(command, env=env, cwd=folder, input=text, capture_output=True, timeout=100, check=False)
 
 
 def test_say_writes_a_file_and_prints_the_figures(tmp_path: Path) -> None:
@@ -91,6 +86,67 @@ def test_say_honours_rate_speed_and_length(tmp_path: Path) -> None:
     assert len(samples) / rate == pytest.approx(0.3, abs=0.02)
 
 
+def test_say_takes_every_way_of_sampling(tmp_path: Path) -> None:
+    options = {
+        "--temperature": "0.5",
+        "--top-p": "0.9",
+        "--min-p": "0.1",
+        "--top-k": "20",
+        "--repetition-penalty": "1.3",
+        "--exaggeration": "0.7",
+        "--cfg-weight": "0.3",
+        "--audio-tokens-per-slice": "30",
+        "--context-window": "20",
+        "--chunk-overlap-method": "zero",
+        "--crossfade-duration-milliseconds": "20",
+    }
+    args = [part for option in options.items() for part in option]
+    assert run(tmp_path, "say", "Hello.", "-o", "-", *args, *FAKE).returncode == 0
+    for option in ("--top-p", "--min-p", "--cfg-weight"):
+        wrong = run(tmp_path, "say", "Hello.", "-o", "-", option, "1.5", *FAKE)
+        assert wrong.returncode == 1
+        assert option.strip("-").replace("-", "_") in wrong.stderr.decode()
+
+
+def test_say_trims_by_option_or_by_variable(tmp_path: Path) -> None:
+    say = ("say", "Hello there.", "-o", "-", "--format", "pcm_s16le", *FAKE)
+    whole = len(run(tmp_path, *say).stdout)
+    assert len(run(tmp_path, *say, "--remove-leading-milliseconds", "100").stdout) == whole - 2 * 2400
+    env = {"TTS_REMOVE_TRAILING_MILLISECONDS": "50"}
+    assert len(run(tmp_path, *say, env=env).stdout) == whole - 2 * 1200
+
+
+def test_say_writes_the_tokens_of_all_utterances_in_order(tmp_path: Path) -> None:
+    text = "This is the first one. Here is the second."
+    done = run(tmp_path, "say", text, "-o", "a.wav", "--dump-tokens", "tokens.json", *FAKE)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "tokens.json").read_text())
+    parts = ["This is the first one.", "Here is the second."]
+    # Of the fake engine: 25 tokens a second, counted from 0.
+    wanted = [{"text": part, "tokens": list(range(round(len(part) * 0.06 * 25)))} for part in parts]
+    assert found == {"utterances": wanted}
+
+
+@pytest.mark.parametrize("seconds", ["0.4", "1.0", "2.0"])
+def test_say_dumps_no_more_tokens_than_the_length_allows(tmp_path: Path, seconds: str) -> None:
+    text = "This is the first one of all. Here is the second."
+    args = ("--max-audio-seconds", seconds, "--dump-tokens", "tokens.json")
+    assert run(tmp_path, "say", text, "-o", "a.wav", *args, *FAKE).returncode == 0
+    utterances = json.loads((tmp_path / "tokens.json").read_text())["utterances"]
+    assert sum(len(utterance["tokens"]) for utterance in utterances) <= round(25 * float(seconds))
+    first = min(float(seconds), 29 * 0.06)
+    assert len(utterances[0]["tokens"]) == round(25 * first)
+    samples, rate = soundfile.read(tmp_path / "a.wav")
+    assert len(samples) / rate <= float(seconds)
+
+
+def test_a_model_without_tokens_is_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "say", "Hello.", "-o", "a.wav", "--dump-tokens", "tokens.json")
+    assert done.returncode == 1
+    assert b"error: lite has no speech tokens" in done.stderr
+    assert list(tmp_path.glob("*.[wj]*")) == []
+
+
 def test_say_speaks_what_the_server_speaks(tmp_path: Path, lite: Server) -> None:
     text = "The same words, by every way. They are cut alike."
     done = run(tmp_path, "say", text, "-o", "-", "--seed", "11", "--format", "pcm_f32le")
@@ -144,7 +200,7 @@ def test_say_draws_a_bar_in_a_terminal(tmp_path: Path) -> None:
         finally:
             os.close(ours)
         assert process.wait(60) == 0
-    shown = [int(found) for found in re.findall(rb"(\d+) ?%", drawn)]
+    shown = [int(found) for found in re.findall(rb"(\d+) ?%, ", drawn)]
     assert len(set(shown)) > 2, drawn
     assert shown == sorted(shown)
     assert FIGURES.search(drawn.decode())

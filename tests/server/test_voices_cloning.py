@@ -72,6 +72,35 @@ def test_voices_are_prepared_before_they_are_used(server: StartServer, tmp_path:
     one.wait_metric(CACHE, 2 * BYTES)
 
 
+def test_a_voice_that_cannot_be_prepared_holds_up_no_other(server: StartServer, tmp_path: Path) -> None:
+    home = tmp_path / "prepared"
+    (home / "voices").mkdir(parents=True)
+    for name, seconds in (("a.wav", 1.5), ("b.wav", 0.5), ("c.wav", 2.0)):
+        (home / "voices" / name).write_bytes(clip(1, seconds))
+    (home / "voices" / ".conditionals").mkdir()
+    (home / "voices" / ".conditionals" / f"{'ab' * 32}.wav").write_bytes(clip(2))
+    one = server(*FAKE, folder=home)
+    one.wait_metric(CACHE, 2 * BYTES)
+    wait_until(lambda: one.log().count("voice prepared") == 2, "both are told of")
+    (told,) = [line for line in one.log().splitlines() if "voice not prepared" in line]
+    assert "b.wav" in told
+    assert "shorter than one second" in told
+    listed = HTTP.get(f"{one.url}/api/voices").json()["voices"]
+    assert [voice["id"] for voice in listed] == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_a_server_is_ready_before_its_voices_are(server: StartServer, tmp_path: Path) -> None:
+    home = tmp_path / "slow"
+    (home / "voices").mkdir(parents=True)
+    for number in range(4):
+        (home / "voices" / f"{number}.wav").write_bytes(clip(100 + number))
+    # A step, and with it a preparation, takes half a second.
+    one = server("--engine", "fake", "--fake-rtf", "1", "--fake-chunk-ms", "500", folder=home)
+    assert HTTP.get(f"{one.url}/readyz").status_code == 200
+    assert one.metrics()[CACHE] < 4 * BYTES
+    one.wait_metric(CACHE, 4 * BYTES)
+
+
 def test_a_replaced_file_is_another_voice(server: StartServer) -> None:
     one = server(*FAKE)
     contents = distinct_clips(3)

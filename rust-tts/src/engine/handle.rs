@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::messages::{Enroll, FailureCode, Id, Speak, Stats};
+use super::messages::{Command, Convert, Enroll, FailureCode, Id, Speak, Stats};
 use super::status::EngineStatus;
 
 /// Events that one utterance's channel holds. An utterance is capped at 120 s of audio and a step gives tens of
@@ -35,8 +35,10 @@ pub enum SpeechEvent {
 pub struct EngineGone;
 
 pub(super) enum Submission {
-    Speak {
-        speak: Box<Speak>,
+    /// An utterance or a conversion.
+    Speech {
+        id: Id,
+        command: Command,
         events: mpsc::Sender<SpeechEvent>,
         generated: oneshot::Sender<()>,
     },
@@ -44,11 +46,12 @@ pub(super) enum Submission {
         enroll: Enroll,
         reply: oneshot::Sender<Result<(), (FailureCode, String)>>,
     },
+    Forget(String),
     /// The loop ends after its current step.
     Stop,
 }
 
-/// One utterance in the engine. Dropping it cancels the utterance: its slot is free within one step.
+/// One utterance, or one conversion, in the engine. Dropping it cancels it: its slot is free within one step.
 #[derive(Debug)]
 pub struct Ticket {
     /// What the utterance has brought so far; closes without `Done` or `Failed` when the engine dies.
@@ -99,11 +102,24 @@ impl EngineHandle {
 
     /// Hands an utterance to the engine. `speak.id` is set here.
     pub async fn speak(&self, mut speak: Speak) -> Result<Ticket, EngineGone> {
-        speak.id = self.id();
+        let id = self.id();
+        speak.id = id;
+        self.submit(id, Command::Speak(Box::new(speak))).await
+    }
+
+    /// Hands a clip to the engine, to be spoken again. `convert.id` is set here.
+    pub async fn convert(&self, mut convert: Convert) -> Result<Ticket, EngineGone> {
+        let id = self.id();
+        convert.id = id;
+        self.submit(id, Command::Convert(Box::new(convert))).await
+    }
+
+    async fn submit(&self, id: Id, command: Command) -> Result<Ticket, EngineGone> {
         let (events, receiver) = mpsc::channel(UTTERANCE_EVENTS);
         let (generated, when) = oneshot::channel();
-        let submission = Submission::Speak {
-            speak: Box::new(speak),
+        let submission = Submission::Speech {
+            id,
+            command,
             events,
             generated,
         };
@@ -126,6 +142,12 @@ impl EngineHandle {
             .await
             .map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Drops what every model has prepared of a voice.
+    pub async fn forget(&self, voice: String) -> Result<(), EngineGone> {
+        let submission = Submission::Forget(voice);
+        self.inbox.send(submission).await.map_err(|_| EngineGone)
     }
 
     /// Ends the engine's thread, whoever else holds a handle. What still runs is told that the engine is gone.

@@ -44,7 +44,7 @@ impl Default for Params {
     }
 }
 
-/// How a model that renders while it decodes cuts its stream, and what it trims.
+/// How a model that renders while it decodes cuts its stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Slicing {
     /// Speech tokens per slice (25 tokens are one second).
@@ -54,8 +54,6 @@ pub struct Slicing {
     /// `"full"` or `"zero"`.
     pub overlap: Option<String>,
     pub crossfade_ms: Option<f64>,
-    pub trim_leading_ms: f64,
-    pub trim_trailing_ms: f64,
 }
 
 /// One utterance to be spoken.
@@ -90,9 +88,28 @@ pub struct Enroll {
     pub sample_rate: u32,
 }
 
+/// A clip to be spoken again in another voice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Convert {
+    pub id: Id,
+    pub model: String,
+    /// The target, named as in [`Speak::voice`].
+    pub voice: Option<String>,
+    /// Mono, at the clip's own rate, as in [`Enroll::pcm`].
+    pub pcm: Arc<[f32]>,
+    pub sample_rate: u32,
+    /// The same seed and clip give the same samples.
+    pub seed: u64,
+    /// `false`: the clip is rendered at once, as a whole.
+    pub stream: bool,
+    /// The audio is cut at this length.
+    pub max_audio_seconds: f64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Speak(Box<Speak>),
+    Convert(Box<Convert>),
     Cancel(Id),
     Enroll(Enroll),
     /// Drop what is cached for a voice.
@@ -189,11 +206,16 @@ impl Event {
 pub struct Model {
     pub name: String,
     pub sample_rate: u32,
+    /// It speaks with the voice of a reference clip.
     pub can_clone: bool,
+    /// It speaks a clip again in another voice.
+    pub can_convert: bool,
     /// Language ids it takes; the first is its default.
     pub languages: Vec<String>,
     /// Built-in voices; the first is its default.
     pub voices: Vec<String>,
+    /// Paralinguistic tags that its text may carry, such as `[laugh]`.
+    pub tags: Vec<String>,
     pub watermark: bool,
 }
 

@@ -7,7 +7,7 @@ mod status;
 mod worker;
 
 pub use handle::{EngineGone, EngineHandle, Generated, SpeechEvent, Ticket};
-pub use status::{EngineState, EngineStatus};
+pub use status::{EngineState, EngineStatus, Progress};
 pub use worker::spawn;
 
 use messages::{Command, EngineInfo, Event};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::messages::EngineInfo;
@@ -18,9 +19,21 @@ pub enum EngineState {
     Stopped,
 }
 
+/// How far the loading of one thing is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// What is loaded or downloaded, for people.
+    pub what: String,
+    /// In the same unit as `total`, bytes as a rule.
+    pub done: u64,
+    /// 0 when it is not known.
+    pub total: u64,
+}
+
 /// Shared by the engine's thread, which writes, and everybody else, who read.
 pub struct EngineStatus {
     state: watch::Sender<EngineState>,
+    progress: watch::Sender<Option<Progress>>,
     born: Instant,
     /// Milliseconds since `born` at which the step in progress began, plus one; 0 between steps.
     step_began: AtomicU64,
@@ -31,6 +44,7 @@ impl EngineStatus {
     pub(super) fn new() -> Self {
         Self {
             state: watch::Sender::new(EngineState::Loading),
+            progress: watch::Sender::new(None),
             born: Instant::now(),
             step_began: AtomicU64::new(0),
             voice_cache_bytes: AtomicU64::new(0),
@@ -51,6 +65,15 @@ impl EngineStatus {
 
     pub fn subscribe(&self) -> watch::Receiver<EngineState> {
         self.state.subscribe()
+    }
+
+    /// The latest that loading told; `None` before it told anything.
+    pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
+        self.progress.subscribe()
+    }
+
+    pub(super) fn loading(&self, progress: Progress) {
+        self.progress.send_replace(Some(progress));
     }
 
     /// Resolves when the engine has failed.

@@ -57,6 +57,10 @@ pub struct Worker {
 }
 
 impl Worker {
+    pub fn status(&self) -> Arc<EngineStatus> {
+        Arc::clone(&self.status)
+    }
+
     /// Serves until every handle is gone or the engine fails. Leaves the reason of a failure in the status.
     pub fn run<E: Engine>(mut self, load: impl FnOnce() -> Result<E, EngineError>) {
         let loaded = load().and_then(|engine| engine.info().map(|info| (engine, info)));
@@ -119,19 +123,20 @@ impl Worker {
     /// `None` means that the engine is to stop.
     fn accept(&mut self, submission: Submission) -> Option<Command> {
         let command = match submission {
-            Submission::Speak {
-                speak,
+            Submission::Speech {
+                id,
+                command,
                 events,
                 generated,
             } => {
-                self.live
-                    .insert(speak.id, Listener::Speech { events, generated });
-                Command::Speak(speak)
+                self.live.insert(id, Listener::Speech { events, generated });
+                command
             }
             Submission::Enroll { enroll, reply } => {
                 self.live.insert(enroll.id, Listener::Enrolment(reply));
                 Command::Enroll(enroll)
             }
+            Submission::Forget(voice) => Command::Forget(voice),
             Submission::Stop => return None,
         };
         Some(command)
@@ -143,7 +148,7 @@ impl Worker {
         self.live.retain(|id, listener| {
             let gone = match listener {
                 Listener::Speech { events, .. } => events.is_closed(),
-                Listener::Enrolment(_) => false,
+                Listener::Enrolment(reply) => reply.is_closed(),
             };
             if gone {
                 commands.push(Command::Cancel(*id));

@@ -39,15 +39,18 @@ pub async fn readyz(State(app): State<Shared>) -> Response {
     }
 }
 
-/// `GET /health`: what is loaded, on what.
+/// `GET /health`: what is loaded, on what; how far, while it is being loaded.
 pub async fn health(State(app): State<Shared>) -> Response {
     let info = app.engine.status().ready();
-    let body = json!({
+    let mut body = json!({
         "status": state_name(&app),
         "loaded_models": info.as_ref().map(|info| info.names()).unwrap_or_default(),
         "device": info.as_ref().map(|info| info.device.as_str()),
         "version": crate::VERSION,
     });
+    if matches!(app.engine.status().state(), EngineState::Loading) {
+        body["loading"] = json!(*app.engine.status().progress().borrow());
+    }
     let status = if app.ready().is_ok() {
         StatusCode::OK
     } else {

@@ -1,6 +1,9 @@
 //! One file per dialect, each a thin adapter over the one internal request.
 
+mod answer;
+mod convert;
 mod health;
+mod models;
 mod native;
 mod stream;
 mod voices;
@@ -30,14 +33,18 @@ pub fn router(app: &Shared) -> Router {
         .max_voice_file_size
         .saturating_add(MULTIPART_OVERHEAD);
     let upload = post(voices::upload).layer(DefaultBodyLimit::max(upload_limit));
+    let convert = post(convert::convert).layer(DefaultBodyLimit::max(upload_limit));
     let default_voice = get(voices::get_default)
         .post(voices::set_default)
         .delete(voices::clear_default);
     let guarded = Router::new()
         .route("/api/tts", post(native::speak))
+        .route("/api/vc", convert)
         .route("/api/voice/default", default_voice)
         .route("/api/voices", get(voices::list))
         .route("/api/voices/upload", upload)
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::one))
         .route("/ws/tts", get(ws::open))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(
@@ -60,7 +67,7 @@ pub fn router(app: &Shared) -> Router {
 
 /// `*` is everybody, and then without credentials: the layer refuses to combine the two.
 fn cors(origins: &[String]) -> CorsLayer {
-    let exposed = native::AUDIO_HEADERS
+    let exposed = answer::AUDIO_HEADERS
         .into_iter()
         .chain([telemetry::REQUEST_ID]);
     let layer = CorsLayer::new()

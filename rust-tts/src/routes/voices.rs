@@ -8,13 +8,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::native::timed_out;
 use crate::error::{ApiError, Code};
 use crate::speech::draft::parse_json;
 use crate::state::Shared;
 use crate::voices::VoiceError;
 
 /// Most parts that an upload may have.
-const MAX_PARTS: usize = 16;
+pub const MAX_PARTS: usize = 16;
 
 #[derive(Deserialize)]
 struct DefaultVoice {
@@ -72,8 +73,8 @@ pub async fn upload(
     let voice = blocking(move || store.save(&name, &bytes, true)).await?;
     if app.voice_options.voice_cache == crate::config::VoiceCache::Eager {
         let (app, voice) = (app.clone(), voice.clone());
-        let tasks = app.tasks.clone();
-        tasks.spawn(async move {
+        // No drain waits for it: it is for requests to come.
+        tokio::spawn(async move {
             app.enrolments
                 .prepare(&app.engine, &app.voices, &voice)
                 .await;
@@ -87,19 +88,7 @@ pub async fn upload(
 
 /// The part named `file`.
 async fn read_file(mut multipart: Multipart, limit: usize) -> Result<(String, Bytes), ApiError> {
-    let too_large = || {
-        ApiError::new(
-            Code::FileTooLarge,
-            format!("The file is larger than {limit} bytes."),
-        )
-    };
-    let broken = |error: MultipartError| match error.status().as_u16() {
-        413 => too_large(),
-        _ => ApiError::new(
-            Code::BadRequest,
-            format!("The multipart body is broken: {}", error.body_text()),
-        ),
-    };
+    let broken = |error: MultipartError| broken(&error, limit);
     for _ in 0..MAX_PARTS {
         let Some(field) = multipart.next_field().await.map_err(broken)? else {
             break;
@@ -112,7 +101,7 @@ async fn read_file(mut multipart: Multipart, limit: usize) -> Result<(String, By
             name.ok_or_else(|| ApiError::new(Code::NoFile, "The part `file` has no file name."))?;
         let bytes = field.bytes().await.map_err(broken)?;
         if bytes.len() > limit {
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         return Ok((name, bytes));
     }
@@ -120,6 +109,23 @@ async fn read_file(mut multipart: Multipart, limit: usize) -> Result<(String, By
         Code::NoFile,
         "The upload has no part named `file`.",
     ))
+}
+
+pub fn too_large(limit: usize) -> ApiError {
+    let message = format!("The file is larger than {limit} bytes.");
+    ApiError::new(Code::FileTooLarge, message)
+}
+
+/// Why a multipart body could not be read, if a file may have `limit` bytes.
+pub fn broken(error: &MultipartError, limit: usize) -> ApiError {
+    match error.status().as_u16() {
+        413 => too_large(limit),
+        _ if timed_out(error) => ApiError::new(Code::SlowBody, "The body did not arrive in time."),
+        _ => ApiError::new(
+            Code::BadRequest,
+            format!("The multipart body is broken: {}", error.body_text()),
+        ),
+    }
 }
 
 /// Runs work that touches the disk away from the threads that serve sockets.

@@ -24,6 +24,12 @@ pub struct Draft {
     pub speed: Option<f64>,
     pub max_audio_seconds: Option<f64>,
     pub stream: Option<bool>,
+    pub audio_tokens_per_slice: Option<u32>,
+    pub context_window: Option<u32>,
+    pub chunk_overlap_method: Option<String>,
+    pub crossfade_duration_milliseconds: Option<f64>,
+    pub remove_leading_milliseconds: Option<f64>,
+    pub remove_trailing_milliseconds: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,29 +1,22 @@
 //! Speaks one request: queue, slot, one utterance after the other, deadlines.
 
+mod submit;
+
 use std::time::Instant;
 
 use tokio::time::{sleep_until, timeout, timeout_at};
 
-use super::request::{SpeechRequest, VoiceChoice};
-use super::shaper::Shaper;
+use super::request::SpeechRequest;
+use super::shaper::{Shaper, Silence};
 use super::tally::Tally;
 use super::task::{Pieces, Stop};
 use super::text::{Pause, Utterance};
 use super::{Piece, Texts};
-use crate::engine::messages::{FailureCode, Speak, Stats};
+use crate::engine::messages::{FailureCode, Stats};
 use crate::engine::{SpeechEvent, Ticket};
 use crate::error::{ApiError, Code};
 use crate::limits::Slot;
-use crate::metrics;
 use crate::state::Shared;
-
-/// Longest audio of one utterance, in seconds: a guard against a model that does not end. A long number read slowly takes
-/// more than a minute; models that speak in tokens have a lower limit of their own.
-const UTTERANCE_SECONDS: f64 = 120.0;
-/// How often a voice that is replaced again and again is looked up.
-const VOICE_ATTEMPTS: u32 = 3;
-/// Silence that a model may put around an utterance, in seconds.
-const LEAD_AND_TAIL: f64 = 1.5;
 
 /// An utterance in the engine.
 struct Live {
@@ -48,13 +41,25 @@ pub struct Driver {
     /// Pause before the next utterance that speaks.
     pause: Option<Pause>,
     utterances: u64,
+    /// Seconds of audio that the engine has made, silence that was taken out included.
+    engine_seconds: f64,
     unspeakable: Option<ApiError>,
 }
 
 impl Driver {
     pub fn new(app: Shared, request: SpeechRequest, texts: Texts, pieces: Pieces) -> Self {
-        let (model_rate, rate) = (request.model.sample_rate, request.output.sample_rate);
-        let shaper = Shaper::new(model_rate, rate, request.max_audio_seconds);
+        let silence = if request.clip.is_some() {
+            Silence::Kept
+        } else {
+            Silence::Joined
+        };
+        let shaper = Shaper::new(
+            request.model.sample_rate,
+            request.output.sample_rate,
+            silence,
+            request.trim,
+            request.max_audio_seconds,
+        );
         Self {
             app,
             request,
@@ -66,6 +71,7 @@ impl Driver {
             tally: Tally::begin(),
             pause: None,
             utterances: 0,
+            engine_seconds: 0.0,
             unspeakable: None,
         }
     }
@@ -83,7 +89,7 @@ impl Driver {
     /// Speaks to the end.
     pub async fn speak(&mut self) -> Result<(), Stop> {
         let mut next = None;
-        while !self.shaper.is_full() {
+        while !self.shaper.is_full() && self.utterance_seconds() > 0.0 {
             let mut current = match next.take() {
                 Some(live) => live,
                 None => match self.next_utterance().await? {
@@ -98,8 +104,20 @@ impl Driver {
         if self.tally.has_spoken() {
             return Ok(());
         }
+        Err(self.silent().into())
+    }
+
+    /// Why there is no audio.
+    fn silent(&mut self) -> ApiError {
+        if self.pause.is_some() && self.request.trim.seconds() > 0.0 {
+            let field = "remove_leading_milliseconds";
+            return ApiError::parameter(
+                field,
+                "with remove_trailing_milliseconds, nothing is left",
+            );
+        }
         let nothing = || ApiError::new(Code::MissingText, "text: there is nothing to say");
-        Err(self.unspeakable.take().unwrap_or_else(nothing).into())
+        self.unspeakable.take().unwrap_or_else(nothing)
     }
 
     /// Waits for text, but not for ever: a request that is fed piece by piece holds a slot.
@@ -136,90 +154,16 @@ impl Driver {
         }
     }
 
-    async fn submit(&mut self, utterance: Utterance) -> Result<Live, Stop> {
-        let index = self.utterances;
-        self.utterances += 1;
-        let submitted = Instant::now();
-        let ticket = self.ticket(&utterance, index).await?;
-        metrics::characters(utterance.text.chars().count());
-        Ok(Live {
-            ticket,
-            utterance,
-            index,
-            submitted,
-            spoke: false,
-            retried: false,
-        })
-    }
-
-    async fn ticket(&mut self, utterance: &Utterance, index: u64) -> Result<Ticket, ApiError> {
-        let voice = self.prepared_voice().await?;
-        let request = &self.request;
-        let speak = Speak {
-            id: 0,
-            model: request.model.name.clone(),
-            text: utterance.text.clone(),
-            language: request.language.clone(),
-            voice,
-            seed: request.seed + index,
-            params: request.params.clone(),
-            slicing: request.slicing.clone(),
-            max_audio_seconds: self.utterance_seconds(),
-            stream: request.stream,
-            return_tokens: request.return_tokens,
-        };
-        let spoken = self.app.engine.speak(speak).await;
-        spoken.map_err(|_| ApiError::engine_gone())
-    }
-
-    /// The engine's name of the voice, which is prepared if it is not.
-    async fn prepared_voice(&mut self) -> Result<Option<String>, ApiError> {
-        let (engine, store) = (&self.app.engine, &self.app.voices);
-        let model = &self.request.model.name;
-        let mut attempts = 0;
-        loop {
-            let voice = match &self.request.voice {
-                VoiceChoice::BuiltIn(name) => return Ok(name.clone()),
-                VoiceChoice::Cloned(voice) => voice.clone(),
-            };
-            let ready = self.app.enrolments.ensure(engine, store, &voice, model);
-            match ready.await {
-                Ok(()) => return Ok(Some(voice.key)),
-                // Its file was replaced while the request waited: the one that is there now will do, until the first
-                // word is spoken.
-                Err(error)
-                    if error.code == Code::VoiceNotFound
-                        && !self.tally.has_spoken()
-                        && attempts < VOICE_ATTEMPTS =>
-                {
-                    attempts += 1;
-                    let found = tokio::task::block_in_place(|| store.find(&voice.id))?;
-                    self.request.voice = VoiceChoice::Cloned(found);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// What an utterance may have, in seconds: the rest of the request's, and the silence around it that is taken out.
-    fn utterance_seconds(&self) -> f64 {
-        let most = self.request.max_audio_seconds.unwrap_or(f64::INFINITY);
-        // Tokens are counted from the first one on.
-        let margin = if self.request.return_tokens {
-            0.0
-        } else {
-            LEAD_AND_TAIL
-        };
-        (most - self.shaper.seconds() + margin).min(UTTERANCE_SECONDS)
-    }
-
     /// Delivers `current` to its end; meanwhile, once the engine has finished it, submits the one after it as `next`.
     async fn play(&mut self, current: &mut Live, next: &mut Option<Live>) -> Result<(), Stop> {
         let pieces = self.pieces.clone();
         let mut generated = false;
+        // How many tokens the next may have is known when this one's have been counted.
+        let ahead = !self.request.return_tokens;
         loop {
             let waiting = !self.shaper.is_empty();
-            if self.shaper.is_full() && !waiting {
+            // Its tokens come with its end.
+            if self.shaper.is_full() && !waiting && ahead {
                 self.tally.generated(current.submitted, Instant::now());
                 return Ok(());
             }
@@ -244,7 +188,7 @@ impl Driver {
                     }
                 }
                 () = ticket.generated.wait(), if !generated => generated = true,
-                text = self.texts.recv(), if generated && next.is_none() && !self.texts_ended => {
+                text = self.texts.recv(), if generated && next.is_none() && !self.texts_ended && ahead => {
                     match text {
                         Some(utterance) => *next = Some(self.submit(utterance).await?),
                         None => self.texts_ended = true,
@@ -297,6 +241,7 @@ impl Driver {
 
     fn hear_done(&mut self, current: &mut Live, stats: Stats, at: Instant) {
         self.tally.generated(current.submitted, at);
+        self.engine_seconds += stats.audio_seconds;
         let characters = current.utterance.text.chars().count();
         // A listener that is behind can do without.
         let _ = self.pieces.try_send(Ok(Piece::Progress { characters }));
@@ -304,16 +249,6 @@ impl Driver {
             let text = std::mem::take(&mut current.utterance.text);
             self.tally.tokens(text, tokens);
         }
-    }
-
-    /// The engine has evicted the voice since it was prepared.
-    async fn submit_again(&mut self, current: &mut Live) -> Result<(), ApiError> {
-        if let VoiceChoice::Cloned(voice) = &self.request.voice {
-            self.app.enrolments.evicted(voice, &self.request.model.name);
-        }
-        current.ticket = self.ticket(&current.utterance, current.index).await?;
-        current.retried = true;
-        Ok(())
     }
 
     /// Tells the listener, once, that audio follows.

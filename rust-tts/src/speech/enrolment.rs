@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tracing::{info, warn};
 
 use crate::engine::EngineHandle;
@@ -12,15 +13,19 @@ use crate::voices::{Voice, VoiceStore};
 
 /// A voice's content and a model's name.
 type Key = (String, String);
+/// One preparation, under way or done, for everybody who waits for it.
+type Enrolment = Shared<BoxFuture<'static, Result<(), ApiError>>>;
 
-/// Each pair has a lock of its own: two requests for one unprepared voice prepare it once.
 #[derive(Default)]
 pub struct Enrolments {
-    known: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<bool>>>>,
+    known: Mutex<HashMap<Key, Enrolment>>,
+    /// Held by what is prepared ahead of time: one voice after the other, so that requests are not held up.
+    ahead: tokio::sync::Mutex<()>,
 }
 
 impl Enrolments {
-    /// Prepares `voice` for `model` if it is not.
+    /// Prepares `voice` for `model` if it is not. Whoever asks meanwhile waits for the same preparation, which goes on
+    /// when they leave.
     pub async fn ensure(
         &self,
         engine: &EngineHandle,
@@ -28,45 +33,47 @@ impl Enrolments {
         voice: &Voice,
         model: &str,
     ) -> Result<(), ApiError> {
-        let entry = self.entry(&voice.key, model);
-        let mut enrolled = entry.lock().await;
-        if *enrolled {
-            return Ok(());
+        let key = (voice.key.clone(), model.to_owned());
+        let enrolment = {
+            let mut known = self.lock();
+            let begin = || {
+                begin(
+                    engine.clone(),
+                    Arc::clone(store),
+                    voice.clone(),
+                    model.to_owned(),
+                )
+            };
+            known.entry(key.clone()).or_insert_with(begin).clone()
+        };
+        let result = enrolment.clone().await;
+        if result.is_err() {
+            // The next who asks tries anew.
+            let mut known = self.lock();
+            if known
+                .get(&key)
+                .is_some_and(|found| found.ptr_eq(&enrolment))
+            {
+                known.remove(&key);
+            }
         }
-        let clip = {
-            let (store, voice) = (Arc::clone(store), voice.clone());
-            let loaded = tokio::task::spawn_blocking(move || store.load(&voice)).await;
-            loaded.map_err(|_| {
-                ApiError::new(Code::GenerationError, "The voice could not be read.")
-            })??
-        };
-        let pcm = Arc::from(clip.samples.as_slice());
-        let (voice_key, model) = (voice.key.clone(), model.to_owned());
-        let enroll = Enroll {
-            id: 0,
-            voice: voice_key,
-            model,
-            pcm,
-            sample_rate: clip.sample_rate,
-        };
-        let answer = engine
-            .enroll(enroll)
-            .await
-            .map_err(|_| ApiError::engine_gone())?;
-        answer.map_err(|(code, message)| ApiError::from_engine(code, message))?;
-        *enrolled = true;
-        Ok(())
+        result
     }
 
     /// The engine no longer has it: the next request prepares it again.
     pub fn evicted(&self, voice: &Voice, model: &str) {
         let key = (voice.key.clone(), model.to_owned());
-        self.lock().remove(&key);
+        let mut known = self.lock();
+        // Somebody else may have begun already.
+        if known.get(&key).is_some_and(|found| found.peek().is_some()) {
+            known.remove(&key);
+        }
     }
 
     /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
     /// that needs the voice will be told.
     pub async fn prepare(&self, engine: &EngineHandle, store: &Arc<VoiceStore>, voice: &Voice) {
+        let _turn = self.ahead.lock().await;
         let Some(loaded) = engine.status().ready() else {
             return;
         };
@@ -80,12 +87,39 @@ impl Enrolments {
         }
     }
 
-    fn entry(&self, voice: &str, model: &str) -> Arc<tokio::sync::Mutex<bool>> {
-        let key = (voice.to_owned(), model.to_owned());
-        Arc::clone(self.lock().entry(key).or_default())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<tokio::sync::Mutex<bool>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Enrolment>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A task of its own, so that it does not end with the request that happened to be the first.
+fn begin(engine: EngineHandle, store: Arc<VoiceStore>, voice: Voice, model: String) -> Enrolment {
+    let task = tokio::spawn(enroll(engine, store, voice, model));
+    let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(ApiError::engine_gone())));
+    ended.boxed().shared()
+}
+
+async fn enroll(
+    engine: EngineHandle,
+    store: Arc<VoiceStore>,
+    voice: Voice,
+    model: String,
+) -> Result<(), ApiError> {
+    let key = voice.key.clone();
+    let loaded = tokio::task::spawn_blocking(move || store.load(&voice)).await;
+    let clip = loaded
+        .map_err(|_| ApiError::new(Code::GenerationError, "The voice could not be read."))??;
+    let enroll = Enroll {
+        id: 0,
+        voice: key,
+        model,
+        pcm: Arc::from(clip.samples.as_slice()),
+        sample_rate: clip.sample_rate,
+    };
+    let answer = engine.enroll(enroll).await;
+    let answer = answer.map_err(|_| ApiError::engine_gone())?;
+    answer.map_err(|(code, message)| ApiError::from_engine(code, message))
+}
+
+#[cfg(test)]
+mod tests;

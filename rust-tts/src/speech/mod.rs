@@ -1,14 +1,19 @@
 //! From a valid request to samples: one utterance after the other, the next one ahead of the last.
 
+mod choice;
+pub mod convert;
 pub mod draft;
 mod driver;
 pub mod enrolment;
+pub mod output;
 pub mod request;
 pub mod session;
 mod shaper;
+mod slicing;
 mod tally;
 mod task;
 pub mod text;
+pub mod trim;
 
 use std::time::Duration;
 
@@ -18,7 +23,7 @@ use tracing::{Instrument, Span};
 use crate::error::ApiError;
 use crate::state::Shared;
 use request::SpeechRequest;
-use text::Utterance;
+use text::{Pause, Utterance};
 
 /// Pieces between a request's driver and its listener. Small: what the listener has not taken waits in the utterance's
 /// own channel, and the utterance after the next is not begun.
@@ -78,6 +83,18 @@ pub fn whole(text: &str, max_chars: u32) -> Texts {
         // The receiver is held right here.
         let _ = sender.send(utterance);
     }
+    texts
+}
+
+/// The one utterance, without words, of a request that speaks a clip again.
+pub fn clip() -> Texts {
+    let (sender, texts) = mpsc::unbounded_channel();
+    let utterance = Utterance {
+        text: String::new(),
+        pause: Pause::Sentence,
+    };
+    // The receiver is held right here.
+    let _ = sender.send(utterance);
     texts
 }
 

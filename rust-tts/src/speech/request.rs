@@ -4,32 +4,35 @@
 
 use std::sync::Arc;
 
-use crate::audio::{Format, SAMPLE_RATES};
-use crate::engine::messages::{EngineInfo, Model, Params, Slicing};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::choice::{check_language, check_text, choose_model, choose_seed, choose_voice};
+use super::draft::Draft;
+use super::output::Output;
+use super::trim::Trim;
+use crate::audio::Format;
+use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
-use crate::speech::draft::{AudioDraft, Draft};
 use crate::state::App;
 use crate::voices::{Voice, VoiceError};
 
-/// Largest integer that JSON carries exactly.
-const MAX_SEED: u64 = (1 << 53) - 1;
 /// Shortest and longest audio that a request may ask for, in seconds.
 const MIN_AUDIO_SECONDS: f64 = 0.05;
 const MAX_AUDIO_SECONDS: f64 = 3600.0;
-/// Length of a WebSocket chunk, in milliseconds.
-pub const CHUNK_MS: std::ops::RangeInclusive<u32> = 10..=5000;
-const DEFAULT_CHUNK_MS: u32 = 40;
 
 /// A request that can be spoken.
 #[derive(Clone, Debug)]
 pub struct SpeechRequest {
     /// Empty when the text arrives piece by piece.
     pub text: String,
+    /// Spoken again, in place of a text.
+    pub clip: Option<Recording>,
     pub model: Arc<Model>,
     pub language: Option<String>,
     pub voice: VoiceChoice,
     pub params: Params,
     pub slicing: Slicing,
+    pub trim: Trim,
     /// Of the first utterance; each further one adds 1.
     pub seed: u64,
     /// Of all utterances together.
@@ -39,22 +42,27 @@ pub struct SpeechRequest {
     pub output: Output,
 }
 
+/// A clip at its own rate.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    pub pcm: Arc<[f32]>,
+    pub sample_rate: u32,
+    /// The place in memory that it takes up, where places are counted.
+    pub place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Recording {
+    pub fn seconds(&self) -> f64 {
+        self.pcm.len() as f64 / f64::from(self.sample_rate)
+    }
+}
+
 /// Whose voice speaks.
 #[derive(Clone, Debug)]
 pub enum VoiceChoice {
     /// One of the model's own, by name; `None` is its default.
     BuiltIn(Option<String>),
     Cloned(Voice),
-}
-
-/// How the audio leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Output {
-    pub format: Format,
-    pub sample_rate: u32,
-    pub chunk_ms: u32,
-    /// Binary WebSocket frames instead of base64.
-    pub binary: bool,
 }
 
 impl SpeechRequest {
@@ -79,6 +87,8 @@ impl Draft {
         more: bool,
     ) -> Result<SpeechRequest, ApiError> {
         let engine = app.ready()?;
+        let streaming = &app.engine_options.streaming;
+        let (slicing, trim) = (self.slicing(streaming)?, self.trim(streaming)?);
         let text = check_text(
             self.text.unwrap_or_default(),
             app.limits.max_text_length,
@@ -109,11 +119,13 @@ impl Draft {
         };
         Ok(SpeechRequest {
             text,
+            clip: None,
             model,
             language,
             voice,
             params,
-            slicing: Slicing::default(),
+            slicing,
+            trim,
             seed: choose_seed(self.seed.or(self.voice.seed))?,
             max_audio_seconds: within(
                 "max_audio_seconds",
@@ -123,140 +135,17 @@ impl Draft {
             )?,
             stream: self.stream.or(self.audio.stream).unwrap_or(true),
             return_tokens: false,
-            output: self.audio.validate(default_format)?,
+            output: self.audio.validate(default_format, "audio.")?,
         })
     }
 }
 
-impl AudioDraft {
-    fn validate(&self, default_format: Format) -> Result<Output, ApiError> {
-        let format = match self.format.as_deref() {
-            None => default_format,
-            Some(name) => Format::parse(name).ok_or_else(|| {
-                let known: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
-                ApiError::parameter(
-                    "audio.format",
-                    format!("expected one of {}", known.join(", ")),
-                )
-            })?,
-        };
-        let sample_rate = self.sample_rate.unwrap_or(24_000);
-        if !SAMPLE_RATES.contains(&sample_rate) {
-            let known: Vec<_> = SAMPLE_RATES.iter().map(u32::to_string).collect();
-            return Err(ApiError::parameter(
-                "audio.sample_rate",
-                format!("expected one of {}", known.join(", ")),
-            ));
-        }
-        let chunk_ms = self.chunk_size_ms.unwrap_or(DEFAULT_CHUNK_MS);
-        if !CHUNK_MS.contains(&chunk_ms) {
-            let (least, most) = (CHUNK_MS.start(), CHUNK_MS.end());
-            return Err(ApiError::parameter(
-                "audio.chunk_size_ms",
-                format!("expected {least} to {most}"),
-            ));
-        }
-        Ok(Output {
-            format,
-            sample_rate,
-            chunk_ms,
-            binary: self.binary.unwrap_or(false),
-        })
-    }
-}
-
-fn check_text(text: String, max_length: usize, more: bool) -> Result<String, ApiError> {
-    let length = text.chars().count();
-    if length > max_length {
-        let message = format!("text: {length} characters; at most {max_length} are taken");
-        return Err(ApiError::new(Code::TextTooLong, message));
-    }
-    if !more && crate::speech::text::clean(&text).trim().is_empty() {
-        return Err(ApiError::new(
-            Code::MissingText,
-            "text: there is nothing to say",
-        ));
-    }
-    Ok(text)
-}
-
-fn choose_model(
-    engine: &EngineInfo,
-    wanted: Option<&str>,
-    default: Option<&str>,
-) -> Result<Arc<Model>, ApiError> {
-    let found = if let Some(name) = wanted.or(default) {
-        engine.model(name)
-    } else {
-        let preferred = ["standard", "turbo", "multilingual", "lite"];
-        let loaded = preferred.iter().find_map(|name| engine.model(name));
-        loaded.or_else(|| engine.models.first())
-    };
-    found.cloned().ok_or_else(|| {
-        let message = format!(
-            "model: not loaded; loaded are {}",
-            engine.names().join(", ")
-        );
-        ApiError::new(Code::ModelNotLoaded, message)
-    })
-}
-
-fn check_language(language: Option<String>, model: &Model) -> Result<Option<String>, ApiError> {
-    let Some(language) = language else {
-        return Ok(None);
-    };
-    let wanted = language.trim().to_lowercase();
-    let base = wanted.split(['-', '_']).next().unwrap_or_default();
-    if model.languages.iter().any(|known| *known == base) {
-        return Ok(Some(base.to_owned()));
-    }
-    let message = format!("{} speaks {}", model.name, model.languages.join(", "));
-    Err(ApiError::parameter("language_id", message))
-}
-
-/// A voice asked for by name must exist and be speakable; the server's default is used by models that can.
-fn choose_voice(app: &App, model: &Model, wanted: Option<&str>) -> Result<VoiceChoice, ApiError> {
-    let wanted = wanted.map(str::trim).filter(|voice| !voice.is_empty());
-    match wanted {
-        Some(name) if model.voices.iter().any(|own| own == name) => {
-            Ok(VoiceChoice::BuiltIn(Some(name.to_owned())))
-        }
-        Some(_) if !model.can_clone => Err(cannot_clone(model)),
-        // Looking a voice up reads the folder, and decodes a file that it has not seen.
-        Some(reference) => {
-            let found = tokio::task::block_in_place(|| app.voices.find(reference));
-            Ok(VoiceChoice::Cloned(found?))
-        }
-        None if model.can_clone && app.may_have_default_voice() => {
-            let default = tokio::task::block_in_place(|| app.default_voice());
-            Ok(default.map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned))
-        }
-        None => Ok(VoiceChoice::BuiltIn(None)),
-    }
-}
-
-fn cannot_clone(model: &Model) -> ApiError {
-    let message = format!(
-        "The model {} has a voice of its own ({}) and cannot clone. Load a model that can: standard, turbo or \
-         multilingual (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL).",
-        model.name,
-        model.voices.join(", ")
-    );
-    ApiError::new(Code::CannotClone, message)
-}
-
-fn choose_seed(seed: Option<u64>) -> Result<u64, ApiError> {
-    match seed {
-        Some(seed) if seed > MAX_SEED => Err(ApiError::parameter(
-            "seed",
-            format!("expected 0 to {MAX_SEED}"),
-        )),
-        Some(seed) => Ok(seed),
-        None => Ok(uuid::Uuid::new_v4().as_u64_pair().0 & MAX_SEED),
-    }
-}
-
-fn within(field: &str, value: Option<f64>, least: f64, most: f64) -> Result<Option<f64>, ApiError> {
+pub fn within(
+    field: &str,
+    value: Option<f64>,
+    least: f64,
+    most: f64,
+) -> Result<Option<f64>, ApiError> {
     match value {
         // NaN fails this comparison too.
         Some(number) if !(least..=most).contains(&number) => Err(ApiError::parameter(

@@ -1,15 +1,26 @@
 //! From the samples of utterances to the samples of one listener: joins, rate, and the limit on the whole.
 
 use super::text::Pause;
+use super::trim::{Trim, Trimmer, fade_out};
 use crate::audio::{Joiner, Resampler};
 
 /// A cut fades over 5 ms.
 const FADES_PER_SECOND: u32 = 200;
 
+/// What becomes of the silence around utterances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It is set right.
+    Joined,
+    /// It stays as it is: the audio keeps another's time.
+    Kept,
+}
+
 /// Makes the listener's audio; what is made waits in it until it is taken.
 pub struct Shaper {
-    joiner: Joiner,
+    joiner: Option<Joiner>,
     resampler: Resampler,
+    trimmer: Trimmer,
     rate: u32,
     /// Samples that may be made in all.
     most: u64,
@@ -18,11 +29,18 @@ pub struct Shaper {
 }
 
 impl Shaper {
-    /// `max_seconds` is of all utterances together.
-    pub fn new(model_rate: u32, rate: u32, max_seconds: Option<f64>) -> Self {
+    /// `max_seconds` and `trim` are of all utterances together.
+    pub fn new(
+        model_rate: u32,
+        rate: u32,
+        silence: Silence,
+        trim: Trim,
+        max_seconds: Option<f64>,
+    ) -> Self {
         Self {
-            joiner: Joiner::new(model_rate),
+            joiner: (silence == Silence::Joined).then(|| Joiner::new(model_rate)),
             resampler: Resampler::new(model_rate, rate),
+            trimmer: Trimmer::new(trim, rate),
             rate,
             most: max_seconds.map_or(u64::MAX, |seconds| (seconds * f64::from(rate)) as u64),
             made: 0,
@@ -32,22 +50,33 @@ impl Shaper {
 
     /// Samples of the utterance that is being spoken, at the model's rate.
     pub fn push(&mut self, samples: &[f32]) {
-        let joined = self.joiner.push(samples);
-        self.resample(&joined);
+        match &mut self.joiner {
+            Some(joiner) => {
+                let sure = joiner.push(samples);
+                self.resample(&sure);
+            }
+            None => self.resample(samples),
+        }
     }
 
     /// Another utterance follows the one before.
     pub fn pause(&mut self, pause: Pause, speed: f64) {
-        let gap = self.joiner.end_utterance(pause_ms(pause, speed));
-        self.resample(&gap);
+        if let Some(joiner) = &mut self.joiner {
+            let gap = joiner.end_utterance(pause_ms(pause, speed));
+            self.resample(&gap);
+        }
     }
 
     /// No utterance follows.
     pub fn finish(&mut self) {
-        let tail = self.joiner.finish();
-        self.resample(&tail);
+        if let Some(joiner) = &mut self.joiner {
+            let tail = joiner.finish();
+            self.resample(&tail);
+        }
         let tail = self.resampler.finish();
-        self.keep(&tail);
+        let mut kept = self.trimmer.push(&tail);
+        kept.extend(self.trimmer.finish());
+        self.keep(&kept);
     }
 
     /// What was made since it was last taken.
@@ -72,7 +101,8 @@ impl Shaper {
 
     fn resample(&mut self, samples: &[f32]) {
         let samples = self.resampler.push(samples);
-        self.keep(&samples);
+        let kept = self.trimmer.push(&samples);
+        self.keep(&kept);
     }
 
     fn keep(&mut self, samples: &[f32]) {
@@ -81,18 +111,7 @@ impl Shaper {
         self.made += kept as u64;
         self.waiting.extend(&samples[..kept]);
         if kept < samples.len() && kept > 0 {
-            self.fade_out();
-        }
-    }
-
-    /// Takes the click out of a cut.
-    fn fade_out(&mut self) {
-        let fade = (self.rate / FADES_PER_SECOND) as usize;
-        let start = self.waiting.len().saturating_sub(fade);
-        let tail = &mut self.waiting[start..];
-        let count = tail.len() as f32;
-        for (at, sample) in tail.iter_mut().enumerate() {
-            *sample *= 1.0 - (at + 1) as f32 / count;
+            fade_out(&mut self.waiting, (self.rate / FADES_PER_SECOND) as usize);
         }
     }
 }
@@ -111,6 +130,10 @@ fn pause_ms(pause: Pause, speed: f64) -> u32 {
 mod tests {
     use super::*;
 
+    fn shaper(rate: u32, max_seconds: Option<f64>) -> Shaper {
+        Shaper::new(24_000, rate, Silence::Joined, Trim::default(), max_seconds)
+    }
+
     fn tone(seconds: f32) -> Vec<f32> {
         let count = (seconds * 24_000.0) as usize;
         (0..count).map(|at| 0.5 * (at as f32 * 0.1).sin()).collect()
@@ -119,7 +142,7 @@ mod tests {
     #[test]
     fn the_limit_is_kept_to_the_sample_and_ends_in_silence() {
         for rate in [8_000, 24_000, 44_100] {
-            let mut shaper = Shaper::new(24_000, rate, Some(0.75));
+            let mut shaper = shaper(rate, Some(0.75));
             let mut made = Vec::new();
             for piece in tone(2.0).chunks(1_000) {
                 shaper.push(piece);
@@ -136,7 +159,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_all_is_made() {
-        let mut shaper = Shaper::new(24_000, 24_000, None);
+        let mut shaper = shaper(24_000, None);
         let speech = tone(1.0);
         shaper.push(&speech);
         shaper.finish();
@@ -146,9 +169,42 @@ mod tests {
     }
 
     #[test]
+    fn both_ends_of_all_utterances_together_are_trimmed() {
+        let trim = Trim {
+            leading_ms: 100.0,
+            trailing_ms: 250.0,
+        };
+        for rate in [8_000, 24_000, 44_100] {
+            let length = |trim| {
+                let mut shaper = Shaper::new(24_000, rate, Silence::Joined, trim, None);
+                shaper.push(&tone(0.5));
+                shaper.pause(Pause::Sentence, 1.0);
+                shaper.push(&tone(0.5));
+                shaper.finish();
+                shaper.seconds()
+            };
+            let cut = length(Trim::default()) - length(trim);
+            assert!((cut - 0.35).abs() < 1e-3, "{rate}: {cut}");
+        }
+    }
+
+    #[test]
+    fn silence_that_is_kept_stays_to_the_sample() {
+        let mut shaper = Shaper::new(24_000, 24_000, Silence::Kept, Trim::default(), None);
+        let mut speech = vec![0.0; 24_000];
+        speech.extend(tone(0.5));
+        speech.resize(speech.len() + 24_000, 0.0);
+        for piece in speech.chunks(700) {
+            shaper.push(piece);
+        }
+        shaper.finish();
+        assert_eq!(shaper.take(), speech);
+    }
+
+    #[test]
     fn pauses_grow_with_the_boundary_and_shrink_with_the_speed() {
         let length = |pause, speed| {
-            let mut shaper = Shaper::new(24_000, 24_000, None);
+            let mut shaper = shaper(24_000, None);
             shaper.push(&tone(0.5));
             shaper.pause(pause, speed);
             shaper.push(&tone(0.5));

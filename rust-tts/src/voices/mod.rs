@@ -65,6 +65,15 @@ impl VoiceStore {
     /// # Errors
     ///
     /// [`VoiceError::Io`] when the folder cannot be read.
+    pub fn all(&self) -> Result<Vec<Voice>, VoiceError> {
+        Ok(self.voices()?)
+    }
+
+    /// The same, as they are listed.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::Io`] when the folder cannot be read.
     pub fn list(&self) -> Result<Vec<VoiceInfo>, VoiceError> {
         Ok(self.voices()?.into_iter().map(VoiceInfo::from).collect())
     }

@@ -5,13 +5,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::engine::messages::{Command, Enroll, Event, FailureCode, Params, Slicing, Speak, Stats};
+use crate::engine::messages::{
+    Command, Convert, Enroll, Event, FailureCode, Model, Params, Slicing, Speak, Stats,
+};
 
 /// The classes of `messages.py`.
 pub struct Messages<'py> {
     speak: Bound<'py, PyAny>,
     params: Bound<'py, PyAny>,
     slicing: Bound<'py, PyAny>,
+    convert: Bound<'py, PyAny>,
     cancel: Bound<'py, PyAny>,
     enroll: Bound<'py, PyAny>,
     forget: Bound<'py, PyAny>,
@@ -24,6 +27,7 @@ impl<'py> Messages<'py> {
             speak: module.getattr("Speak")?,
             params: module.getattr("Params")?,
             slicing: module.getattr("Slicing")?,
+            convert: module.getattr("Convert")?,
             cancel: module.getattr("Cancel")?,
             enroll: module.getattr("Enroll")?,
             forget: module.getattr("Forget")?,
@@ -36,6 +40,10 @@ impl<'py> Messages<'py> {
             Command::Speak(speak) => {
                 self.fill_speak(&fields, speak)?;
                 &self.speak
+            }
+            Command::Convert(convert) => {
+                fill_convert(&fields, convert)?;
+                &self.convert
             }
             Command::Cancel(id) => {
                 fields.set_item("id", id)?;
@@ -87,8 +95,6 @@ impl<'py> Messages<'py> {
         fields.set_item(intern!(py, "context_window"), slicing.context_window)?;
         fields.set_item(intern!(py, "overlap"), &slicing.overlap)?;
         fields.set_item(intern!(py, "crossfade_ms"), slicing.crossfade_ms)?;
-        fields.set_item(intern!(py, "trim_leading_ms"), slicing.trim_leading_ms)?;
-        fields.set_item(intern!(py, "trim_trailing_ms"), slicing.trim_trailing_ms)?;
         self.slicing.call((), Some(&fields))
     }
 
@@ -130,6 +136,30 @@ fn fill_enroll(fields: &Bound<'_, PyDict>, enroll: &Enroll) -> PyResult<()> {
     fields.set_item("model", &enroll.model)?;
     fields.set_item("pcm", write_pcm(fields.py(), &enroll.pcm))?;
     fields.set_item("sample_rate", enroll.sample_rate)
+}
+
+fn fill_convert(fields: &Bound<'_, PyDict>, convert: &Convert) -> PyResult<()> {
+    fields.set_item("id", convert.id)?;
+    fields.set_item("model", &convert.model)?;
+    fields.set_item("voice", &convert.voice)?;
+    fields.set_item("pcm", write_pcm(fields.py(), &convert.pcm))?;
+    fields.set_item("sample_rate", convert.sample_rate)?;
+    fields.set_item("seed", convert.seed)?;
+    fields.set_item("stream", convert.stream)?;
+    fields.set_item("max_audio_seconds", convert.max_audio_seconds)
+}
+
+pub fn read_model(model: &Bound<'_, PyAny>) -> PyResult<Model> {
+    Ok(Model {
+        name: model.getattr("name")?.extract()?,
+        sample_rate: model.getattr("sample_rate")?.extract()?,
+        can_clone: model.getattr("can_clone")?.extract()?,
+        can_convert: model.getattr("can_convert")?.extract()?,
+        languages: model.getattr("languages")?.extract()?,
+        voices: model.getattr("voices")?.extract()?,
+        tags: model.getattr("tags")?.extract()?,
+        watermark: model.getattr("watermark")?.extract()?,
+    })
 }
 
 fn read_stats(stats: &Bound<'_, PyAny>) -> PyResult<Stats> {

@@ -3,18 +3,19 @@
 mod messages;
 mod probe;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use tracing::debug;
+use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+use tracing::{debug, warn};
 
 use self::messages::Messages;
 use super::worker::Worker;
-use super::{Engine, EngineError};
-use crate::engine::messages::{Command, EngineInfo, Event, Model};
-pub use probe::{read_event, sample_commands};
+use super::{Engine, EngineError, EngineStatus, Progress};
+use crate::engine::messages::{Command, EngineInfo, Event};
+pub use probe::{read_event, read_model, sample_commands};
 
 /// What `chatterbox_server.loading.load` is given.
 #[derive(Clone, Debug)]
@@ -25,6 +26,18 @@ pub struct LoadSettings {
     pub device: String,
     pub models: Vec<String>,
     pub threads: Option<u32>,
+    /// Folder of checkpoints; nothing is downloaded then.
+    pub model_path: Option<String>,
+    /// `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+    pub model_dtype: String,
+    pub watermark: bool,
+    /// `"v2"` or `"v3"`.
+    pub multilingual_version: String,
+    /// Requests that a model decodes together.
+    pub slots: u32,
+    pub voice_cache_bytes: u64,
+    /// Where what was computed of voices is kept across restarts.
+    pub voices_dir: PathBuf,
     /// Where the hub's library keeps what it downloads.
     pub hf_home: Option<String>,
     pub fake_rtf: f64,
@@ -34,8 +47,13 @@ pub struct LoadSettings {
 
 /// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
 pub fn run(worker: Worker, settings: &LoadSettings) {
+    if !settings.watermark {
+        warn!("WATERMARK is off: listeners cannot tell the models' speech from a person's");
+    }
+    let status = worker.status();
     Python::attach(|py| {
-        worker.run(|| PythonEngine::load(py, settings).map_err(|error| describe(py, &error)));
+        worker
+            .run(|| PythonEngine::load(py, settings, status).map_err(|error| describe(py, &error)));
     });
 }
 
@@ -46,7 +64,7 @@ struct PythonEngine<'py> {
 }
 
 impl<'py> PythonEngine<'py> {
-    fn load(py: Python<'py>, settings: &LoadSettings) -> PyResult<Self> {
+    fn load(py: Python<'py>, settings: &LoadSettings, status: Arc<EngineStatus>) -> PyResult<Self> {
         py.import("chatterbox_server.logs")?
             .call_method1("install", (wrap_pyfunction!(log, py)?,))?;
         if let Some(hf_home) = &settings.hf_home {
@@ -60,6 +78,14 @@ impl<'py> PythonEngine<'py> {
         options.set_item("device", &settings.device)?;
         options.set_item("models", &settings.models)?;
         options.set_item("threads", settings.threads)?;
+        options.set_item("model_path", &settings.model_path)?;
+        options.set_item("model_dtype", &settings.model_dtype)?;
+        options.set_item("watermark", settings.watermark)?;
+        options.set_item("multilingual_version", &settings.multilingual_version)?;
+        options.set_item("slots", settings.slots)?;
+        options.set_item("voice_cache_bytes", settings.voice_cache_bytes)?;
+        options.set_item("voices_dir", settings.voices_dir.as_os_str())?;
+        options.set_item("progress", progress(py, status)?)?;
         options.set_item("fake_rtf", settings.fake_rtf)?;
         options.set_item("fake_chunk_ms", settings.fake_chunk_ms)?;
         options.set_item("fake_load_seconds", settings.fake_load_seconds)?;
@@ -76,7 +102,7 @@ impl<'py> PythonEngine<'py> {
     fn read_info(&self) -> PyResult<EngineInfo> {
         let mut models = Vec::new();
         for model in self.engine.getattr("models")?.try_iter()? {
-            models.push(Arc::new(read_model(&model?)?));
+            models.push(Arc::new(messages::read_model(&model?)?));
         }
         Ok(EngineInfo {
             device: self.engine.getattr("device")?.extract()?,
@@ -136,6 +162,16 @@ impl Engine for PythonEngine<'_> {
     }
 }
 
+/// What loading calls with `(what, done, total)`.
+fn progress(py: Python<'_>, status: Arc<EngineStatus>) -> PyResult<Bound<'_, PyCFunction>> {
+    let tell = move |told: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let (what, done, total) = told.extract()?;
+        status.loading(Progress { what, done, total });
+        Ok(())
+    };
+    PyCFunction::new_closure(py, Some(c"progress"), None, tell)
+}
+
 /// A sentence for the log and for people; the traceback goes to the log alone.
 fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
     if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
@@ -151,17 +187,6 @@ fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
         error.to_string()
     };
     EngineError(text)
-}
-
-fn read_model(model: &Bound<'_, PyAny>) -> PyResult<Model> {
-    Ok(Model {
-        name: model.getattr("name")?.extract()?,
-        sample_rate: model.getattr("sample_rate")?.extract()?,
-        can_clone: model.getattr("can_clone")?.extract()?,
-        languages: model.getattr("languages")?.extract()?,
-        voices: model.getattr("voices")?.extract()?,
-        watermark: model.getattr("watermark")?.extract()?,
-    })
 }
 
 /// Python's log records, into the server's own stream. `level` is Python's numeric level.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::messages::{Messages, write_pcm};
-use crate::engine::messages::{Command, Enroll, Event, Params, Slicing, Speak};
+use super::messages::{self, Messages, write_pcm};
+use crate::engine::messages::{Command, Convert, Enroll, Event, Params, Slicing, Speak};
 
 /// One command of every kind, with every field set: for the test that holds the two message files together.
 #[pyfunction]
@@ -27,8 +27,6 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         context_window: Some(50),
         overlap: Some("full".into()),
         crossfade_ms: Some(30.0),
-        trim_leading_ms: 1.0,
-        trim_trailing_ms: 2.0,
     };
     let speak = Speak {
         id: 1,
@@ -58,14 +56,32 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         id: 3,
         voice: "ab".repeat(32),
         model: "fake".into(),
-        pcm,
+        pcm: Arc::clone(&pcm),
         sample_rate: 16_000,
+    };
+    let convert = Convert {
+        id: 4,
+        model: "fake".into(),
+        voice: Some("ab".repeat(32)),
+        pcm,
+        sample_rate: 44_100,
+        seed: 9_007_199_254_740_991,
+        stream: true,
+        max_audio_seconds: 300.5,
+    };
+    let bare_convert = Convert {
+        id: 5,
+        voice: None,
+        stream: false,
+        ..convert.clone()
     };
     let commands = [
         Command::Speak(Box::new(speak)),
         Command::Speak(Box::new(bare)),
         Command::Cancel(1),
         Command::Enroll(enroll),
+        Command::Convert(Box::new(convert)),
+        Command::Convert(Box::new(bare_convert)),
         Command::Forget("ab".repeat(32)),
     ];
     let list = PyList::empty(py);
@@ -99,4 +115,21 @@ pub fn read_event<'py>(event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple
             cache_bytes,
         } => ("Enrolled", id, voice, model, cache_bytes).into_pyobject(py),
     }
+}
+
+/// Reads a model as the host does and returns its parts: for the same test.
+#[pyfunction]
+pub fn read_model<'py>(model: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    let read = messages::read_model(model)?;
+    let parts = (
+        read.name,
+        read.sample_rate,
+        read.can_clone,
+        read.can_convert,
+        read.languages,
+        read.voices,
+        read.tags,
+        read.watermark,
+    );
+    parts.into_pyobject(model.py())
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::{Worker, spawn};
 use crate::engine::messages::{
-    Command, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak, Stats,
+    Command, Convert, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak,
+    Stats,
 };
 use crate::engine::{Engine, EngineError, EngineHandle, EngineState, SpeechEvent, Ticket};
 
@@ -33,8 +34,10 @@ impl Engine for Scripted {
             name: "scripted".into(),
             sample_rate: 24_000,
             can_clone: true,
+            can_convert: true,
             languages: vec!["en".into()],
             voices: vec!["tone".into()],
+            tags: Vec::new(),
             watermark: false,
         };
         Ok(EngineInfo {
@@ -169,6 +172,19 @@ fn speak(text: &str) -> Speak {
         max_audio_seconds: 40.0,
         stream: true,
         return_tokens: false,
+    }
+}
+
+fn convert() -> Convert {
+    Convert {
+        id: 0,
+        model: "scripted".into(),
+        voice: None,
+        pcm: Arc::from([0.0].as_slice()),
+        sample_rate: 8000,
+        seed: 1,
+        stream: true,
+        max_audio_seconds: 40.0,
     }
 }
 

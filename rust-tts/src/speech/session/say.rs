@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::messages::ServerMessage;
 use super::{Action, Frame, Key, send};
 use crate::audio::{Chunker, Encoder, Length, WholeFile, encoder};
-use crate::speech::request::{Output, SpeechRequest};
+use crate::speech::output::Output;
+use crate::speech::request::SpeechRequest;
 use crate::speech::text::Cutter;
 use crate::speech::{Piece, Summary};
 

@@ -17,7 +17,9 @@ use crate::audio::Format;
 use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
 use crate::speech::draft::Draft;
-use crate::speech::request::{Output, SpeechRequest, VoiceChoice};
+use crate::speech::output::Output;
+use crate::speech::request::{SpeechRequest, VoiceChoice};
+use crate::speech::trim::Trim;
 use crate::speech::{Piece, Summary, Timing};
 
 const LIMITS: Limits = Limits {
@@ -50,8 +52,10 @@ impl Host for FakeHost {
             name: "fake".into(),
             sample_rate: 24_000,
             can_clone: true,
+            can_convert: true,
             languages: vec!["en".into()],
             voices: vec!["tone".into()],
+            tags: Vec::new(),
             watermark: false,
         };
         let format = draft
@@ -67,11 +71,13 @@ impl Host for FakeHost {
         };
         Ok(SpeechRequest {
             text,
+            clip: None,
             model: Arc::new(model),
             language: None,
             voice: VoiceChoice::BuiltIn(None),
             params: Params::default(),
             slicing: Slicing::default(),
+            trim: Trim::default(),
             seed: draft.seed.unwrap_or(0),
             max_audio_seconds: None,
             stream: draft.stream.unwrap_or(true),

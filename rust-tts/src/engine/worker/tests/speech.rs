@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Stage, audio, done, enroll, failed, next, next_audio, speak};
+use super::{Stage, audio, convert, done, enroll, failed, next, next_audio, speak};
 use crate::engine::SpeechEvent;
 use crate::engine::handle::UTTERANCE_EVENTS;
 use crate::engine::messages::{Command, Event, FailureCode};
@@ -161,4 +161,49 @@ async fn enrolments_are_answered() {
         assert_eq!(answer, expected);
     }
     assert_eq!(stage.handle().status().voice_cache_bytes(), 77);
+}
+
+#[tokio::test]
+async fn a_conversion_is_answered_like_an_utterance() {
+    let stage = Stage::new();
+    let mut ticket = stage.handle().convert(convert()).await.unwrap();
+    let commands = stage.step();
+    let [Command::Convert(convert)] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    stage.answer(vec![audio(convert.id, 0.1)]);
+    stage.step();
+    stage.answer(vec![audio(convert.id, 0.2)]);
+    assert_eq!(next_audio(&mut ticket).await, [0.1]);
+    assert_eq!(next_audio(&mut ticket).await, [0.2]);
+    stage.step();
+    drop(ticket);
+    stage.answer(Vec::new());
+    assert_eq!(stage.step(), [Command::Cancel(convert.id)]);
+    stage.answer_and_rest(Vec::new());
+}
+
+#[tokio::test]
+async fn an_enrolment_for_which_nobody_waits_is_cancelled() {
+    let stage = Stage::new();
+    let handle = stage.handle().clone();
+    let asked = tokio::spawn(async move { handle.enroll(enroll()).await });
+    tokio::task::yield_now().await;
+    let commands = stage.step();
+    let [Command::Enroll(enroll)] = commands.as_slice() else {
+        panic!("{commands:?}")
+    };
+    asked.abort();
+    assert!(asked.await.unwrap_err().is_cancelled());
+    stage.answer(Vec::new());
+    assert_eq!(stage.step(), [Command::Cancel(enroll.id)]);
+    stage.answer_and_rest(Vec::new());
+}
+
+#[tokio::test]
+async fn what_is_to_be_forgotten_reaches_the_engine() {
+    let stage = Stage::new();
+    stage.handle().forget("v".into()).await.unwrap();
+    assert_eq!(stage.step(), [Command::Forget("v".into())]);
+    stage.answer_and_rest(Vec::new());
 }

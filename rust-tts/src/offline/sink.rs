@@ -1,4 +1,4 @@
-//! Where `say` writes.
+//! Where the commands write.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -16,6 +16,18 @@ pub struct Sink {
     sample_rate: u32,
     samples: u64,
     path: PathBuf,
+}
+
+/// Writes a file that appears when it is whole. The error is a sentence.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let written = Target::open(path).and_then(|mut target| {
+        match &mut target {
+            Target::File(file) => file.write_all(bytes)?,
+            Target::Stream(stream) => stream.write_all(bytes)?,
+        }
+        target.close(&[], path)
+    });
+    written.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 enum Target {

@@ -2,101 +2,20 @@
 //!
 //! The comments here are what `chatterbox-server --help` prints.
 
+mod engine;
+mod streaming;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::engine::python::LoadSettings;
+pub use engine::{Device, Dtype, EngineKind, EngineOptions, MultilingualVersion};
+pub use streaming::{MAX_CROSSFADE_MS, MAX_TRIM_MS, Overlap, StreamingOptions};
+use values::{at_least_one, name_of, seconds, text};
 
-/// Options of the engine, shared by the server and by `say`.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Engine")]
-pub struct EngineOptions {
-    /// `auto` speaks with the loaded models; `fake` plays a tone at a chosen speed, for tests and benchmarks
-    #[arg(long, env = "ENGINE", default_value = "auto")]
-    pub engine: EngineKind,
-
-    /// Device that the models run on (the embedded voice `lite` always runs on the CPU)
-    #[arg(long, env = "DEVICE", default_value = "auto")]
-    pub device: Device,
-
-    /// Load `standard`, the expressive model. Default: false, as this version has no Chatterbox engine
-    #[arg(long, env = "LOAD_STANDARD", value_parser = boolean)]
-    pub load_standard: Option<bool>,
-
-    /// Load `turbo`, the fast model
-    #[arg(long, env = "LOAD_TURBO", value_parser = boolean, default_value = "false")]
-    pub load_turbo: bool,
-
-    /// Load `multilingual`
-    #[arg(long, env = "LOAD_MULTILINGUAL", value_parser = boolean, default_value = "false")]
-    pub load_multilingual: bool,
-
-    /// Load `lite`, the embedded English voice that needs no download
-    #[arg(long, env = "LOAD_LITE", value_parser = boolean, default_value = "true")]
-    pub load_lite: bool,
-
-    /// Model of a request that names none. Default: the first loaded of standard, turbo, multilingual, lite
-    #[arg(long, env = "DEFAULT_MODEL", value_parser = text)]
-    pub default_model: Option<String>,
-
-    /// Cache directory of models downloaded from the Hugging Face hub (read by that library)
-    #[arg(long, env = "HF_HOME", value_parser = text)]
-    pub hf_home: Option<String>,
-
-    /// CPU threads of a model. Default: the engine's own choice
-    #[arg(long, env = "ENGINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub engine_threads: Option<u32>,
-
-    /// Longest piece, in characters, that a text is cut into before it is spoken
-    #[arg(long, env = "TTS_TEXT_PROCESSING_CHUNK_SIZE", default_value_t = 150, value_parser = clap::value_parser!(u32).range(20..=1000))]
-    pub text_chunk_size: u32,
-
-    /// Fake engine: seconds of computing per second of audio
-    #[arg(long, env = "FAKE_RTF", default_value_t = 0.1, value_parser = non_negative)]
-    pub fake_rtf: f64,
-
-    /// Fake engine: milliseconds of audio that a step makes for every request
-    #[arg(long, env = "FAKE_CHUNK_MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
-    pub fake_chunk_ms: u32,
-
-    /// Fake engine: seconds that loading takes
-    #[arg(long, env = "FAKE_LOAD_SECONDS", default_value_t = 0.0, value_parser = non_negative)]
-    pub fake_load_seconds: f64,
-}
-
-impl EngineOptions {
-    /// What the Python side is asked to load.
-    pub fn load_settings(&self) -> LoadSettings {
-        let wanted = [
-            ("standard", self.load_standard.unwrap_or(false)),
-            ("turbo", self.load_turbo),
-            ("multilingual", self.load_multilingual),
-            ("lite", self.load_lite),
-        ];
-        let models = match self.engine {
-            EngineKind::Auto => wanted
-                .iter()
-                .filter(|(_, load)| *load)
-                .map(|(name, _)| (*name).to_owned())
-                .collect(),
-            EngineKind::Fake => vec!["fake".to_owned()],
-        };
-        LoadSettings {
-            engine: name_of(&self.engine),
-            device: name_of(&self.device),
-            models,
-            threads: self.engine_threads,
-            hf_home: self.hf_home.clone(),
-            fake_rtf: self.fake_rtf,
-            fake_chunk_ms: self.fake_chunk_ms,
-            fake_load_seconds: self.fake_load_seconds,
-        }
-    }
-}
-
-/// Where voices lie, shared by the server, `say` and `voices`.
+/// Where voices lie, shared by every command.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Voices")]
 pub struct VoiceOptions {
@@ -129,7 +48,7 @@ pub struct LogOptions {
     #[arg(long, env = "RUST_LOG", value_parser = text)]
     pub rust_log: Option<String>,
 
-    /// The same as a plain level, where `RUST_LOG` is not set. Default: info; warn for `say` and `voices`
+    /// The same as a plain level, where `RUST_LOG` is not set. Default: info; warn for the commands
     #[arg(long, env = "LOG_LEVEL", ignore_case = true)]
     pub log_level: Option<LogLevel>,
 
@@ -194,6 +113,10 @@ pub struct LimitOptions {
     #[arg(long, env = "MAX_TEXT_LENGTH", default_value_t = 5000, value_parser = at_least_one)]
     pub max_text_length: usize,
 
+    /// Longest clip that is converted into another voice, in seconds
+    #[arg(long, env = "MAX_CONVERT_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub max_convert_seconds: u32,
+
     /// Seconds within which audio must come: the first after the request, and each further piece after the last
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "120", value_parser = seconds)]
     pub request_timeout: Duration,
@@ -240,20 +163,6 @@ pub struct LimitOptions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EngineKind {
-    Auto,
-    Fake,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    Auto,
-    Cpu,
-    Cuda,
-    Mps,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum VoiceCache {
     Eager,
     Lazy,
@@ -282,73 +191,4 @@ impl LogLevel {
 pub enum LogFormat {
     Text,
     Json,
-}
-
-fn name_of(value: &impl ValueEnum) -> String {
-    value
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned())
-        .unwrap_or_default()
-}
-
-/// Environment variables spell booleans in many ways; compose files pass `"1"` and `"True"`.
-fn boolean(value: &str) -> Result<bool, String> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" | "" => Ok(false),
-        _ => Err("expected true or false".into()),
-    }
-}
-
-/// Any text. An empty variable, as `.env` files have them, never reaches this: see [`crate::cli`].
-#[allow(clippy::unnecessary_wraps)]
-fn text(value: &str) -> Result<String, String> {
-    Ok(value.trim().to_owned())
-}
-
-fn non_negative(value: &str) -> Result<f64, String> {
-    match value.parse::<f64>() {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("expected a number, at least 0".into()),
-    }
-}
-
-fn at_least_one(value: &str) -> Result<usize, String> {
-    match value.parse::<usize>() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("expected a whole number, at least 1".into()),
-    }
-}
-
-fn seconds(value: &str) -> Result<Duration, String> {
-    match value.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= 86_400.0 => Ok(Duration::from_secs_f64(number)),
-        _ => Err("expected seconds, more than 0 and at most a day".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn booleans_are_read_as_people_write_them() {
-        for (value, read) in [
-            ("true", Some(true)),
-            ("1", Some(true)),
-            ("Yes", Some(true)),
-            ("off", Some(false)),
-            ("2", None),
-        ] {
-            assert_eq!(boolean(value).ok(), read, "{value}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_positive_and_finite() {
-        for bad in ["0", "-1", "NaN", "inf", "1e9", "x"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-    }
 }

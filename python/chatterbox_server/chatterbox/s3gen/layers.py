@@ -1,0 +1,94 @@
+"""Weights on their device and in their type, and the layers made of them. All of them work on ``[..., channels]``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..tensors import Tensors
+
+__all__ = ["Convolution", "LayerNorm", "Linear", "Weights"]
+
+
+class Linear:
+    """``x W^T + b``. The only way in which the flow multiplies by weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = weight
+        self._bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self._weight, self._bias)
+
+
+class LayerNorm:
+    def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
+        self._weight = weight
+        self._bias = bias
+        self._eps = eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, self._weight.shape, self._weight, self._bias, self._eps)
+
+
+class Convolution:
+    """A convolution over time, ``[B, T, in]`` to ``[B, T, out]``, that sees ``ahead`` steps to its right and the rest
+    of its kernel to its left. Beyond both ends there are zeros.
+
+    It is one linear layer over the kernel's steps side by side, so that it is computed, packed and shared as linear
+    layers are and needs no other memory layout than they do.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, ahead: int = 0) -> None:
+        outputs, inputs, self._kernel = weight.shape
+        self._linear = Linear(weight.transpose(1, 2).reshape(outputs, self._kernel * inputs), bias)
+        self._ahead = ahead
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._kernel == 1:
+            return self._linear(x)
+        steps = x.shape[1]
+        padded = functional.pad(x, (0, 0, self._kernel - 1 - self._ahead, self._ahead))
+        return self._linear(torch.cat([padded[:, k : k + steps] for k in range(self._kernel)], dim=-1))
+
+
+class Weights:
+    """A checkpoint's tensors, moved when they are taken; those that need no move stay mapped to the file."""
+
+    def __init__(self, tensors: Tensors, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        self.dtype = dtype
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def scope(self, prefix: str) -> Weights:
+        return Weights(self._tensors.scope(prefix), device=self.device, dtype=self.dtype)
+
+    def layers(self, prefix: str) -> list[Weights]:
+        """What is below ``prefix0.``, ``prefix1.`` and so on, as far as there are names."""
+        count = len({name.split(".", 1)[0] for name in self._tensors.scope(prefix)})
+        return [self.scope(f"{prefix}{index}.") for index in range(count)]
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        """The tensor ``name``, which must have ``shape`` (``-1`` = any)."""
+        return self._tensors.shaped(name, *shape).to(self.device, self.dtype)
+
+    def linear(self, *names: str, bias: bool = True) -> Linear:
+        """The linear layer ``name``; several of one input are one layer with their outputs side by side."""
+        weights = [self.tensor(f"{name}.weight", -1, -1) for name in names]
+        biases = [self.tensor(f"{name}.bias", -1) for name in names] if bias else []
+        if len(names) == 1:
+            return Linear(weights[0], biases[0] if biases else None)
+        return Linear(torch.cat(weights), torch.cat(biases) if biases else None)
+
+    def convolution(self, name: str, *, lookahead: bool = False) -> Convolution:
+        """A causal convolution, or one that sees nothing before the present step."""
+        weight = self.tensor(f"{name}.weight", -1, -1, -1)
+        ahead = weight.shape[2] - 1 if lookahead else 0
+        return Convolution(weight, self.tensor(f"{name}.bias", -1), ahead=ahead)
+
+    def norm(self, name: str, eps: float = 1e-5) -> LayerNorm:
+        return LayerNorm(self.tensor(f"{name}.weight", -1), self.tensor(f"{name}.bias", -1), eps)

@@ -1,0 +1,125 @@
+"""Mel frames to samples as they come, with the samples that the whole utterance at once would give."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .generator import Generator, PitchPredictor
+from .layers import Weights
+from .noise import MEL_CHANNELS, Noise
+from .source import Source, SourceStream
+
+__all__ = ["LOOKAHEAD", "SAMPLES_PER_FRAME", "Vocoder", "VocoderStream"]
+
+SAMPLES_PER_FRAME = Generator.samples_per_frame
+
+_LEFT = 15
+"""Frames before a frame that its samples depend on; the layers' kernels reach no further than 14.3."""
+LOOKAHEAD = 10
+"""Frames after a frame that its samples are given. The kernels reach 14.3 there too, but what lies beyond these changes
+a sample by less than 1e-5; with 6 frames it would be 1e-3, with 4 3e-3 (of an amplitude of 0.1, random weights)."""
+
+
+class Vocoder:
+    """Equals upstream's ``HiFTGenerator.inference`` for the same random numbers."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._pitch = PitchPredictor(weights.scope("f0_predictor."))
+        self._generator = Generator(weights)
+        self._source = Source(weights.scope("m_source."), SAMPLES_PER_FRAME)
+        self._device = weights.device
+
+    def stream(self, noise: Noise, *, lookahead: int = LOOKAHEAD) -> VocoderStream:
+        """A smaller ``lookahead`` lets samples leave earlier, but they then differ a little from the whole's."""
+        return VocoderStream(
+            pitch=self._pitch,
+            source=self._source.stream(noise),
+            generator=self._generator,
+            lookahead=lookahead,
+            device=self._device,
+        )
+
+    def whole(self, mel: Tensor, noise: Noise) -> Tensor:
+        """The samples ``[480 n]`` float32, 24 kHz, of a mel ``[80, n]``."""
+        stream = self.stream(noise)
+        stream.take(mel)
+        return stream.finish()
+
+
+class VocoderStream:
+    """One utterance. The samples of its pieces, one after another, do not depend on how its mel was cut.
+
+    A frame's pitch is known 5 frames later and its samples are final ``lookahead`` frames after that: with 10, 300 ms
+    of mel are held back until ``finish``.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        *,
+        pitch: PitchPredictor,
+        source: SourceStream,
+        generator: Generator,
+        lookahead: int,
+        device: torch.device,
+    ) -> None:
+        self._pitch = pitch
+        self._source = source
+        self._generator = generator
+        self._lookahead = lookahead
+        self._mel = torch.empty(MEL_CHANNELS, 0, device=device)
+        self._signal = torch.empty(0, device=device)
+        self._first = 0
+        """The frame with which ``_mel`` and ``_signal`` begin."""
+        self._sent = 0
+        """Frames whose samples have left."""
+
+    @torch.inference_mode()
+    def take(self, mel: Tensor) -> None:
+        """Take the next frames ``[80, n]`` without making samples of them."""
+        self._mel = torch.cat([self._mel, mel.to(self._mel)], dim=1)
+
+    @torch.inference_mode()
+    def push(self, mel: Tensor) -> Tensor:
+        """Take the next frames ``[80, n]``; gives the samples that are final, ``[480 m]`` float32, ``m >= 0``."""
+        self.take(mel)
+        return self._advance(final=False)
+
+    @torch.inference_mode()
+    def finish(self) -> Tensor:
+        """The rest of the samples. No frame comes after this."""
+        return self._advance(final=True)
+
+    def _advance(self, *, final: bool) -> Tensor:
+        taken = self._first + self._mel.shape[1]
+        self._extend_signal(taken if final else taken - self._pitch.context)
+        known = self._first + self._signal.numel() // SAMPLES_PER_FRAME
+        ready = known if final else known - self._lookahead
+        if ready <= self._sent:
+            return self._signal[:0]
+        start = max(self._first, self._sent - _LEFT) - self._first
+        end = known - self._first
+        samples = self._generator(
+            self._mel[None, :, start:end], self._signal[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
+        )[0]
+        offset = self._first + start
+        samples = samples[(self._sent - offset) * SAMPLES_PER_FRAME : (ready - offset) * SAMPLES_PER_FRAME]
+        self._sent = ready
+        self._forget(max(self._first, ready - _LEFT))
+        return samples
+
+    def _extend_signal(self, end: int) -> None:
+        """Make the source up to the frame ``end``."""
+        known = self._first + self._signal.numel() // SAMPLES_PER_FRAME
+        if end <= known:
+            return
+        start = max(self._first, known - self._pitch.context)
+        pitch = self._pitch(self._mel[None, :, start - self._first :])[0, known - start : end - start]
+        self._signal = torch.cat([self._signal, self._source.push(pitch)])
+
+    def _forget(self, first: int) -> None:
+        """Let go of the frames before ``first``."""
+        self._mel = self._mel[:, first - self._first :].clone()
+        self._signal = self._signal[(first - self._first) * SAMPLES_PER_FRAME :].clone()
+        self._first = first

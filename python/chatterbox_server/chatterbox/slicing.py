@@ -1,0 +1,60 @@
+"""Which tokens are rendered when, for an utterance that is heard while it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..messages import Slicing
+from .speech_tokens import FRAME_MS, LOOKAHEAD
+
+__all__ = ["Slice", "Slicer"]
+
+SCHEDULE = (16, 25, 50, 100)
+"""Tokens of the first slices; the last one repeats. A small first slice is heard early, large ones cost less.
+
+Vocoder and watermark hold up to 450 ms back, so a first slice that is much smaller would not be heard at all.
+"""
+CONTEXT_TOKENS = 25
+CROSSFADE_MS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A run of an utterance's tokens, by position: rendered from ``context`` on, heard from ``start`` on to ``end``."""
+
+    context: int
+    start: int
+    end: int
+    final: bool
+
+
+class Slicer:
+    """Cuts an utterance by its own length alone: the same tokens give the same slices, however fast they come."""
+
+    def __init__(self, slicing: Slicing, *, stream: bool) -> None:
+        self._stream = stream
+        fixed = slicing.tokens_per_slice
+        self._schedule = (fixed,) if fixed else SCHEDULE
+        joined = slicing.overlap != "zero"
+        context = CONTEXT_TOKENS if slicing.context_window is None else slicing.context_window
+        self._context = context if joined else 0
+        crossfade = CROSSFADE_MS if slicing.crossfade_ms is None else slicing.crossfade_ms
+        self.crossfade_frames = min(round(crossfade / FRAME_MS), 2 * self._context)
+        self._index = 0
+        self.taken = 0
+        """Tokens given out so far."""
+
+    def next(self, tokens: int, *, ended: bool) -> Slice | None:
+        """The slice to render next, if the utterance's ``tokens`` so far allow it."""
+        size = self._schedule[min(self._index, len(self._schedule) - 1)]
+        left = tokens - self.taken
+        # Whether the end is known yet must not move a cut, or the samples would depend on the machine's speed.
+        whole = self._stream and left >= size + LOOKAHEAD
+        final = ended and not whole
+        if not final and not whole:
+            return None
+        end = tokens if final else self.taken + size
+        part = Slice(context=max(0, self.taken - self._context), start=self.taken, end=end, final=final)
+        self._index += 1
+        self.taken = end
+        return part

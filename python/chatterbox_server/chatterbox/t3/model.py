@@ -1,0 +1,122 @@
+"""T3: text and a voice to speech tokens, one forward pass at a time. Equals upstream's ``t3.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..conditionals import Conditionals
+from ..tensors import Tensors
+from .cache import KeyValueCache, Span
+from .conditioning import Conditioning
+from .config import SPEECH_IDS, START_SPEECH, T3Config
+from .gpt2 import Gpt2
+from .llama import Llama
+from .weights import Linear, Weights
+
+__all__ = ["T3", "Prompt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What is to be said, and how."""
+
+    text_ids: tuple[int, ...]
+    """As the model's tokeniser gives them, with the start and stop ids that the Llama models want."""
+    voice: Conditionals
+    voice_key: str
+    """Names the voice: prompts of one key have the same one."""
+    exaggeration: float
+    """Emotion intensity, 0.5 = neutral; the GPT-2 models have no use for it."""
+
+
+class T3:
+    """The weights and what they compute. Has no state: any number of decoders may share one.
+
+    A sequence is *prefix* (depends on the voice alone), *prompt* (emotion, text, start) and *speech tokens*.
+    """
+
+    def __init__(self, config: T3Config, weights: Weights) -> None:
+        width = config.width
+        self.config = config
+        self.device = weights.device
+        self.dtype = weights.dtype
+        self._conditioning = Conditioning(weights.scope("cond_enc."), config)
+        self._text = weights.tensor("text_emb.weight", config.text_ids, width)
+        self._speech = weights.tensor("speech_emb.weight", -1, width)
+        learned = config.text_positions is not None
+        self._text_positions = weights.tensor("text_pos_emb.emb.weight", -1, width) if learned else None
+        self._speech_positions = weights.tensor("speech_pos_emb.emb.weight", -1, width) if learned else None
+        self._backbone: Llama | Gpt2 = (
+            Llama(weights.scope("tfmr."), config)
+            if config.backbone == "llama"
+            else Gpt2(weights.scope("tfmr."), config)
+        )
+        head = weights.linear("speech_head", width, -1, bias=config.backbone == "gpt2")
+        # Ids above are no speech and break S3Gen when they are drawn, so they get no logits at all.
+        self._head = Linear(head.weight[:SPEECH_IDS], None if head.bias is None else head.bias[:SPEECH_IDS])
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, *, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Raises ``CheckpointError`` for tensors that are no T3's."""
+        weights = Weights(tensors, device=torch.device(device), dtype=dtype)
+        return cls(T3Config.from_tensors(tensors), weights)
+
+    def cache(self, most_rows: int) -> KeyValueCache:
+        """An empty cache for this model."""
+        config = self.config
+        return KeyValueCache(
+            layers=config.layers,
+            heads=config.heads,
+            channels=config.width // config.heads,
+            most_rows=most_rows,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def prefix(self, voice: Conditionals) -> Tensor:
+        """Embeddings that depend on the voice alone, ``[prefix, width]``."""
+        tokens = voice.t3_tokens.to(self.device)
+        prompt = self._speech[tokens]
+        if self._speech_positions is not None:
+            prompt = prompt + self._speech_positions[: len(tokens)]
+        return self._conditioning.voice(voice.t3_speaker, prompt)
+
+    def prompt(self, text_ids: Sequence[int], exaggeration: float) -> Tensor:
+        """Embeddings between prefix and speech, ``[1, new, width]``: emotion, text, start of speech."""
+        text, start = self._text[torch.tensor(text_ids, device=self.device)], self._speech[START_SPEECH][None]
+        if self._text_positions is None or self._speech_positions is None:
+            return torch.cat((text, start))[None]
+        text = text + self._text_positions[: len(text)]
+        start = start + self._speech_positions[0]
+        # Upstream puts the start token in twice, both at position 0.
+        return torch.cat((self._conditioning.emotion(exaggeration), text, start, start))[None]
+
+    def guided_prompt(self, text_ids: Sequence[int], exaggeration: float) -> Tensor:
+        """Two rows ``[2, new, width]``: the prompt, and the one without text that guidance leads away from."""
+        prompt = self.prompt(text_ids, exaggeration)
+        blind = prompt.clone()
+        if self._text_positions is not None:
+            # The text's positions stay.
+            first = int(self.config.emotion)
+            blind[0, first : first + len(text_ids)] = self._text_positions[: len(text_ids)]
+        return torch.cat((prompt, blind))
+
+    def speech(self, ids: Tensor, numbers: Tensor) -> Tensor:
+        """Embeddings ``[rows, 1, width]`` of the speech tokens ``ids``, each its utterance's ``numbers``-th, from 1."""
+        embedded = self._speech[ids]
+        if self._speech_positions is not None:
+            embedded = embedded + self._speech_positions[numbers]
+        return embedded[:, None]
+
+    def forward(self, embedded: Tensor, cache: KeyValueCache, span: Span) -> Tensor:
+        """``[rows, new, width]`` through the backbone, behind what ``cache`` holds."""
+        return self._backbone.forward(embedded, cache, span)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of the next speech token, ``[rows, SPEECH_IDS]`` float32, from the last position's ``[rows, width]``."""
+        return self._head(self._backbone.norm(hidden)).float()

@@ -1,0 +1,7 @@
+"""Voices: reference clips prepared for the models, the built-in ones, and a cache of both kinds' tensors."""
+
+from .builtin import load_builtin
+from .cache import VoiceCache
+from .prepare import GPT2_RECIPE, LLAMA_RECIPE, Recipe, VoicePreparer
+
+__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoiceCache", "VoicePreparer", "load_builtin"]

@@ -1,0 +1,248 @@
+"""Reference clips to ``Conditionals``: upstream's ``prepare_conditionals`` and ``embed_ref``, stage by stage.
+
+Preparing takes a second or two of a CPU, in stages of at most about half a second each, so that the engine can go on
+speaking for others in between. Each stage works in inference mode by itself: the mode must not leak out of a
+generator that waits.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...lane import RequestError
+from ..conditionals import Conditionals, aligned
+from ..tensors import Tensors, open_tensors
+from .clip import MAX_SECONDS, Samples, check_level, check_samples, resample
+from .tokens import SpeechTokenizer
+from .upstream import import_all, resampler, speaker_encoder, upstream_module, voice_encoder
+
+__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer"]
+
+MODEL_RATE = 24_000
+"""Rate of S3Gen's reference, in Hz."""
+LISTEN_RATE = 16_000
+"""Rate that the tokeniser and both speaker encoders hear, in Hz."""
+REFERENCE_SECONDS = 10
+"""How much of the clip S3Gen imitates."""
+LOUDNESS = -27.0
+"""LUFS to which clips are brought where the recipe says so."""
+MIN_REFERENCE_SECONDS = 1.0
+MIN_CONVERT_SECONDS = 0.1
+VOICE_BATCH = 32
+"""Windows that the voice encoder takes at once, upstream's value: another one would change the last bits."""
+VOICE_RATE, VOICE_OVERLAP, VOICE_COVERAGE, VOICE_TRIM_DB = 1.3, 0.5, 0.8, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Where the models differ in what they take from a clip."""
+
+    t3_seconds: int
+    """How much of the clip's start T3 continues."""
+    t3_tokens: int
+    """Cap on its speech tokens. A shorter clip gives fewer."""
+    normalise_loudness: bool
+    """Whether the clip is brought to -27 LUFS first."""
+
+
+LLAMA_RECIPE = Recipe(t3_seconds=6, t3_tokens=150, normalise_loudness=False)
+"""Of ``standard`` and ``multilingual``: upstream's ``tts.py`` and ``mtl_tts.py``."""
+GPT2_RECIPE = Recipe(t3_seconds=15, t3_tokens=375, normalise_loudness=True)
+"""Of ``turbo`` and ``nano``: upstream's ``tts_turbo.py``."""
+
+Source = Path | Callable[[], Tensors]
+Stages = Generator[None, None, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Networks:
+    tokenizer: SpeechTokenizer
+    speaker: Any
+    voice: Any
+    to_listen_rate: Any
+    """Resampler from 24 to 16 kHz for S3Gen's reference; all else is resampled by ``librosa``."""
+
+
+class VoicePreparer:
+    """Prepares clips for one model. The networks are loaded when first needed; ``release`` drops them."""
+
+    def __init__(
+        self, *, s3gen: Source, voice_encoder: Source, recipe: Recipe, device: torch.device | str = "cpu"
+    ) -> None:
+        """``s3gen`` and ``voice_encoder`` are checkpoint files, or give their tensors when called."""
+        self._s3gen = s3gen
+        self._voice_encoder = voice_encoder
+        self._recipe = recipe
+        self._device = torch.device(device)
+        self._loaded: _Networks | None = None
+
+    def load(self) -> Iterator[None]:
+        """Import and map what preparing needs, so that the first voice does not pay for it; yields between parts."""
+        yield from self._networks()
+
+    def release(self) -> None:
+        """Drop the networks. A clip in preparation keeps its own until it is done."""
+        self._loaded = None
+
+    def prepare(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
+        """A generator that yields between its stages and returns the clip's ``Conditionals``.
+
+        ``pcm`` is ``[n]`` float32, mono, at ``rate`` Hz (8000 to 192000), at least 1 s; of more than 10 min the rest is
+        not heard. Raises ``RequestError`` (``UNSUPPORTED_AUDIO``) for a clip that cannot be used, at once where that
+        can be seen at once. Upstream's turbo asks for more than 5 s; nothing in the model needs that: a shorter clip
+        gives T3 and S3Gen shorter prompts.
+        """
+        pcm = pcm[: MAX_SECONDS * rate]
+        check_samples(pcm, rate, min_seconds=MIN_REFERENCE_SECONDS)
+        check_level(pcm[: REFERENCE_SECONDS * rate], rate)
+        return self._prepare(pcm, rate)
+
+    def tokens(self, pcm: Samples, rate: int) -> Generator[None, None, Tensor]:
+        """A generator that yields between its stages and returns all of a clip's speech tokens, ``[n]`` int64.
+
+        For voice conversion, as upstream's ``vc.py``. ``pcm`` as for ``prepare``, but 0.1 s to 10 min.
+        """
+        check_samples(pcm, rate, min_seconds=MIN_CONVERT_SECONDS)
+        seconds = pcm.size / rate
+        if seconds > MAX_SECONDS:
+            raise RequestError(
+                "UNSUPPORTED_AUDIO", f"The clip lasts {seconds:.0f} s; at most {MAX_SECONDS} s can be converted."
+            )
+        check_level(pcm, rate)
+        return self._tokens(pcm, rate)
+
+    def _networks(self) -> Generator[None, None, _Networks]:
+        if self._loaded is None:
+            yield from import_all()
+            s3gen = _tensors(self._s3gen)
+            self._loaded = _Networks(
+                tokenizer=SpeechTokenizer(s3gen.scope("tokenizer."), self._device),
+                speaker=speaker_encoder(s3gen.scope("speaker_encoder."), self._device),
+                voice=voice_encoder(_tensors(self._voice_encoder), self._device),
+                to_listen_rate=resampler(MODEL_RATE, LISTEN_RATE, self._device),
+            )
+            yield
+        return self._loaded
+
+    def _prepare(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
+        networks = yield from self._networks()
+        clip = resample(pcm, rate, MODEL_RATE)
+        yield
+        if self._recipe.normalise_loudness:
+            clip = _with_loudness(clip, LOUDNESS)
+        heard = resample(clip, MODEL_RATE, LISTEN_RATE)
+        yield
+        reference = torch.from_numpy(clip[: REFERENCE_SECONDS * MODEL_RATE]).to(self._device)[None]
+        mel, reference_heard = _reference_mel(reference), _resampled(networks.to_listen_rate, reference)
+        yield
+        speaker = _speaker_vector(networks.speaker, reference_heard)
+        yield
+        s3_tokens = yield from networks.tokenizer.tokens(reference_heard[0])
+        s3_tokens, mel = aligned(s3_tokens, mel)
+        start = torch.from_numpy(heard[: self._recipe.t3_seconds * LISTEN_RATE])
+        t3_tokens = yield from networks.tokenizer.tokens(start, self._recipe.t3_tokens)
+        voice = yield from _voice_vector(networks.voice, heard, self._device)
+        # Copies are plain tensors of their own: not parts of larger ones, nor bound to inference mode.
+        conditionals = Conditionals(
+            t3_speaker=voice.clone(),
+            t3_tokens=t3_tokens.clone(),
+            s3_tokens=s3_tokens.clone(),
+            s3_mel=mel.contiguous().clone(),
+            s3_speaker=speaker.clone(),
+        )
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in conditionals.tensors().values()):
+            # The voice encoder divides by the length of a vector that it has cut at zero.
+            raise RequestError("UNSUPPORTED_AUDIO", "The clip holds nothing in which the model hears a voice.")
+        return conditionals
+
+    def _tokens(self, pcm: Samples, rate: int) -> Stages:
+        networks = yield from self._networks()
+        heard = resample(pcm, rate, LISTEN_RATE)
+        yield
+        tokens = yield from networks.tokenizer.tokens(torch.from_numpy(heard))
+        return tokens.clone()
+
+
+def _tensors(source: Source) -> Tensors:
+    return open_tensors(source) if isinstance(source, Path) else source()
+
+
+def _with_loudness(clip: Samples, target: float) -> Samples:
+    """``clip`` (24 kHz) at ``target`` LUFS; as it is where its loudness cannot be told.
+
+    Equals upstream's ``norm_loudness`` in ``tts_turbo.py`` under NumPy 1: under NumPy 2 its gain turns the clip into
+    float64, on which its networks fail.
+    """
+    import pyloudnorm
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # The loudness of a clip without any loud block is a mean over nothing.
+        warnings.simplefilter("ignore")
+        loudness = float(pyloudnorm.Meter(MODEL_RATE).integrated_loudness(clip))
+    gain = 10.0 ** ((target - loudness) / 20.0) if math.isfinite(loudness) else 1.0
+    return clip * np.float32(gain)
+
+
+@torch.inference_mode()
+def _reference_mel(reference: Tensor) -> Tensor:
+    """S3Gen's mel spectrogram ``[frames, 80]`` of ``reference`` ``[1, samples]`` at 24 kHz."""
+    mel: Tensor = upstream_module("s3gen.utils.mel").mel_spectrogram(reference)
+    return mel.transpose(1, 2)[0]
+
+
+@torch.inference_mode()
+def _resampled(resampler: Any, reference: Tensor) -> Tensor:
+    resampled: Tensor = resampler(reference)
+    return resampled
+
+
+@torch.inference_mode()
+def _speaker_vector(network: Any, reference: Tensor) -> Tensor:
+    """CAMPPlus' x-vector ``[192]`` of ``reference`` ``[1, samples]`` at 16 kHz."""
+    vector: Tensor = network.inference(reference)
+    return vector[0]
+
+
+def _voice_vector(network: Any, heard: Samples, device: torch.device) -> Stages:
+    """T3's speaker embedding ``[256]`` of the whole clip at 16 kHz. Yields between batches of windows.
+
+    Equals upstream's ``VoiceEncoder.embeds_from_wavs``, which takes all the batches in one go.
+    """
+    partials = _voice_windows(network, heard)
+    yield
+    embedded = []
+    for batch in partials.chunk(math.ceil(len(partials) / VOICE_BATCH)):
+        embedded.append(_embed(network, batch.to(device)))
+        yield
+    mean = torch.mean(torch.cat(embedded), dim=0, keepdim=True)
+    vector: Tensor = mean / torch.linalg.norm(mean, dim=1, keepdim=True)
+    return vector[0].to(device)
+
+
+def _voice_windows(network: Any, heard: Samples) -> Tensor:
+    """Overlapping windows ``[n, frames, mels]`` of the clip without the silence around it."""
+    import librosa
+
+    module, hp = upstream_module("voice_encoder.voice_encoder"), network.hp
+    loud, _ = librosa.effects.trim(heard, top_db=VOICE_TRIM_DB)
+    mel = torch.from_numpy(module.melspectrogram(loud, hp).T)
+    step = module.get_frame_step(VOICE_OVERLAP, VOICE_RATE, hp)
+    count, frames = module.get_num_wins(len(mel), step, VOICE_COVERAGE, hp)
+    missing = max(0, frames - len(mel))
+    mel = torch.cat((mel, torch.zeros(missing, mel.shape[1])))
+    return torch.stack([mel[index * step : index * step + hp.ve_partial_frames] for index in range(count)])
+
+
+@torch.inference_mode()
+def _embed(network: Any, windows: Tensor) -> Tensor:
+    embedded: Tensor = network(windows).cpu()
+    return embedded

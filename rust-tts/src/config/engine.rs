@@ -1,0 +1,169 @@
+//! Options of the engine: what it loads, and how.
+
+use clap::{Args, ValueEnum};
+
+use super::VoiceOptions;
+use super::streaming::StreamingOptions;
+use super::values::{boolean, name_of, non_negative, text};
+use crate::engine::python::LoadSettings;
+
+/// Folder, in the voices' own, of what the models have computed of voices. Its name cannot be a voice's.
+const CONDITIONALS: &str = ".conditionals";
+/// Most slots of a model that nobody asked for: each takes memory of the device.
+const MOST_SLOTS: u32 = 64;
+
+/// Options of the engine, shared by the server, `say` and `convert`.
+#[derive(Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineOptions {
+    /// `auto` speaks with the loaded models; `fake` plays a tone at a chosen speed, for tests and benchmarks
+    #[arg(long, env = "ENGINE", default_value = "auto")]
+    pub engine: EngineKind,
+
+    /// Device that the models run on (the embedded voice `lite` always runs on the CPU)
+    #[arg(long, env = "DEVICE", default_value = "auto")]
+    pub device: Device,
+
+    /// Load `standard`, the expressive model (English). The Chatterbox models need `make install-chatterbox`
+    #[arg(long, env = "LOAD_STANDARD", value_parser = boolean, default_value = "false")]
+    pub load_standard: bool,
+
+    /// Load `turbo`, the fast model (English, with tags such as `[laugh]`)
+    #[arg(long, env = "LOAD_TURBO", value_parser = boolean, default_value = "false")]
+    pub load_turbo: bool,
+
+    /// Load `multilingual`, for 23 languages
+    #[arg(long, env = "LOAD_MULTILINGUAL", value_parser = boolean, default_value = "false")]
+    pub load_multilingual: bool,
+
+    /// Load `nano`, the small relative of `turbo`
+    #[arg(long, env = "LOAD_NANO", value_parser = boolean, default_value = "false")]
+    pub load_nano: bool,
+
+    /// Load `lite`, the embedded English voice that needs no download
+    #[arg(long, env = "LOAD_LITE", value_parser = boolean, default_value = "true")]
+    pub load_lite: bool,
+
+    /// Model of a request that names none. Default: the first loaded of standard, turbo, multilingual, nano, lite
+    #[arg(long, env = "DEFAULT_MODEL", value_parser = text)]
+    pub default_model: Option<String>,
+
+    /// Release of the `multilingual` checkpoint
+    #[arg(long, env = "MULTILINGUAL_VERSION", default_value = "v2")]
+    pub multilingual_version: MultilingualVersion,
+
+    /// Folder of checkpoints (`standard/`, `turbo/`, …, or upstream's files); nothing is downloaded then
+    #[arg(long, env = "MODEL_PATH", value_parser = text)]
+    pub model_path: Option<String>,
+
+    /// Precision of the Chatterbox models; `auto` is what suits the device
+    #[arg(long, env = "MODEL_DTYPE", default_value = "auto")]
+    pub model_dtype: Dtype,
+
+    /// Put the inaudible Perth watermark into what the Chatterbox models speak
+    #[arg(long, env = "WATERMARK", value_parser = boolean, action = clap::ArgAction::Set, default_value = "on")]
+    pub watermark: bool,
+
+    /// Requests that one model decodes together. Default: `MAX_CONCURRENT_REQUESTS`, at most 64
+    #[arg(long, env = "ENGINE_SLOTS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub engine_slots: Option<u32>,
+
+    /// Memory, in MB, for what the models have computed of voices; the least recently used makes room
+    #[arg(long, env = "VOICE_CACHE_MB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub voice_cache_mb: u32,
+
+    /// Cache directory of models downloaded from the Hugging Face hub (read by that library)
+    #[arg(long, env = "HF_HOME", value_parser = text)]
+    pub hf_home: Option<String>,
+
+    /// CPU threads of a model. Default: the engine's own choice
+    #[arg(long, env = "ENGINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub engine_threads: Option<u32>,
+
+    /// Longest piece, in characters, that a text is cut into before it is spoken
+    #[arg(long, env = "TTS_TEXT_PROCESSING_CHUNK_SIZE", default_value_t = 150, value_parser = clap::value_parser!(u32).range(20..=1000))]
+    pub text_chunk_size: u32,
+
+    #[command(flatten)]
+    pub streaming: StreamingOptions,
+
+    /// Fake engine: seconds of computing per second of audio
+    #[arg(long, env = "FAKE_RTF", default_value_t = 0.1, value_parser = non_negative)]
+    pub fake_rtf: f64,
+
+    /// Fake engine: milliseconds of audio that a step makes for every request
+    #[arg(long, env = "FAKE_CHUNK_MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    pub fake_chunk_ms: u32,
+
+    /// Fake engine: seconds that loading takes
+    #[arg(long, env = "FAKE_LOAD_SECONDS", default_value_t = 0.0, value_parser = non_negative)]
+    pub fake_load_seconds: f64,
+}
+
+impl EngineOptions {
+    /// What the Python side is asked to load, for so many requests at once.
+    pub fn load_settings(&self, voices: &VoiceOptions, requests: usize) -> LoadSettings {
+        let own = match self.engine {
+            EngineKind::Auto => ("lite", self.load_lite),
+            EngineKind::Fake => ("fake", true),
+        };
+        let wanted = [
+            ("standard", self.load_standard),
+            ("turbo", self.load_turbo),
+            ("multilingual", self.load_multilingual),
+            ("nano", self.load_nano),
+            own,
+        ];
+        let models = wanted.iter().filter(|(_, load)| *load);
+        let slots = u32::try_from(requests).map_or(MOST_SLOTS, |slots| slots.min(MOST_SLOTS));
+        LoadSettings {
+            engine: name_of(&self.engine),
+            device: name_of(&self.device),
+            models: models.map(|(name, _)| (*name).to_owned()).collect(),
+            threads: self.engine_threads,
+            model_path: self.model_path.clone(),
+            model_dtype: name_of(&self.model_dtype),
+            watermark: self.watermark,
+            multilingual_version: name_of(&self.multilingual_version),
+            slots: self.engine_slots.unwrap_or(slots),
+            voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
+            voices_dir: voices.voices_dir.join(CONDITIONALS),
+            hf_home: self.hf_home.clone(),
+            fake_rtf: self.fake_rtf,
+            fake_chunk_ms: self.fake_chunk_ms,
+            fake_load_seconds: self.fake_load_seconds,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    Auto,
+    Fake,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    Auto,
+    Cpu,
+    Cuda,
+    Mps,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    Auto,
+    Fp32,
+    Bf16,
+    Fp16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MultilingualVersion {
+    V2,
+    V3,
+}

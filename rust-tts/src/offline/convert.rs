@@ -1,0 +1,74 @@
+//! `chatterbox-server convert`: a clip, spoken again in another voice, into a file.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Bar, OutputOptions, run, write};
+use crate::shutdown::status;
+use crate::speech::convert::{ConvertDraft, decode_clip};
+use crate::speech::{self, Piece, Summary};
+use crate::state::Shared;
+use crate::telemetry;
+
+#[derive(Args)]
+pub struct ConvertOptions {
+    /// The clip (wav, mp3, flac, ogg, opus, webm, m4a); `-` reads standard input
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// Converts and reports; returns the exit status.
+pub fn convert(options: &ConvertOptions) -> i32 {
+    // Before the engine is loaded, which takes its time.
+    match read_clip(options) {
+        Ok(bytes) => run(&options.output, async |app| {
+            speak(app, options, &bytes).await
+        }),
+        Err(error) => {
+            telemetry::complain(&format!("error: {}: {error}", options.input.display()));
+            status::CANNOT_START
+        }
+    }
+}
+
+fn read_clip(options: &ConvertOptions) -> std::io::Result<Vec<u8>> {
+    if options.input.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(&options.input)
+}
+
+async fn speak(app: Shared, options: &ConvertOptions, bytes: &[u8]) -> Result<Summary, String> {
+    let output = &options.output;
+    let longest = app.limits.max_convert_seconds;
+    let clip = tokio::task::block_in_place(|| decode_clip(bytes, longest));
+    let clip = clip.map_err(|error| error.message)?;
+    let draft = ConvertDraft {
+        model: output.model.clone(),
+        voice: output.voice.clone(),
+        format: output.format(),
+        sample_rate: output.sample_rate,
+        seed: output.seed,
+        stream: None,
+    };
+    let bar = Bar::new((clip.duration_seconds() * 1000.0) as u64, true);
+    let request = draft.validate(&app, clip, None);
+    let request = request.map_err(|error| error.message)?;
+    let rate = u64::from(request.output.sample_rate);
+    let speech = speech::start(&app, request.clone(), speech::clip(), "convert");
+    let (sink, summary) = write(speech, output, &request, |piece| {
+        if let Piece::Audio(samples) = piece {
+            bar.0.inc(samples.len() as u64 * 1000 / rate);
+        }
+    })
+    .await?;
+    sink.finish()?;
+    Ok(summary)
+}

@@ -1,0 +1,214 @@
+//! The commands that speak into a file, with the server's engine and without the server.
+
+mod convert;
+mod say;
+mod sink;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use clap::{Args, Command, FromArgMatches};
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use convert::{ConvertOptions, convert};
+pub use say::{SayOptions, say};
+
+use crate::audio::Format;
+use crate::auth::Keys;
+use crate::config::{EngineKind, EngineOptions, LogOptions, ServerOptions, VoiceOptions};
+use crate::engine::{self, EngineState};
+use crate::error::ApiError;
+use crate::shutdown::{self, status};
+use crate::speech::request::SpeechRequest;
+use crate::speech::{Piece, Speech, Summary};
+use crate::state::{App, Shared};
+use crate::{loading, server, telemetry};
+use sink::Sink;
+
+/// What both commands take.
+#[derive(Args)]
+pub struct OutputOptions {
+    /// The audio file; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "speech.wav")]
+    output: PathBuf,
+
+    /// Model that speaks
+    #[arg(long)]
+    model: Option<String>,
+
+    /// A built-in voice, or a file of the voices folder
+    #[arg(long)]
+    voice: Option<String>,
+
+    /// The same seed and input give the same samples
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Audio format. Default: what the output file's name says, else wav
+    #[arg(long)]
+    format: Option<String>,
+
+    /// Samples per second
+    #[arg(long)]
+    sample_rate: Option<u32>,
+
+    #[command(flatten)]
+    engine: EngineOptions,
+    #[command(flatten)]
+    voices: VoiceOptions,
+    #[command(flatten)]
+    pub logs: LogOptions,
+}
+
+impl OutputOptions {
+    /// The format that was asked for, by name or by the file's.
+    fn format(&self) -> Option<String> {
+        let named = self.output.extension().and_then(|name| name.to_str());
+        let named = named.filter(|name| Format::parse(name).is_some());
+        self.format.clone().or_else(|| named.map(str::to_owned))
+    }
+}
+
+/// Why nothing was spoken.
+enum Failure {
+    Interrupted,
+    /// A sentence.
+    Problem(String),
+}
+
+/// Loads the engine, does `work` with it and reports; returns the exit status.
+fn run<W>(options: &OutputOptions, work: W) -> i32
+where
+    W: AsyncFnOnce(Shared) -> Result<Summary, String>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let spoken = match runtime {
+        Ok(runtime) => runtime.block_on(with_engine(options, work)),
+        Err(error) => Err(Failure::Problem(format!(
+            "the runtime could not be started: {error}"
+        ))),
+    };
+    match spoken {
+        Ok(summary) => {
+            telemetry::complain(&format!(
+                "{}: {:.2} s of audio, RTF {:.3}, first audio after {} ms",
+                options.output.display(),
+                summary.audio_seconds,
+                summary.real_time_factor,
+                summary.timing.first_audio.as_millis()
+            ));
+            status::OK
+        }
+        // The engine may be in the middle of a step: Python cannot be left in order then.
+        Err(Failure::Interrupted) => shutdown::exit_now(status::INTERRUPTED),
+        Err(Failure::Problem(problem)) => {
+            telemetry::complain(&format!("error: {problem}"));
+            shutdown::exit_now(status::CANNOT_START)
+        }
+    }
+}
+
+async fn with_engine<W>(options: &OutputOptions, work: W) -> Result<Summary, Failure>
+where
+    W: AsyncFnOnce(Shared) -> Result<Summary, String>,
+{
+    let (app, thread) = start(options).await.map_err(Failure::Problem)?;
+    let app = Arc::new(app);
+    let spoken = tokio::select! {
+        spoken = work(Arc::clone(&app)) => spoken.map_err(Failure::Problem),
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    if spoken.is_ok() {
+        server::end_engine(&app, thread).await;
+    }
+    spoken
+}
+
+/// Loads the engine and waits until it speaks.
+async fn start(options: &OutputOptions) -> Result<(App, JoinHandle<()>), String> {
+    let folder = &options.voices.voices_dir;
+    let store = options.voices.open();
+    let store = store.map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut settings = options.engine.load_settings(&options.voices, 1);
+    if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.model) {
+        // It is asked for by name: the others would be loaded for nothing.
+        settings.models = vec![model.clone()];
+    }
+    let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
+        .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
+    loading::report(handle.status()).await;
+    if let EngineState::Failed(reason) = handle.status().state() {
+        return Err(reason);
+    }
+    let mut server = server_defaults()?;
+    // Nobody else waits: a whole book may be read.
+    server.limits.max_text_length = usize::MAX;
+    let (engine, voices) = (&options.engine, &options.voices);
+    let app = App::new(
+        handle,
+        Arc::new(store),
+        engine,
+        voices,
+        &server,
+        Keys::none(),
+        None,
+    );
+    Ok((app, thread))
+}
+
+/// The server's options as the environment has them.
+fn server_defaults() -> Result<ServerOptions, String> {
+    let command = ServerOptions::augment_args(Command::new("chatterbox-server"));
+    let matches = command
+        .try_get_matches_from(["chatterbox-server"])
+        .map_err(|error| error.to_string())?;
+    ServerOptions::from_arg_matches(&matches).map_err(|error| error.to_string())
+}
+
+/// Encodes what is spoken; `told` hears of every piece. The sink is whole, but not finished.
+async fn write(
+    mut speech: Speech,
+    options: &OutputOptions,
+    request: &SpeechRequest,
+    mut told: impl FnMut(&Piece),
+) -> Result<(Sink, Summary), String> {
+    let output = request.output;
+    let mut sink = Sink::create(&options.output, output.format, output.sample_rate)?;
+    loop {
+        let piece = speech.next().await;
+        let piece = piece
+            .unwrap_or_else(|| Err(ApiError::engine_gone()))
+            .map_err(|error| error.message)?;
+        told(&piece);
+        match piece {
+            Piece::Audio(samples) => sink.push(&samples)?,
+            Piece::Finished(summary) => return Ok((sink, summary)),
+            Piece::Started(_) | Piece::Progress { .. } => {}
+        }
+    }
+}
+
+/// A bar that goes away with its work.
+struct Bar(ProgressBar);
+
+impl Bar {
+    /// Nobody sees it unless it is `wanted` and there is a terminal.
+    fn new(length: u64, wanted: bool) -> Self {
+        let style = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left");
+        match style {
+            Ok(style) if wanted && telemetry::at_a_terminal() => {
+                Self(telemetry::shown(ProgressBar::new(length).with_style(style)))
+            }
+            _ => Self(ProgressBar::hidden()),
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,93 @@
+//! Audio as an HTTP answer, the same for every route that speaks.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+
+use super::stream;
+use crate::audio::{Length, WholeFile, encoder};
+use crate::error::ApiError;
+use crate::speech::request::SpeechRequest;
+use crate::speech::{Piece, Speech, Timing};
+
+const SAMPLE_RATE: HeaderName = HeaderName::from_static("x-sample-rate");
+const MODEL: HeaderName = HeaderName::from_static("x-model");
+const VOICE: HeaderName = HeaderName::from_static("x-voice");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time-ms");
+const FIRST_AUDIO: HeaderName = HeaderName::from_static("x-time-to-first-audio-ms");
+const WATERMARK: HeaderName = HeaderName::from_static("x-watermark");
+/// Headers of audio answers that a page of another origin may read.
+pub const AUDIO_HEADERS: [HeaderName; 6] = [
+    SAMPLE_RATE,
+    MODEL,
+    VOICE,
+    QUEUE_TIME,
+    FIRST_AUDIO,
+    WATERMARK,
+];
+
+/// Answers with what is spoken. The first audio is awaited before the status line, so that a failure has a status of
+/// its own.
+pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, ApiError> {
+    let timing = first(&mut speech).await?;
+    let output = request.output;
+    let (body, length) = if request.stream {
+        let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
+        (Body::from_stream(stream::encoded(speech, encoder)), None)
+    } else {
+        let file = WholeFile::new(output.format, output.sample_rate);
+        let bytes = stream::collected(speech, file).await?;
+        let length = bytes.len();
+        (Body::from(bytes), Some(length))
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(output.format.content_type()),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    headers.insert(SAMPLE_RATE, HeaderValue::from(output.sample_rate));
+    headers.insert(
+        QUEUE_TIME,
+        HeaderValue::from(timing.queued.as_millis() as u64),
+    );
+    headers.insert(
+        FIRST_AUDIO,
+        HeaderValue::from(timing.first_audio.as_millis() as u64),
+    );
+    headers.insert(
+        WATERMARK,
+        HeaderValue::from_static(if request.model.watermark {
+            "perth"
+        } else {
+            "none"
+        }),
+    );
+    for (name, value) in [
+        (MODEL, request.model.name.as_str()),
+        (VOICE, request.voice_name()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// Waits until audio is there.
+async fn first(speech: &mut Speech) -> Result<Timing, ApiError> {
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(timing))) => return Ok(timing),
+            // An utterance may end before any of its audio is let out.
+            Some(Ok(Piece::Progress { .. })) => {}
+            Some(Err(error)) => return Err(error),
+            Some(Ok(_)) | None => return Err(ApiError::engine_gone()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Voice conversion: a clip to be spoken again in another voice, from what a client sent to a valid request.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
+use super::draft::AudioDraft;
+use super::request::{Recording, SpeechRequest};
+use super::trim::Trim;
+use crate::audio::Format;
+use crate::audio::decode::{self, Clip, DecodeError, Limits};
+use crate::engine::messages::{EngineInfo, Model, Params, Slicing};
+use crate::error::{ApiError, Code};
+use crate::state::App;
+use crate::voices::VoiceError;
+
+/// What a client sends beside the clip.
+#[derive(Debug, Default)]
+pub struct ConvertDraft {
+    pub model: Option<String>,
+    /// The target; the default voice where none is named.
+    pub voice: Option<String>,
+    pub format: Option<String>,
+    pub sample_rate: Option<u32>,
+    pub seed: Option<u64>,
+    pub stream: Option<bool>,
+}
+
+impl ConvertDraft {
+    /// Checks everything but the clip, which is known to be good; the request keeps its `place`.
+    pub fn validate(
+        self,
+        app: &App,
+        clip: Clip,
+        place: Option<Arc<OwnedSemaphorePermit>>,
+    ) -> Result<SpeechRequest, ApiError> {
+        let engine = app.ready()?;
+        let model = choose_converter(&engine, self.model.as_deref())?;
+        let voice = choose_voice(app, &model, self.voice.as_deref())?;
+        let audio = AudioDraft {
+            format: self.format,
+            sample_rate: self.sample_rate,
+            ..AudioDraft::default()
+        };
+        Ok(SpeechRequest {
+            text: String::new(),
+            clip: Some(Recording {
+                pcm: Arc::from(clip.samples),
+                sample_rate: clip.sample_rate,
+                place,
+            }),
+            model,
+            language: None,
+            voice,
+            params: Params::default(),
+            slicing: Slicing::default(),
+            trim: Trim::default(),
+            seed: choose_seed(self.seed)?,
+            max_audio_seconds: None,
+            stream: self.stream.unwrap_or(true),
+            return_tokens: false,
+            output: audio.validate(Format::Wav, "")?,
+        })
+    }
+}
+
+/// Decodes a clip of at most `max_seconds` seconds. Blocks.
+pub fn decode_clip(bytes: &[u8], max_seconds: u32) -> Result<Clip, ApiError> {
+    let limits = Limits {
+        max_seconds: f64::from(max_seconds),
+        ..Limits::default()
+    };
+    let clip = decode::decode(bytes, &limits).map_err(|error| match error {
+        DecodeError::TooLong(_) => ApiError::parameter("file", error),
+        error => VoiceError::from(error).into(),
+    })?;
+    if clip.samples.is_empty() {
+        return Err(ApiError::parameter("file", "there is no audio in it"));
+    }
+    Ok(clip)
+}
+
+fn choose_converter(engine: &EngineInfo, wanted: Option<&str>) -> Result<Arc<Model>, ApiError> {
+    let able: Vec<_> = engine
+        .models
+        .iter()
+        .filter(|model| model.can_convert)
+        .collect();
+    let names = able.iter().map(|model| model.name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    if let Some(name) = wanted {
+        let model = choose_model(engine, Some(name), None)?;
+        if model.can_convert {
+            return Ok(model);
+        }
+        let others = if names.is_empty() {
+            "load standard, turbo or multilingual".to_owned()
+        } else {
+            format!("use {names}")
+        };
+        let problem = format!("{} cannot convert voices; {others}", model.name);
+        return Err(ApiError::parameter("model", problem));
+    }
+    let by_name = |name: &&str| able.iter().find(|model| model.name == **name);
+    let found = PREFERRED.iter().find_map(by_name).or(able.first());
+    found.map(|model| Arc::clone(model)).ok_or_else(|| {
+        let message = "model: none that is loaded converts voices; load standard, turbo or multilingual \
+                       (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL)";
+        ApiError::new(Code::ModelNotLoaded, message)
+    })
+}

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+from chatterbox_server.chatterbox.guards import loop_start, token_limit
+
+
+@pytest.mark.parametrize("period", [1, 2, 7, 25])
+def test_a_loop_of_five_seconds_is_found_and_its_first_round_kept(period: int) -> None:
+    speech = [1000 + index for index in range(60)]
+    loop = [index % period for index in range(125)]
+    assert loop_start([*speech, *loop]) == 60 + period
+    assert loop_start([*speech, *loop[:-1]]) is None
+
+
+def test_speech_with_pauses_is_no_loop() -> None:
+    pause = [4299] * 100
+    assert loop_start([*pause, 1, *pause[:24]]) is None
+    assert loop_start(list(range(500))) is None
+    assert loop_start([]) is None
+
+
+def test_a_cap_in_seconds_is_exact() -> None:
+    assert token_limit("A sentence of some length.", 2.4) == 60
+    assert token_limit("A sentence of some length.", 0.001) == 1
+
+
+def test_the_text_and_upstream_limit_the_length() -> None:
+    assert token_limit("Hi.", 120.0) < 300
+    assert token_limit("x" * 300, 120.0) == 1000

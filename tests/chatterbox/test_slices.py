@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from chatterbox_server.chatterbox.slicing import Slice, Slicer
+from chatterbox_server.messages import Slicing
+from hypothesis import given
+from hypothesis import strategies as st
+
+DEFAULT = Slicing(
+    tokens_per_slice=None,
+    context_window=None,
+    overlap=None,
+    crossfade_ms=None,
+)
+
+
+def cut(slicing: Slicing, tokens: int, arrivals: list[int], *, stream: bool = True) -> list[Slice]:
+    """The slices of an utterance whose tokens come in steps of ``arrivals``, over and over."""
+    slicer = Slicer(slicing, stream=stream)
+    slices: list[Slice] = []
+    there, turn = 0, 0
+    while True:
+        there = min(tokens, there + arrivals[turn % len(arrivals)])
+        turn += 1
+        ended = there == tokens
+        while (part := slicer.next(there, ended=ended)) is not None:
+            slices.append(part)
+            if part.final:
+                return slices
+
+
+def test_slices_start_small_and_grow() -> None:
+    slices = cut(DEFAULT, 400, [1])
+    assert [part.end - part.start for part in slices] == [16, 25, 50, 100, 100, 100, 9]
+    assert [part.context for part in slices] == [0, 0, 16, 66, 166, 266, 366]
+
+
+@given(
+    tokens=st.integers(1, 600),
+    arrivals=st.lists(st.integers(1, 90), min_size=1, max_size=5),
+    size=st.none() | st.integers(1, 80),
+    context=st.none() | st.integers(0, 200),
+)
+def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
+    tokens: int, arrivals: list[int], size: int | None, context: int | None
+) -> None:
+    slicing = replace(DEFAULT, tokens_per_slice=size, context_window=context)
+    slices = cut(slicing, tokens, arrivals)
+    assert slices == cut(slicing, tokens, [1]) == cut(slicing, tokens, [tokens])
+    assert [part.start for part in slices] == [0, *(part.end for part in slices[:-1])]
+    assert slices[-1].end == tokens
+    assert [part.final for part in slices] == [False] * (len(slices) - 1) + [True]
+    assert all(part.end + 3 <= tokens for part in slices[:-1]), "the lookahead was not there yet"
+    assert all(part.start < part.end for part in slices)
+
+
+def test_no_overlap_means_no_context_and_no_crossfade() -> None:
+    slicing = replace(DEFAULT, overlap="zero", context_window=50)
+    assert all(part.context == part.start for part in cut(slicing, 300, [1]))
+    assert Slicer(slicing, stream=True).crossfade_frames == 0
+
+
+@pytest.mark.parametrize(("milliseconds", "frames"), [(None, 2), (0, 0), (20, 1), (100, 5), (9000, 50)])
+def test_crossfades_are_whole_frames_within_the_context(milliseconds: float | None, frames: int) -> None:
+    slicing = replace(DEFAULT, crossfade_ms=milliseconds)
+    assert Slicer(slicing, stream=True).crossfade_frames == frames
+
+
+def test_without_a_listener_the_utterance_is_one_slice() -> None:
+    assert cut(DEFAULT, 400, [7], stream=False) == [Slice(context=0, start=0, end=400, final=True)]
