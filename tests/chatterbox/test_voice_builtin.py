@@ -60,6 +60,7 @@ def _bytes(content: Any) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_what_is_not_a_voice_is_refused(checkpoints: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     whole = (checkpoints("standard") / "conds.pt").read_bytes()
