@@ -23,23 +23,23 @@ class LoadError(Exception):
 def load(settings: Mapping[str, object]) -> Engine:
     """Load the models named in ``settings`` and return the engine that speaks with them. Raises ``LoadError``.
 
-    ====================  ==========================================================================================
-    ``engine``            "auto" or "fake"
-    ``device``            "auto", "cpu", "cuda" or "mps"
-    ``models``            list of names
-    ``threads``           CPU threads, or ``None``
-    ``model_path``        folder of the weights, or ``None`` for the hub
-    ``model_dtype``       "auto", "fp32", "bf16" or "fp16"
+    ========================  ======================================================================
+    ``engine``                "auto" or "fake"
+    ``device``                "auto", "cpu", "cuda" or "mps"
+    ``models``                list of names
+    ``threads``               CPU threads, or ``None``
+    ``model_path``            folder of the weights, or ``None`` for the hub
+    ``model_dtype``           "auto", "fp32", "bf16" or "fp16"
     ``multilingual_version``  "v2" or "v3"
-    ``watermark``         whether Chatterbox's audio is marked
-    ``voice_cache_bytes``  most bytes of prepared voices in memory, for each model
-    ``voices_dir``        folder in which prepared voices are kept, or ``None``
-    ``slots``             requests that one model decodes at once
-    ``progress``          called with what is done, how much of it is, and how much there is
-    ``fake_rtf``          fake engine: compute seconds per second of audio
-    ``fake_chunk_ms``     fake engine: a chunk's length
-    ``fake_load_seconds``  fake engine: how long loading takes
-    ====================  ==========================================================================================
+    ``watermark``             whether Chatterbox's audio is marked
+    ``voice_cache_bytes``     most bytes of prepared voices in memory
+    ``voices_dir``            folder in which prepared voices are kept, or ``None``
+    ``slots``                 requests that one model decodes at once
+    ``progress``              called with what is done, how much of it is, and how much there is
+    ``fake_rtf``              fake engine: compute seconds per second of audio
+    ``fake_chunk_ms``         fake engine: a chunk's length
+    ``fake_load_seconds``     fake engine: how long loading takes
+    ========================  ======================================================================
     """
     engine = settings.get("engine", "auto")
     # Duplicates would load a model twice for one name.

@@ -53,11 +53,11 @@ class Slicing:
     """How a model that decodes speech tokens cuts a streamed utterance into audio slices."""
 
     tokens_per_slice: int | None
-    """Speech tokens rendered per slice, at least 1."""
+    """Speech tokens rendered per slice, at least 1; ``None`` lets slices grow."""
     context_window: int | None
     """Speech tokens of earlier slices rendered again as context, at least 0."""
     overlap: str | None
-    """``"full"`` renders with all earlier tokens, ``"zero"`` with none."""
+    """``"full"`` (also ``None``) renders slices with their context and fades them over, ``"zero"`` does neither."""
     crossfade_ms: float | None
     """Cross-fade between neighbouring slices in milliseconds, at least 0."""
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from ..lane import Model, RequestError, failure, has_words
 from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Slicing, Speak, Stats
 from .conditionals import Conditionals
 from .guards import loop_start, token_limit
+from .live import Live
+from .render_batch import RenderBatch
 from .rendering import Rendering, RenderOptions, Samples
 from .s3gen import Noise, S3Gen
 from .speech_tokens import SAMPLE_RATE, SILENCE, STOP, TOKENS_PER_SECOND, VALID
@@ -53,21 +55,7 @@ class Parts:
     voices: VoiceCache
     builtin: Conditionals | None
     watermarker: Watermarker | None
-    renders_at_once: int
-    """Utterances rendered by one call of S3Gen."""
-
-
-@dataclass(slots=True)
-class _Live:
-    """A request that is being spoken."""
-
-    id: int
-    rendering: Rendering
-    returns_tokens: bool = False
-    tokens: list[int] = field(default_factory=list)
-    """What T3 has made, marks included, as upstream's returns it."""
-    decoding: bool = True
-    compute_seconds: float = 0.0
+    rendering: RenderBatch
 
 
 @dataclass(slots=True)
@@ -85,7 +73,7 @@ class ChatterboxLane:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.model = parts.model
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, Live] = {}
         self._preparations: deque[_Preparation] = deque()
 
     @property
@@ -94,7 +82,7 @@ class ChatterboxLane:
 
     @property
     def voice_cache_bytes(self) -> int:
-        return self._parts.voices.nbytes
+        return self._parts.voices.nbytes + self._parts.decoder.prefix_bytes
 
     def submit(self, speak: Speak) -> None:
         parts = self._parts
@@ -125,7 +113,7 @@ class ChatterboxLane:
             raise RequestError("INVALID_PARAMETER", f"text: {error}") from error
         closing = (SILENCE,) * parts.variant.closing_silence
         rendering = self._rendering(voice, speak.seed, options, closing)
-        self._live[speak.id] = _Live(id=speak.id, rendering=rendering, returns_tokens=speak.return_tokens)
+        self._live[speak.id] = Live(id=speak.id, rendering=rendering, returns_tokens=speak.return_tokens)
 
     def convert(self, command: Convert) -> None:
         voice, _ = self._voice(command.voice)
@@ -137,7 +125,7 @@ class ChatterboxLane:
             rendering = self._rendering(voice, command.seed, options)
             rendering.add(tokens.tolist())
             rendering.end()
-            self._live[command.id] = _Live(id=command.id, rendering=rendering, decoding=False)
+            self._live[command.id] = Live(id=command.id, rendering=rendering, decoding=False)
             return []
 
         stages = self._parts.preparer.tokens(_clip(command), command.sample_rate)
@@ -160,6 +148,7 @@ class ChatterboxLane:
     def cancel(self, request_id: int) -> None:
         if self._live.pop(request_id, None) is not None:
             self._parts.decoder.drop(request_id)
+            self._parts.rendering.drop(request_id)
         self._preparations = deque(item for item in self._preparations if item.id != request_id)
 
     def forget(self, voice: str) -> None:
@@ -214,7 +203,7 @@ class ChatterboxLane:
             live.compute_seconds += elapsed if live.decoding else 0.0
         return events
 
-    def _loops(self, live: _Live) -> bool:
+    def _loops(self, live: Live) -> bool:
         """Whether ``live`` says the same thing over and over; it is dropped from the batch, and the loop from it."""
         if len(live.tokens) % TOKENS_PER_SECOND:
             return False
@@ -225,7 +214,7 @@ class ChatterboxLane:
         self._parts.decoder.drop(live.id)
         return True
 
-    def _end_decoding(self, live: _Live) -> list[Event]:
+    def _end_decoding(self, live: Live) -> list[Event]:
         live.decoding = False
         if live.rendering.tokens:
             live.rendering.end()
@@ -234,20 +223,10 @@ class ChatterboxLane:
         return [Failed(id=live.id, code="NOTHING_TO_SAY", message="text: the model found nothing to say in it.")]
 
     def _render(self) -> list[Event]:
-        due = [live for live in self._live.values() if live.rendering.due]
-        # Whoever has heard least runs dry first; the order is the requests' own among equals.
-        due = sorted(due, key=lambda live: live.rendering.samples_sent)[: self._parts.renders_at_once]
-        if not due:
-            return []
-        started = time.perf_counter()
-        mels = self._parts.s3gen.mels([live.rendering.job() for live in due])
-        events = [event for live, mel in zip(due, mels, strict=True) for event in self._heard(live, mel)]
-        elapsed = time.perf_counter() - started
-        for live in due:
-            live.compute_seconds += elapsed
-        return events + [self._done(live) for live in due if live.rendering.done and live.id in self._live]
+        rendered = self._parts.rendering.step(self._live.values())
+        return [event for live, mel in rendered for event in (*self._heard(live, mel), *self._ending(live))]
 
-    def _heard(self, live: _Live, mel: Tensor) -> list[Event]:
+    def _heard(self, live: Live, mel: Tensor) -> list[Event]:
         samples = live.rendering.accept(mel)
         if not np.isfinite(samples).all():
             self.cancel(live.id)
@@ -256,7 +235,9 @@ class ChatterboxLane:
             ]
         return [Audio(id=live.id, pcm=samples.astype("<f4", copy=False).tobytes())] if samples.size else []
 
-    def _done(self, live: _Live) -> Done:
+    def _ending(self, live: Live) -> list[Event]:
+        if not live.rendering.done or self._live.get(live.id) is not live:
+            return []
         # The cap on its audio may have been reached before the model's end.
         self.cancel(live.id)
         stats = Stats(
@@ -264,7 +245,7 @@ class ChatterboxLane:
             compute_seconds=live.compute_seconds,
             tokens=tuple(live.tokens) if live.returns_tokens else None,
         )
-        return Done(id=live.id, stats=stats)
+        return [Done(id=live.id, stats=stats)]
 
     def _rendering(
         self, voice: Conditionals, seed: int, options: RenderOptions, closing: tuple[int, ...] = ()

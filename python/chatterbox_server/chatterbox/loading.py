@@ -12,6 +12,7 @@ import torch
 from ..lane import Model
 from .checkpoint import CheckpointFiles, Progress, locate
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
+from .render_batch import RenderBatch
 from .s3gen import S3Gen
 from .speech_tokens import SAMPLE_RATE
 from .t3 import T3, Decoder
@@ -45,7 +46,7 @@ class LoadOptions:
     multilingual_version: str
     watermark: bool
     voice_cache_bytes: int
-    """Of one model's voices in memory."""
+    """Of all models' voices in memory."""
     voices_folder: Path | None
     """Where prepared voices are kept; ``None`` keeps them in memory alone."""
     slots: int
@@ -72,7 +73,7 @@ def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
     lanes = []
     for index, name in enumerate(names):
         options.progress(f"loading {name}", index, len(names))
-        lanes.append(_lane(variant(name, options.multilingual_version), options, device, watermarker))
+        lanes.append(_lane(variant(name, options.multilingual_version), options, device, watermarker, len(names)))
     options.progress("loading", len(names), len(names))
     return lanes
 
@@ -84,7 +85,7 @@ def _watermarker(device: torch.device) -> Watermarker:
 
 
 def _lane(
-    chosen: Variant, options: LoadOptions, device: torch.device, watermarker: Watermarker | None
+    chosen: Variant, options: LoadOptions, device: torch.device, watermarker: Watermarker | None, models: int
 ) -> ChatterboxLane:
     files = locate(
         chosen.name,
@@ -106,8 +107,11 @@ def _lane(
         tags=tags,
         watermark=watermarker is not None,
     )
-    decoder = Decoder(t3, slots=options.slots)
+    # A voice is small, but what T3 has computed of it is 16 MB and more.
+    share = options.voice_cache_bytes // models
+    decoder = Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8)
     decoder.warm_up()
+    on_cpu = device.type == "cpu"
     parts = Parts(
         model=model,
         variant=chosen,
@@ -118,7 +122,7 @@ def _lane(
             s3gen=files.s3gen, voice_encoder=files.voice_encoder, recipe=chosen.recipe, device=device
         ),
         voices=VoiceCache(
-            limit_bytes=options.voice_cache_bytes,
+            limit_bytes=share // 8,
             folder=options.voices_folder,
             model=f"{chosen.name}-{_fingerprint(files)}",
             device=device,
@@ -126,7 +130,7 @@ def _lane(
         builtin=builtin,
         watermarker=watermarker,
         # A batch shares a GPU's launches; a CPU is busy with one, and the others would only wait for it.
-        renders_at_once=1 if device.type == "cpu" else 8,
+        rendering=RenderBatch(s3gen, size=1 if on_cpu else 8, pauses=on_cpu),
     )
     return ChatterboxLane(parts)
 

@@ -73,7 +73,7 @@ pub struct EngineOptions {
     pub engine_slots: Option<u32>,
 
     /// Memory, in MB, for what the models have computed of voices; the least recently used makes room
-    #[arg(long, env = "VOICE_CACHE_MB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "VOICE_CACHE_MB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..))]
     pub voice_cache_mb: u32,
 
     /// Cache directory of models downloaded from the Hugging Face hub (read by that library)

@@ -35,7 +35,6 @@ impl Draft {
             overlap: overlap.map(str::to_owned),
             crossfade_ms: crossfade.or(defaults.crossfade_duration_milliseconds),
             // The host trims: only it knows which utterance is a request's last.
-            ..Slicing::default()
         })
     }
 
@@ -108,7 +107,6 @@ mod tests {
             context_window: Some(10),
             overlap: Some("full".into()),
             crossfade_ms: Some(30.0),
-            ..Slicing::default()
         };
         assert_eq!(draft("{}").slicing(&SET).unwrap(), slicing);
         let own = draft(
@@ -120,7 +118,6 @@ mod tests {
             context_window: Some(0),
             overlap: Some("zero".into()),
             crossfade_ms: Some(0.0),
-            ..Slicing::default()
         };
         assert_eq!(own.slicing(&SET).unwrap(), slicing);
         let trim = Trim {

@@ -7,7 +7,7 @@ fails, for it forgets to shorten the mask; here both are shortened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +58,8 @@ class Flow:
         self.mean_flow = self._estimator.mean_flow
         self.default_steps = _MEAN_FLOW_STEPS if self.mean_flow else _STEPS
 
-    @torch.inference_mode()
-    def mels(self, jobs: Sequence[MelJob]) -> list[Tensor]:
-        """The frames ``[80, 2 n]`` float32 of each job's own tokens, computed in one batch."""
+    def mels(self, jobs: Sequence[MelJob]) -> Generator[None, None, list[Tensor]]:
+        """Makes the frames ``[80, 2 n]`` float32 of each job's own tokens in a batch. Yields after each Euler step."""
         if not jobs:
             return []
         prompts = [job.voice.s3_tokens.numel() for job in jobs]
@@ -70,7 +69,7 @@ class Flow:
             raise ValueError("A job has no tokens beside its lookahead.")
         features = self._features(jobs, totals)[:, : FRAMES_PER_TOKEN * max(kept)]
         frames = [FRAMES_PER_TOKEN * count for count in kept]
-        x = self._solve(jobs, self._conditions(jobs, features), self._noise(jobs, prompts, frames), frames)
+        x = yield from self._solve(jobs, self._conditions(jobs, features), self._noise(jobs, prompts, frames), frames)
         return [
             row[FRAMES_PER_TOKEN * prompt : end].T.float() for row, prompt, end in zip(x, prompts, frames, strict=True)
         ]
@@ -105,7 +104,9 @@ class Flow:
             row[start:end] = job.noise[:, : end - start].T
         return noise.to(self._tokens.device)
 
-    def _solve(self, jobs: Sequence[MelJob], conditions: Tensor, x: Tensor, frames: list[int]) -> Tensor:
+    def _solve(
+        self, jobs: Sequence[MelJob], conditions: Tensor, x: Tensor, frames: list[int]
+    ) -> Generator[None, None, Tensor]:
         """Follow the flow from the noise ``x`` ``[B, T, 80]``, row by row in as many steps as its job wants."""
         schedules = [self._schedule(job.steps) for job in jobs]
         lengths = [schedule.lengths.numel() for schedule in schedules]
@@ -122,6 +123,7 @@ class Flow:
             length = torch.stack([schedules[row].lengths[step] for row in rows])
             biases = torch.stack([schedules[row].biases[step] for row in rows])
             x = x + length[:, None, None] * self._direction(x, conditions, biases, real)
+            yield
         if len(rows) == len(jobs):
             return x
         done[torch.tensor(rows, device=x.device)] = x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,7 +38,22 @@ class S3Gen:
         vocoder = Vocoder(Weights(tensors.scope("mel2wav."), device=device, dtype=torch.float32))
         return cls(flow, vocoder)
 
-    def mels(self, jobs: Sequence[MelJob]) -> list[Tensor]:
-        """The mel frames ``[80, 2 n]`` float32, 50 per second, of each job's own tokens (without the voice's), less
-        the lookahead of those that are not final. A job comes out the same alone and in any batch."""
+    def begin(self, jobs: Sequence[MelJob]) -> Generator[None, None, list[Tensor]]:
+        """Makes the mel frames ``[80, 2 n]`` float32, 50 per second, of each job's own tokens (without the voice's).
+
+        Those of the lookahead are left out where a job is not final. A job comes out the same alone and in any batch.
+        Yields after each Euler step, which takes seconds on a CPU, so that something else can be done in between. To be
+        run under ``torch.inference_mode()``.
+        """
         return self._flow.mels(jobs)
+
+    @torch.inference_mode()
+    def mels(self, jobs: Sequence[MelJob]) -> list[Tensor]:
+        """The same, at once."""
+        steps = self.begin(jobs)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                mels: list[Tensor] = end.value
+                return mels

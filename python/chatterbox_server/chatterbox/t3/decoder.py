@@ -83,6 +83,11 @@ class Decoder:
         return len(self._waiting)
 
     @property
+    def prefix_bytes(self) -> int:
+        """Bytes of what was computed of voices."""
+        return self._prefixes.nbytes
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of keys and values, those of voices included."""
         return self._cache.nbytes + self._prefixes.nbytes
