@@ -1,6 +1,6 @@
 """How far a streamed utterance's mel is from the same utterance rendered as a whole, slice by slice.
 
-``python bench/slices.py MODEL_PATH --model turbo`` needs a checkpoint (``make install-chatterbox``); with random weights
+``python bench/slices.py MODEL_PATH --model turbo`` needs a checkpoint (``make install-chatterbox``). With random weights
 the figures show the effect of slicing, not of the model.
 """
 

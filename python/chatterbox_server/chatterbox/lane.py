@@ -21,8 +21,8 @@ from .live import Live
 from .render_batch import RenderBatch
 from .rendering import Rendering, RenderOptions, Samples
 from .s3gen import Noise, S3Gen
-from .speech_tokens import SAMPLE_RATE, SILENCE, STOP, TOKENS_PER_SECOND, VALID
-from .t3 import Decoder, Prompt
+from .speech_tokens import SAMPLE_RATE, SILENCE, TOKENS_PER_SECOND, VALID
+from .t3 import STOP_SPEECH, Decoder, Prompt
 from .text import TextEncoder
 from .variants import Variant
 from .voices import VoiceCache, VoicePreparer
@@ -195,7 +195,7 @@ class ChatterboxLane:
                 if token.id < VALID:
                     live.rendering.add([token.id])
             elif self._parts.variant.reports_stop:
-                live.tokens.append(STOP)
+                live.tokens.append(STOP_SPEECH)
             if token.last or self._loops(live):
                 events += self._end_decoding(live)
         elapsed = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FRAME_MS", "LOOKAHEAD", "MAX_TOKENS", "SAMPLE_RATE", "SILENCE", "STOP", "TOKENS_PER_SECOND", "VALID"]
+__all__ = ["FRAME_MS", "LOOKAHEAD", "MAX_TOKENS", "SAMPLE_RATE", "SILENCE", "TOKENS_PER_SECOND", "VALID"]
 
 SAMPLE_RATE = 24_000
 TOKENS_PER_SECOND = 25
@@ -14,7 +14,5 @@ VALID = 6561
 """Ids below this are sound; the rest are marks and never reach S3Gen."""
 SILENCE = 4299
 """A token that sounds like silence (``S3GEN_SIL`` of ``s3gen/const.py``)."""
-STOP = 6562
-"""T3's mark of the end."""
 LOOKAHEAD = 3
 """Tokens after a slice that S3Gen's encoder wants to see (``pre_lookahead_len``)."""
