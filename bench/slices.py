@@ -1,7 +1,7 @@
 """How far a streamed utterance's mel is from the same utterance rendered as a whole, slice by slice.
 
-``python bench/slices.py MODEL_PATH --model turbo`` needs a checkpoint (``make install-chatterbox``). With random weights
-the figures show the effect of slicing, not of the model.
+``python bench/slices.py MODEL_PATH --model turbo`` needs a checkpoint (``make install-chatterbox``); random weights
+show the effect of slicing, not of the model.
 """
 
 from __future__ import annotations
