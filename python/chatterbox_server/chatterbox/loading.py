@@ -94,6 +94,8 @@ def _lane(
         progress=options.progress,
     )
     text, tags = _text(chosen.name, files)
+    for path in (files.t3, files.s3gen):
+        _read_ahead(path, options.progress)
     t3 = T3.from_tensors(open_tensors(files.t3), device=device, dtype=_dtype(options.dtype, device))
     s3gen = S3Gen.from_tensors(open_tensors(files.s3gen), device=device, dtype=torch.float32)
     builtin = load_builtin(files.conditionals).to(device) if files.conditionals else None
@@ -133,6 +135,15 @@ def _lane(
         rendering=RenderBatch(s3gen, size=1 if on_cpu else 8, pauses=on_cpu),
     )
     return ChatterboxLane(parts)
+
+
+def _read_ahead(path: Path, progress: Progress) -> None:
+    """Read a file once, so that the system has it in memory: else the first request would, page by page."""
+    size, done, block = path.stat().st_size, 0, bytearray(16 << 20)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            done += count
+            progress(f"reading {path.name}", done, size)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

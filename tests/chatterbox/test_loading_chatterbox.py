@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chatterbox_server.chatterbox.watermark import Watermarker, WatermarkError
+from chatterbox_server.loading import LoadError, load
+from engine_helpers import drain, samples, speak
+from engine_of import engine_of
+
+
+def settings(folder: Path, **changes: object) -> Mapping[str, object]:
+    return {"models": ["turbo"], "model_path": str(folder), "device": "cpu", "watermark": False, **changes}
+
+
+def test_progress_tells_what_is_read_and_how_much(checkpoints: Callable[[str], Path]) -> None:
+    told: list[tuple[str, int, int]] = []
+    load(settings(checkpoints("turbo"), progress=lambda *progress: told.append(progress)))
+    for name in ("t3_turbo_v1.safetensors", "s3gen_meanflow.safetensors"):
+        size = (checkpoints("turbo") / name).stat().st_size
+        assert (f"reading {name}", size, size) in told
+    assert all(0 <= done <= total for _, done, total in told)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_t3_may_have_less_precision(checkpoints: Callable[[str], Path], dtype: str) -> None:
+    engine = engine_of(checkpoints("turbo"), ["turbo"], dtype=dtype)
+    audio = samples(drain(engine, [speak(1, "The quick brown fox.", model="turbo", max_audio_seconds=0.6)]))
+    assert audio.size > 0
+    assert np.isfinite(audio).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_dtype": "int3"}, "MODEL_DTYPE"),
+        ({"models": ["turbo", "nothing"]}, "nothing is unknown"),
+        ({"models": []}, "nothing to load"),
+        ({"device": "cuda"}, "DEVICE: cuda is not available"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_is_named(
+    checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], said: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LoadError, match=said):
+        load(settings(checkpoints("turbo"), **changes))
+
+
+def test_a_watermark_that_does_not_work_stops_the_start(
+    checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Watermarker) -> None:
+        raise WatermarkError("The watermark does not work on this machine.")
+
+    monkeypatch.setattr(Watermarker, "self_test", broken)
+    with pytest.raises(LoadError, match="watermark"):
+        load(settings(checkpoints("turbo"), watermark=True))
+    load(settings(checkpoints("turbo"), watermark=False))
