@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals, status};
 use crate::state::{App, Shared};
 use crate::telemetry;
-use crate::voices::VoiceStore;
+use crate::voices::{VoiceError, VoiceStore, without_voice};
 
 /// How often the engine's pulse is felt.
 const PULSE: Duration = Duration::from_millis(250);
@@ -212,15 +212,25 @@ fn announce(address: SocketAddr, app: &App) {
     ));
 }
 
+/// Drops what was computed of voices that are gone, and prepares those that are there.
 fn prepare_voices(app: &Shared) {
-    if app.voice_options.voice_cache == VoiceCache::Lazy {
-        return;
-    }
     let app = app.clone();
     tokio::spawn(async move {
-        let store = app.voices.clone();
-        match tokio::task::spawn_blocking(move || store.all()).await {
-            Ok(Ok(voices)) => {
+        let (store, folder) = (app.voices.clone(), app.voice_options.voices_dir.clone());
+        let look = move || {
+            let voices = store.all()?;
+            let gone = without_voice(&folder, &voices);
+            Ok::<_, VoiceError>((voices, gone))
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok((voices, gone))) => {
+                for key in gone {
+                    // An engine that is gone has nothing to drop.
+                    let _ = app.engine.forget(key).await;
+                }
+                if app.voice_options.voice_cache == VoiceCache::Lazy {
+                    return;
+                }
                 for voice in voices {
                     app.enrolments
                         .prepare(&app.engine, &app.voices, &voice)

@@ -13,10 +13,16 @@ def test_a_loop_of_five_seconds_is_found_and_its_first_round_kept(period: int) -
 
 
 def test_speech_with_pauses_is_no_loop() -> None:
-    pause = [4299] * 100
-    assert loop_start([*pause, 1, *pause[:24]]) is None
+    pause = [4299] * 49
+    assert loop_start([*pause, 1, *pause]) is None
     assert loop_start(list(range(500))) is None
     assert loop_start([]) is None
+
+
+def test_two_seconds_of_silence_end_the_speech() -> None:
+    speech = list(range(1000, 1040))
+    assert loop_start([*speech, *[4299] * 50]) == 41
+    assert loop_start([*speech, *[4299] * 49]) is None
 
 
 def test_a_cap_in_seconds_is_exact() -> None:
@@ -27,3 +33,4 @@ def test_a_cap_in_seconds_is_exact() -> None:
 def test_the_text_and_upstream_limit_the_length() -> None:
     assert token_limit("Hi.", 120.0) < 300
     assert token_limit("x" * 300, 120.0) == 1000
+    assert token_limit("x" * 300, float("inf")) == 1000

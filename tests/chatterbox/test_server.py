@@ -17,6 +17,7 @@ from engine_of import voiced
 from running_server import COMMAND, HTTP, Server, clean_environment, finish
 
 MODELS = ("standard", "turbo", "multilingual", "nano")
+GONE = "0" * 64
 TEXT = "The quick brown fox jumps over the lazy dog."
 
 
@@ -31,6 +32,8 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     folder = tmp_path_factory.mktemp("server")
     (folder / "voices").mkdir()
     soundfile.write(folder / "voices" / "early.wav", voiced(6.0), 24_000)
+    (folder / "voices" / ".conditionals").mkdir()
+    (folder / "voices" / ".conditionals" / f"{GONE}.turbo-1.safetensors").write_bytes(b"of a clip that was deleted")
     loads = {f"LOAD_{model.upper()}": "true" for model in MODELS}
     one = Server(folder, [], {"MODEL_PATH": str(root), "ENGINE_THREADS": "1", "LOAD_LITE": "false", **loads})
     try:
@@ -83,6 +86,13 @@ def test_voices_there_before_and_after_the_start_are_cloned(server: Server, mode
         for voice in ({"audio_prompt_path": "early.wav"}, {"audio_prompt_path": f"late-{model}.wav"}, {})
     )
     assert len({early, late, own}) == 3
+
+
+def test_what_was_computed_of_voices_is_kept_as_long_as_they_are(server: Server) -> None:
+    say(server, model="turbo", voice={"audio_prompt_path": "early.wav"})
+    kept = [path.name for path in (server.voices / ".conditionals").iterdir()]
+    assert any(".turbo-" in name for name in kept)
+    assert not any(name.startswith(GONE) for name in kept)
 
 
 def test_another_model_is_refused_with_the_list(server: Server) -> None:

@@ -69,4 +69,10 @@ def test_crossfades_are_whole_frames_within_the_context(milliseconds: float | No
 
 
 def test_without_a_listener_the_utterance_is_one_slice() -> None:
-    assert cut(DEFAULT, 400, [7], stream=False) == [Slice(context=0, start=0, end=400, final=True)]
+    for tokens in (400, 1003):
+        assert cut(DEFAULT, tokens, [7], stream=False) == [Slice(context=0, start=0, end=tokens, final=True)]
+
+
+def test_a_long_clip_is_cut_for_memorys_sake() -> None:
+    ends = [(part.end, part.final) for part in cut(DEFAULT, 2500, [2500], stream=False)]
+    assert ends == [(1000, False), (2000, False), (2500, True)]

@@ -103,5 +103,9 @@ def test_nothing_is_left_over(checkpoints: Callable[[str], Path], tmp_path: Path
     assert outcomes["Done"] > REQUESTS // 4, outcomes
     assert {"Enrolled", "NOTHING_TO_SAY", "INVALID_PARAMETER", "VOICE_NOT_ENROLLED"} <= set(outcomes), outcomes
     assert "GENERATION_ERROR" not in outcomes, outcomes
+    for model in MODELS:
+        decoder = engine._lanes[model]._parts.decoder  # type: ignore[attr-defined]
+        assert decoder.idle
+        assert decoder.slots_used == decoder.waiting == 0
     grown = resident() - halfway
     assert grown < 64 << 20, f"{grown / 2**20:.0f} MiB more after the second half"

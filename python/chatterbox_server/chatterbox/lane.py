@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -18,17 +19,21 @@ from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Sl
 from .conditionals import Conditionals
 from .guards import loop_start, token_limit
 from .live import Live
+from .memory import memory_errors
 from .render_batch import RenderBatch
 from .rendering import Rendering, RenderOptions, Samples
 from .s3gen import Noise, S3Gen
 from .speech_tokens import SAMPLE_RATE, SILENCE, TOKENS_PER_SECOND, VALID
 from .t3 import STOP_SPEECH, Decoder, Prompt
+from .tensors import CheckpointError
 from .text import TextEncoder
 from .variants import Variant
 from .voices import VoiceCache, VoicePreparer
 from .watermark import Watermarker
 
 __all__ = ["BUILTIN_VOICE", "ChatterboxLane", "Parts"]
+
+logger = logging.getLogger(__name__)
 
 BUILTIN_VOICE = "default"
 """Name of the voice that comes with the weights."""
@@ -75,6 +80,8 @@ class ChatterboxLane:
         self.model = parts.model
         self._live: dict[int, Live] = {}
         self._preparations: deque[_Preparation] = deque()
+        self._unwanted: set[str] = set()
+        """Voices that were forgotten while clips were being prepared: what comes of them is not kept."""
 
     @property
     def idle(self) -> bool:
@@ -84,6 +91,7 @@ class ChatterboxLane:
     def voice_cache_bytes(self) -> int:
         return self._parts.voices.nbytes + self._parts.decoder.prefix_bytes
 
+    @memory_errors()
     def submit(self, speak: Speak) -> None:
         parts = self._parts
         _check_speed(speak.params.speed)
@@ -107,14 +115,16 @@ class ChatterboxLane:
         )
         # Faster speech takes more tokens for a second of audio.
         limit = token_limit(speak.text, speak.max_audio_seconds * speak.params.speed)
+        closing = (SILENCE,) * parts.variant.closing_silence
+        rendering = self._rendering(voice, speak.seed, options, closing)
+        # The last thing that can fail: whatever the decoder has must be live.
         try:
             parts.decoder.add(speak.id, prompt, sampling, limit)
         except ValueError as error:
             raise RequestError("INVALID_PARAMETER", f"text: {error}") from error
-        closing = (SILENCE,) * parts.variant.closing_silence
-        rendering = self._rendering(voice, speak.seed, options, closing)
         self._live[speak.id] = Live(id=speak.id, rendering=rendering, returns_tokens=speak.return_tokens)
 
+    @memory_errors()
     def convert(self, command: Convert) -> None:
         voice, _ = self._voice(command.voice)
         options = RenderOptions(
@@ -131,16 +141,18 @@ class ChatterboxLane:
         stages = self._parts.preparer.tokens(_clip(command), command.sample_rate)
         self._preparations.append(_Preparation(command.id, stages, finish))
 
+    @memory_errors()
     def enroll(self, command: Enroll) -> None:
         voices = self._parts.voices
 
         def finish(made: Conditionals | None) -> list[Event]:
             voice = made or voices.get(command.voice)
-            if made is not None:
+            if made is not None and command.voice not in self._unwanted:
                 voices.put(command.voice, made)
             size = 0 if voice is None else voice.nbytes
             return [Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=size)]
 
+        self._unwanted.discard(command.voice)
         known = voices.get(command.voice) is not None
         stages = iter(()) if known else self._parts.preparer.prepare(_clip(command), command.sample_rate)
         self._preparations.append(_Preparation(command.id, stages, finish))
@@ -152,6 +164,8 @@ class ChatterboxLane:
         self._preparations = deque(item for item in self._preparations if item.id != request_id)
 
     def forget(self, voice: str) -> None:
+        if self._preparations:
+            self._unwanted.add(voice)
         self._parts.voices.forget(voice)
         self._parts.decoder.forget_voice(voice)
 
@@ -160,23 +174,24 @@ class ChatterboxLane:
         self._parts.preparer.release()
 
     def step(self) -> list[Event]:
-        try:
-            with torch.inference_mode():
-                return [*self._prepare(), *self._decode(), *self._render()]
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise MemoryError from error
-            raise
+        with torch.inference_mode(), memory_errors():
+            return [*self._prepare(), *self._decode(), *self._render()]
 
     def _prepare(self) -> list[Event]:
         if not self._preparations:
             return []
         clip = self._preparations[0]
         try:
-            next(clip.stages)
+            with memory_errors():
+                next(clip.stages)
         except StopIteration as end:
             self._preparations.popleft()
             return clip.finish(end.value)
+        except CheckpointError as error:
+            # They were whole when the model was loaded.
+            logger.error("voices cannot be prepared any more: %s", error)
+            self._preparations.popleft()
+            return [Failed(id=clip.id, code="GENERATION_ERROR", message="The model's files have changed; restart it.")]
         except (RequestError, MemoryError) as error:
             self._preparations.popleft()
             return [failure(clip.id, error)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,11 @@ def _lane(
         progress=options.progress,
     )
     text, tags = _text(chosen.name, files)
-    for path in (files.t3, files.s3gen):
-        _read_ahead(path, options.progress)
+    _read_ahead(files.t3, options.progress)
+    # What voices are prepared with: other weights make other voices.
+    fingerprint = hashlib.sha256()
+    for path in (files.s3gen, files.voice_encoder):
+        _read_ahead(path, options.progress, fingerprint.update)
     t3 = T3.from_tensors(open_tensors(files.t3), device=device, dtype=_dtype(options.dtype, device))
     s3gen = S3Gen.from_tensors(open_tensors(files.s3gen), device=device, dtype=torch.float32)
     builtin = load_builtin(files.conditionals).to(device) if files.conditionals else None
@@ -113,6 +116,11 @@ def _lane(
     share = options.voice_cache_bytes // models
     decoder = Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8)
     decoder.warm_up()
+    preparer = VoicePreparer(s3gen=files.s3gen, voice_encoder=files.voice_encoder, recipe=chosen.recipe, device=device)
+    # A damaged file must show now, not at the first voice; the networks themselves are loaded again for it.
+    for _ in preparer.load():
+        options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
+    preparer.release()
     on_cpu = device.type == "cpu"
     parts = Parts(
         model=model,
@@ -120,13 +128,11 @@ def _lane(
         text=text,
         decoder=decoder,
         s3gen=s3gen,
-        preparer=VoicePreparer(
-            s3gen=files.s3gen, voice_encoder=files.voice_encoder, recipe=chosen.recipe, device=device
-        ),
+        preparer=preparer,
         voices=VoiceCache(
             limit_bytes=share // 8,
             folder=options.voices_folder,
-            model=f"{chosen.name}-{_fingerprint(files)}",
+            model=f"{chosen.name}-{fingerprint.hexdigest()[:16]}",
             device=device,
         ),
         builtin=builtin,
@@ -137,12 +143,17 @@ def _lane(
     return ChatterboxLane(parts)
 
 
-def _read_ahead(path: Path, progress: Progress) -> None:
-    """Read a file once, so that the system has it in memory: else the first request would, page by page."""
-    size, done, block = path.stat().st_size, 0, bytearray(16 << 20)
+def _read_ahead(path: Path, progress: Progress, take: Callable[[memoryview], None] | None = None) -> None:
+    """Read a file once, so that the system has it in memory: else the first request would, page by page.
+
+    ``take`` is given all of its content.
+    """
+    size, done, block = path.stat().st_size, 0, memoryview(bytearray(16 << 20))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             done += count
+            if take is not None:
+                take(block[:count])
             progress(f"reading {path.name}", done, size)
 
 
@@ -162,9 +173,3 @@ def _text(name: str, files: CheckpointFiles) -> tuple[TextEncoder, tuple[str, ..
         return MultilingualEncoder(files.tokenizer, files.cangjie), ()
     encoder = SubwordEncoder(files.tokenizer)
     return encoder, encoder.tags
-
-
-def _fingerprint(files: CheckpointFiles) -> str:
-    """Tells checkpoints apart by what their voice preparation is made of: names and sizes."""
-    parts = [f"{path.name} {path.stat().st_size}" for path in (files.s3gen, files.voice_encoder)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

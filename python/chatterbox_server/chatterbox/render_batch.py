@@ -65,8 +65,9 @@ class RenderBatch:
         due = [live for live in lives if live.rendering.due]
         if not due:
             return None
-        # Whoever has heard least runs dry first; the order is the requests' own among equals.
-        due = sorted(due, key=lambda live: live.rendering.samples_sent)[: self._size]
+        # Whoever listens goes first, and has heard least runs dry first; the order is the requests' own among equals.
+        due.sort(key=lambda live: (not live.rendering.streamed, live.rendering.samples_sent))
+        due = due[: self._size]
         return _Running(due, self._s3gen.begin([live.rendering.job() for live in due]))
 
     def _advance(self, running: _Running) -> list[Tensor] | None:

@@ -68,6 +68,7 @@ class Rendering:
         self._vocoder = vocoder.stream(noise)
         self._marker = marker
         self._closing = closing
+        self.streamed = options.stream
         self._slicer = Slicer(options.slicing, stream=options.stream)
         self._stretch = Stretch(options.speed)
         self._room = options.max_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..messages import Slicing
-from .speech_tokens import FRAME_MS, LOOKAHEAD
+from .speech_tokens import FRAME_MS, LOOKAHEAD, MAX_TOKENS
 
 __all__ = ["Slice", "Slicer"]
 
@@ -48,8 +48,12 @@ class Slicer:
         """The slice to render next, if the utterance's ``tokens`` so far allow it."""
         size = self._schedule[min(self._index, len(self._schedule) - 1)]
         left = tokens - self.taken
-        # Whether the end is known yet must not move a cut, or the samples would depend on the machine's speed.
-        whole = self._stream and left >= size + LOOKAHEAD
+        if self._stream:
+            # Whether the end is known yet must not move a cut, or the samples would depend on the machine's speed.
+            whole = left >= size + LOOKAHEAD
+        else:
+            # What is longer than T3's longest, a converted clip, is cut too: memory grows with the square of a slice.
+            size, whole = MAX_TOKENS, ended and left > MAX_TOKENS + LOOKAHEAD
         final = ended and not whole
         if not final and not whole:
             return None

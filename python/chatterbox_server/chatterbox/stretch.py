@@ -24,7 +24,7 @@ class Stretch:
 
     def push(self, mel: Tensor, *, final: bool) -> Tensor:
         """``mel`` ``[80, n]`` stretched, as far as it is known; with ``final``, to the end."""
-        if self._speed == 1.0:
+        if self._speed == 1.0 or (not mel.shape[1] and not final):
             return mel
         first = self._taken
         if self._last is not None:

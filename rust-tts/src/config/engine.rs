@@ -6,9 +6,8 @@ use super::VoiceOptions;
 use super::streaming::StreamingOptions;
 use super::values::{boolean, name_of, non_negative, text};
 use crate::engine::python::LoadSettings;
+use crate::voices::PREPARED;
 
-/// Folder, in the voices' own, of what the models have computed of voices. Its name cannot be a voice's.
-const CONDITIONALS: &str = ".conditionals";
 /// Most slots of a model that nobody asked for: each takes memory of the device.
 const MOST_SLOTS: u32 = 64;
 
@@ -131,7 +130,7 @@ impl EngineOptions {
             multilingual_version: name_of(&self.multilingual_version),
             slots: self.engine_slots.unwrap_or(slots),
             voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
-            voices_dir: voices.voices_dir.join(CONDITIONALS),
+            voices_dir: voices.voices_dir.join(PREPARED),
             hf_home: self.hf_home.clone(),
             fake_rtf: self.fake_rtf,
             fake_chunk_ms: self.fake_chunk_ms,

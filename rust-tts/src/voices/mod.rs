@@ -10,6 +10,7 @@ mod files;
 mod id;
 mod index;
 mod load;
+mod prepared;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use self::default::DefaultFile;
 pub use self::error::VoiceError;
 use self::index::Index;
+pub use self::prepared::{PREPARED, without_voice};
 pub use self::voice::{UploadLimits, Voice, VoiceInfo};
 
 /// The voices of a folder that can be written, and of one that is only read.

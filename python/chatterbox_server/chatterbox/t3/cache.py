@@ -102,6 +102,8 @@ class KeyValueCache:
         if self._fixed is None:
             self._allocate(0, 0)
         else:
+            if not self.in_place:
+                self.wipe()
             self._take(self._fixed)
 
     def fix(self, positions: int) -> None:
@@ -130,8 +132,9 @@ class KeyValueCache:
         if self._fixed is None or self.in_place or positions > self._fixed.shape[3]:
             return
         self.wipe()
+        kept = min(positions, self.position_capacity)
         for fixed, tensor in zip(self._fixed.unbind(), (*self.keys, *self.values), strict=True):
-            fixed[: self.rows, :, :positions] = tensor[: self.rows, :, :positions]
+            fixed[: self.rows, :, :kept] = tensor[: self.rows, :, :kept]
         self._take(self._fixed)
 
     @property

@@ -12,6 +12,9 @@ from .random import exponentials
 
 __all__ = ["Draw", "Sampler", "Sampling"]
 
+LEAST_TEMPERATURE = 1e-6
+"""Below this, logits would overflow; the likeliest token is what remains anyway."""
+
 Draw = Callable[[Tensor, Sequence[int]], Tensor]
 """Picks ids ``[rows]`` from probabilities ``[rows, ids]`` of the requests with the given numbers."""
 
@@ -21,7 +24,7 @@ class Sampling:
     """How tokens are chosen."""
 
     temperature: float
-    """At least 0. 0 takes the likeliest token after the penalty, whatever the filters say."""
+    """At least 0. 0 (below ``LEAST_TEMPERATURE``) takes the likeliest token after the penalty, whatever is filtered."""
     top_p: float
     """0 to 1; 1 = off."""
     min_p: float
@@ -45,8 +48,8 @@ class Sampler:
 
     def __init__(self, settings: Sequence[Sampling], *, penalty_last: bool, device: torch.device) -> None:
         self._penalty_last = penalty_last
-        self._greedy = [each.temperature <= 0 for each in settings]
-        free = [each for each in settings if each.temperature > 0]
+        self._greedy = [each.temperature < LEAST_TEMPERATURE for each in settings]
+        free = [each for each in settings if each.temperature >= LEAST_TEMPERATURE]
         self._min_p = any(each.min_p > 0 for each in free)
         self._top_p = any(each.top_p < 1 for each in free)
         self._penalty = any(each.repetition_penalty != 1 for each in settings)

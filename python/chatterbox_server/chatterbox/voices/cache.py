@@ -93,11 +93,10 @@ class VoiceCache:
 
     def _keep(self, key: str, voice: Conditionals) -> None:
         self._drop(key)
-        if voice.nbytes > self._limit:
-            return
         self._voices[key] = voice
         self._nbytes += voice.nbytes
-        while self._nbytes > self._limit:
+        # The latest one always stays, or it could never be spoken with.
+        while self._nbytes > self._limit and len(self._voices) > 1:
             self._drop(next(iter(self._voices)))
 
     def _drop(self, key: str) -> None:

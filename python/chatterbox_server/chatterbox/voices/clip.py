@@ -16,6 +16,7 @@ Samples = NDArray[np.float32]
 MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_SECONDS = 600
 MIN_PEAK = 1e-4
+MAX_PEAK = 1e4
 MIN_LEVEL_DB = -60.0
 
 
@@ -34,6 +35,9 @@ def check_samples(pcm: Samples, rate: int, *, min_seconds: float) -> None:
     broken = pcm.size - int(np.count_nonzero(np.isfinite(pcm)))
     if broken:
         raise _unsupported(f"{broken} of the clip's {pcm.size} samples are not finite numbers.")
+    peak = float(np.abs(pcm).max())
+    if peak > MAX_PEAK:
+        raise _unsupported(f"The clip reaches {peak:.3g} where full scale is 1; at most {MAX_PEAK:g} can be used.")
 
 
 def check_level(pcm: Samples, rate: int) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..tensors import Tensors
+from ..tensors import CheckpointError, Tensors
 
 __all__ = ["import_all", "resampler", "speaker_encoder", "token_encoder", "upstream_module", "voice_encoder"]
 
@@ -101,7 +101,10 @@ def token_encoder(tensors: Tensors, device: torch.device) -> tuple[Any, Any]:
     """The speech tokeniser's encoder and quantiser, from the ``tokenizer.`` part of S3Gen's file."""
     model_v2: Any = importlib.import_module("s3tokenizer.model_v2")
     width, mels, _ = tensors["encoder.conv1.weight"].shape
-    layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.blocks."))
+    blocks = {name.split(".")[2] for name in tensors if name.startswith("encoder.blocks.")}
+    if not blocks:
+        raise CheckpointError(f"{tensors.path}: there are no blocks of the speech tokeniser in it.")
+    layers = 1 + max(map(int, blocks))
     with _Unfilled():
         encoder = model_v2.AudioEncoderV2(mels, width, width // TOKEN_HEAD, layers, 2, False)
         quantizer = model_v2.FSQVectorQuantization(width, 3**8)
