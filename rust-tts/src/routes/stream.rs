@@ -43,6 +43,8 @@ async fn next_bytes(state: State) -> Option<(Result<Bytes, ApiError>, State)> {
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the answer is cut off");
+                // The connection sends what it holds when there is nothing to do: the head and the audio so far.
+                tokio::task::yield_now().await;
                 return Some((Err(error), None));
             }
             None => return Some((Err(ApiError::engine_gone()), None)),
