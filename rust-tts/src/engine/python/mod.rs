@@ -172,21 +172,19 @@ fn progress(py: Python<'_>, status: Arc<EngineStatus>) -> PyResult<Bound<'_, PyC
     PyCFunction::new_closure(py, Some(c"progress"), None, tell)
 }
 
-/// A sentence for the log and for people; the traceback goes to the log alone.
+/// A sentence for people. Where none was written for them, the traceback goes to the log.
 fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
-    if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
-        tracing::error!(target: "chatterbox_server.engine", "{traceback}{error}");
-    }
-    let named_load_error = error
+    let written_for_people = error
         .get_type(py)
         .name()
         .is_ok_and(|name| name == "LoadError");
-    let text = if named_load_error {
-        error.value(py).to_string()
-    } else {
-        error.to_string()
-    };
-    EngineError(text)
+    if written_for_people {
+        return EngineError(error.value(py).to_string());
+    }
+    if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
+        tracing::error!(target: "chatterbox_server.engine", "{traceback}{error}");
+    }
+    EngineError(error.to_string())
 }
 
 /// Python's log records, into the server's own stream. `level` is Python's numeric level.
