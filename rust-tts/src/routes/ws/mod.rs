@@ -36,6 +36,9 @@ use writer::{Owed, message, write};
 const ROUTE: &str = "/ws/tts";
 /// Largest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
+/// Largest frame that is read, in bytes. More than a message may have: one that is a little too big is read to its end,
+/// because a socket closed with unread input is reset, and a reset can overtake the close frame.
+const MAX_FRAME: usize = 2 * MAX_MESSAGE;
 /// Read at once from a client, in bytes: its messages are short, and the protocol layer clears this much at every poll.
 const READ_BUFFER: usize = 4 * 1024;
 /// Gathered before it is written, in bytes.
@@ -74,7 +77,7 @@ pub async fn open(
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
+        .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| tasks.track_future(converse(app, socket, held).instrument(span))))
 }
 
