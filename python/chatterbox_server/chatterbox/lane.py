@@ -179,6 +179,7 @@ class ChatterboxLane:
 
     def _prepare(self) -> list[Event]:
         if not self._preparations:
+            self._unwanted.clear()
             return []
         clip = self._preparations[0]
         try:

@@ -15,7 +15,7 @@ from ..messages import Slicing
 from .conditionals import Conditionals
 from .s3gen import FADE_IN, MelJob, Noise, Vocoder
 from .slicing import Slice, Slicer
-from .speech_tokens import LOOKAHEAD, SAMPLE_RATE
+from .speech_tokens import FRAMES_PER_TOKEN, LOOKAHEAD, SAMPLE_RATE
 from .stretch import Stretch
 
 __all__ = ["Marker", "RenderOptions", "Rendering", "Samples"]
@@ -65,6 +65,7 @@ class Rendering:
     ) -> None:
         self._voice = voice
         self._noise = noise
+        self._prompt_noise = noise.prompt(voice.s3_mel.shape[0])
         self._vocoder = vocoder.stream(noise)
         self._marker = marker
         self._closing = closing
@@ -110,12 +111,11 @@ class Rendering:
         part = self._slice
         assert part is not None, "no slice is due"
         tokens = self._tokens[part.context : part.end + (0 if part.final else LOOKAHEAD)]
-        prompt = self._voice.s3_mel.shape[0]
         return MelJob(
             voice=self._voice,
             tokens=torch.tensor(tokens, dtype=torch.int64),
-            noise=self._noise.mel(2 * part.context, 2 * len(tokens)),
-            prompt_noise=self._noise.prompt(prompt),
+            noise=self._noise.mel(FRAMES_PER_TOKEN * part.context, FRAMES_PER_TOKEN * len(tokens)),
+            prompt_noise=self._prompt_noise,
             final=part.final,
             steps=None,
         )
@@ -133,7 +133,9 @@ class Rendering:
     def _joined(self, mel: Tensor, part: Slice) -> Tensor:
         """The slice's own frames, faded over from the end of the one before, less its own end if another follows."""
         frames = self._slicer.crossfade_frames
-        mel = mel[:, 2 * (part.start - part.context) - (0 if self._tail is None else self._tail.shape[1]) :]
+        mel = mel[
+            :, FRAMES_PER_TOKEN * (part.start - part.context) - (0 if self._tail is None else self._tail.shape[1]) :
+        ]
         if self._tail is not None:
             overlap = self._tail.shape[1]
             weight = (torch.arange(1, overlap + 1, device=mel.device) / (overlap + 1)).to(mel.dtype)
@@ -143,7 +145,7 @@ class Rendering:
             self._tail = None
             return mel
         # The next slice renders them again, if its context reaches that far.
-        frames = min(frames, 2 * part.end, mel.shape[1])
+        frames = min(frames, mel.shape[1])
         self._tail = mel[:, mel.shape[1] - frames :]
         return mel[:, : mel.shape[1] - frames]
 

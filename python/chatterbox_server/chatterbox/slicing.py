@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..messages import Slicing
-from .speech_tokens import FRAME_MS, LOOKAHEAD, MAX_TOKENS
+from .speech_tokens import FRAME_MS, FRAMES_PER_TOKEN, LOOKAHEAD, MAX_TOKENS
 
 __all__ = ["Slice", "Slicer"]
 
@@ -39,7 +39,7 @@ class Slicer:
         context = CONTEXT_TOKENS if slicing.context_window is None else slicing.context_window
         self._context = context if joined else 0
         crossfade = CROSSFADE_MS if slicing.crossfade_ms is None else slicing.crossfade_ms
-        self.crossfade_frames = min(round(crossfade / FRAME_MS), 2 * self._context)
+        self.crossfade_frames = min(round(crossfade / FRAME_MS), FRAMES_PER_TOKEN * self._context)
         self._index = 0
         self.taken = 0
         """Tokens given out so far."""

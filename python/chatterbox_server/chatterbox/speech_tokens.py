@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["FRAME_MS", "LOOKAHEAD", "MAX_TOKENS", "SAMPLE_RATE", "SILENCE", "TOKENS_PER_SECOND", "VALID"]
+__all__ = [
+    "FRAMES_PER_TOKEN",
+    "FRAME_MS",
+    "LOOKAHEAD",
+    "MAX_TOKENS",
+    "SAMPLE_RATE",
+    "SILENCE",
+    "TOKENS_PER_SECOND",
+    "VALID",
+]
 
 SAMPLE_RATE = 24_000
 TOKENS_PER_SECOND = 25
-"""A token is two mel frames, 960 samples."""
+FRAMES_PER_TOKEN = 2
+"""Of mel, each 480 samples."""
 FRAME_MS = 20
 MAX_TOKENS = 1000
 """Tokens that T3 makes at most, 40 s (``tts.py``)."""

@@ -59,7 +59,7 @@ pub struct EngineOptions {
     #[arg(long, env = "MODEL_PATH", value_parser = text)]
     pub model_path: Option<String>,
 
-    /// Precision of the Chatterbox models; `auto` is what suits the device
+    /// Precision of the Chatterbox models' token decoder; `auto` is bf16 on CUDA and fp32 elsewhere
     #[arg(long, env = "MODEL_DTYPE", default_value = "auto")]
     pub model_dtype: Dtype,
 

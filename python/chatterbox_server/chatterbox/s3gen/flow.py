@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..conditionals import Conditionals
+from ..speech_tokens import FRAMES_PER_TOKEN
 from .encoder import Encoder
 from .estimator import Estimator, Schedule
 from .layers import Weights
 
-__all__ = ["FRAMES_PER_TOKEN", "Flow", "MelJob"]
+__all__ = ["Flow", "MelJob"]
 
-FRAMES_PER_TOKEN = 2
 _GUIDANCE = 0.7
 """How far a step goes beyond the direction without conditions (``inference_cfg_rate`` of ``configs.py``)."""
 _STEPS = 10

@@ -12,12 +12,12 @@ import math
 import torch
 from torch import Tensor
 
+from ..speech_tokens import SAMPLE_RATE
 from .layers import Weights
 from .noise import Noise
 
 __all__ = ["Source", "SourceStream"]
 
-_SAMPLE_RATE = 24_000
 _VOICED_ABOVE_HZ = 10.0
 _AMPLITUDE = 0.1
 _VOICED_NOISE = 0.003
@@ -45,7 +45,7 @@ class Source:
         """The signal ``[480 n]`` of ``pitch`` ``[n]`` in Hz, the first of which is of ``frame``; and how far the phases
         have come at its end."""
         harmonics, frames, samples = self._multiples.numel(), pitch.numel(), self._samples.numel()
-        steps = (pitch * self._multiples / _SAMPLE_RATE).to(self._exact)
+        steps = (pitch * self._multiples / SAMPLE_RATE).to(self._exact)
         ends = turned + torch.cumsum(steps * samples % 1, dim=1)
         starts = torch.cat([turned, ends[:, :-1]], dim=1)
         cycles = (starts.unsqueeze(2) + steps.unsqueeze(2) * self._samples) % 1

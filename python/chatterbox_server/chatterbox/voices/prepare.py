@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...lane import RequestError
 from ..conditionals import Conditionals, aligned
+from ..speech_tokens import SAMPLE_RATE
 from ..tensors import Tensors, open_tensors
 from .clip import MAX_SECONDS, Samples, check_level, check_samples, resample
 from .tokens import SpeechTokenizer
@@ -27,8 +28,6 @@ from .upstream import import_all, resampler, speaker_encoder, upstream_module, v
 
 __all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer"]
 
-MODEL_RATE = 24_000
-"""Rate of S3Gen's reference, in Hz."""
 LISTEN_RATE = 16_000
 """Rate that the tokeniser and both speaker encoders hear, in Hz."""
 REFERENCE_SECONDS = 10
@@ -128,20 +127,20 @@ class VoicePreparer:
                 tokenizer=SpeechTokenizer(s3gen.scope("tokenizer."), self._device),
                 speaker=speaker_encoder(s3gen.scope("speaker_encoder."), self._device),
                 voice=voice_encoder(_tensors(self._voice_encoder), self._device),
-                to_listen_rate=resampler(MODEL_RATE, LISTEN_RATE, self._device),
+                to_listen_rate=resampler(SAMPLE_RATE, LISTEN_RATE, self._device),
             )
             yield
         return self._loaded
 
     def _prepare(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
         networks = yield from self._networks()
-        clip = resample(pcm, rate, MODEL_RATE)
+        clip = resample(pcm, rate, SAMPLE_RATE)
         yield
         if self._recipe.normalise_loudness:
             clip = _with_loudness(clip, LOUDNESS)
-        heard = resample(clip, MODEL_RATE, LISTEN_RATE)
+        heard = resample(clip, SAMPLE_RATE, LISTEN_RATE)
         yield
-        reference = torch.from_numpy(clip[: REFERENCE_SECONDS * MODEL_RATE]).to(self._device)[None]
+        reference = torch.from_numpy(clip[: REFERENCE_SECONDS * SAMPLE_RATE]).to(self._device)[None]
         mel, reference_heard = _reference_mel(reference), _resampled(networks.to_listen_rate, reference)
         yield
         speaker = _speaker_vector(networks.speaker, reference_heard)
@@ -187,7 +186,7 @@ def _with_loudness(clip: Samples, target: float) -> Samples:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         # The loudness of a clip without any loud block is a mean over nothing.
         warnings.simplefilter("ignore")
-        loudness = float(pyloudnorm.Meter(MODEL_RATE).integrated_loudness(clip))
+        loudness = float(pyloudnorm.Meter(SAMPLE_RATE).integrated_loudness(clip))
     gain = 10.0 ** ((target - loudness) / 20.0) if math.isfinite(loudness) else 1.0
     return clip * np.float32(gain)
 

@@ -13,9 +13,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..speech_tokens import SAMPLE_RATE
+
 __all__ = ["FRAME", "HALF", "HOP", "SAMPLE_RATE", "frames", "gain", "level", "synthesise"]
 
-SAMPLE_RATE = 24_000
 FRAME, HOP = 1536, 240
 """Samples: 64 and 10 ms."""
 HALF = FRAME // 2
