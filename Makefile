@@ -80,8 +80,12 @@ fmt: $(STAMPS)/dev ## Format the code and apply the lints' safe fixes
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(STAMPS)/dev $(STAMPS)/wheel ## Measure the server (BENCH_ARGS="--help" for what can be set)
+bench: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Measure the server (BENCH_ARGS="--help" for what can be set)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Measure the engine on an NVIDIA GPU, in less than ten minutes (BENCH_ARGS="--help")
+	$(BIN)/python bench/gpu.py $(BENCH_ARGS)
 
 .PHONY: third-party
 third-party: $(STAMPS)/runtime $(STAMPS)/chatterbox ## Write THIRD_PARTY.md from the lock files

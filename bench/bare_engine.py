@@ -44,6 +44,7 @@ def first_audio(engine: Engine, number: int, text: str) -> float:
         max_audio_seconds=40.0,
         stream=True,
         return_tokens=False,
+        in_hand_seconds=0.0,
     )
     began = time.perf_counter()
     events = engine.step([speak])

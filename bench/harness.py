@@ -181,6 +181,19 @@ class BareEngine:
             pass
 
 
+def installed(*arguments: str) -> dict[str, Any]:
+    """Run ``chatterbox-server bench`` with ``arguments`` and return what it wrote."""
+    with tempfile.TemporaryDirectory(prefix="chatterbox-bench-") as folder:
+        path = Path(folder, "results.json")
+        command = [str(SERVER), "bench", *arguments, "--json", str(path)]
+        # Its tables are printed with all the others.
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            sys.exit(f"chatterbox-server bench {arguments[0]} failed with status {done.returncode}")
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return results
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     cells = [list(head), ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]

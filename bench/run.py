@@ -11,21 +11,30 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import engine_parts
 import lite_latency
 import overhead
+import server_sweep
 import soak
 import streams
 from harness import build_load, machine, raise_open_files
 
-BENCHMARKS: dict[str, ModuleType] = {"overhead": overhead, "streams": streams, "lite": lite_latency, "soak": soak}
-UNASKED = ("overhead", "streams", "lite")
+BENCHMARKS: dict[str, ModuleType] = {
+    "overhead": overhead,
+    "streams": streams,
+    "lite": lite_latency,
+    "engine": engine_parts,
+    "server": server_sweep,
+    "soak": soak,
+}
+UNASKED = ("overhead", "streams", "lite", "engine", "server")
 """What runs when nothing is named: the soak takes half an hour."""
 RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the installed server.")
-    parser.add_argument("--quick", action="store_true", help="about a minute in all, with rougher figures")
+    parser.add_argument("--quick", action="store_true", help="less of everything, with rougher figures")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this one (may be given again)")
     parser.add_argument("--load", type=Path, help="a load generator that is built already")
     arguments = parser.parse_args()

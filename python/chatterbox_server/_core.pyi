@@ -1,4 +1,9 @@
-"""The compiled host."""
+"""The compiled host, and networks that it computes on the CPU."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .lane import Model
 from .messages import Command, Event
@@ -19,3 +24,98 @@ def read_model(model: Model) -> tuple[object, ...]:
 
 def sample_commands() -> list[Command]:
     """One command of each kind as the host builds them; for tests."""
+
+def set_threads(count: int) -> None:
+    """Compute with ``count`` threads in networks that are made from now on; those there are keep theirs."""
+
+class T3Backbone:
+    """The transformer and the head of a T3, from packed weights. Arrays are C-contiguous.
+
+    Raises ``ValueError`` for what does not fit. ``precision`` is "fp32", "bf16", "int8" or "int4". Each layer's arrays are
+    packed before the next ones are asked for.
+    """
+
+    @staticmethod
+    def llama(
+        heads: int,
+        precision: str,
+        frequencies: NDArray[np.float32],
+        layers: Iterable[tuple[NDArray[np.float32], ...]],
+        norm: NDArray[np.float32],
+        head: NDArray[np.float32],
+    ) -> T3Backbone:
+        """Of each layer: attention norm, query, key, value, output, feed-forward norm, gate, up, down."""
+
+    @staticmethod
+    def gpt2(
+        heads: int,
+        precision: str,
+        positions: NDArray[np.float32],
+        layers: Iterable[tuple[NDArray[np.float32], ...]],
+        norm: tuple[NDArray[np.float32], NDArray[np.float32]],
+        head: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> T3Backbone:
+        """Of each layer: attention norm, projections, output, feed-forward norm, up, down, each followed by its bias.
+
+        Their matrices are ``[inputs, outputs]``; the head is ``[outputs, inputs]``.
+        """
+
+    def cache(self) -> T3Cache:
+        """An empty cache for this model."""
+
+    def forward(
+        self, embedded: NDArray[np.float32], hidden: NDArray[np.float32], cache: T3Cache, first: int, starts: list[int]
+    ) -> None:
+        """``embedded`` ``[rows, new, width]`` through every layer to ``hidden``, of the same shape.
+
+        The positions of the cache's rows from ``first`` on, each from ``starts[row]`` on. What a row held from there on is
+        forgotten.
+        """
+
+    def logits(self, hidden: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+        """Of the next token, to ``logits`` ``[rows, ids]``, from the rows' last position ``hidden`` ``[rows, width]``."""
+
+class T3Cache:
+    """Keys and values of the past positions of some rows."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def nbytes(self) -> int:
+        """Of keys and values. What rows share counts once for each of them."""
+
+    def append(self) -> None:
+        """Add a row at the end that holds nothing yet."""
+
+    def paste(self, row: int, other: T3Cache) -> None:
+        """Make ``row`` begin as the first row of ``other`` is. The space is shared until they differ."""
+
+    def remove(self, row: int) -> None:
+        """Drop ``row``; the last one takes its number."""
+
+class FlowEstimator:
+    """The layers of S3Gen's estimator, from packed weights."""
+
+    def __init__(
+        self,
+        take: Callable[..., NDArray[np.float32]],
+        layers: tuple[int, list[int], int],
+        head_width: int,
+        precision: str,
+    ) -> None:
+        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size); what it raises, this
+        raises. ``layers`` counts transformer layers: of the first block, of those in the middle, of the last.
+        ``precision`` is "fp32" or "int8". Raises ``ValueError`` for what does not fit together."""
+
+    def run(
+        self,
+        x: NDArray[np.float32],
+        biases: NDArray[np.float32],
+        lengths: list[int],
+        directions: NDArray[np.float32],
+    ) -> None:
+        """Writes ``directions`` ``[B, T, outputs]`` for ``x`` ``[B, T, inputs]`` and ``biases`` ``[B, blocks, channels]``,
+        all C-contiguous.
+
+        A row has as many frames as ``lengths`` says, and what is beyond them stays as it is.
+        """

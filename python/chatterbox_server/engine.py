@@ -5,7 +5,7 @@ It has no thread, queue, clock or socket of its own. The host calls ``step`` in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .lane import Lane, Model, RequestError, failure
 from .messages import Audio, Cancel, Command, Convert, Enroll, Event, Failed, Forget, Speak
@@ -24,6 +24,11 @@ class Engine:
         self._owners: dict[int, Lane] = {}
         self.device = device
         self.models: tuple[Model, ...] = tuple(lane.model for lane in self._lanes.values())
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """By the model's name."""
+        return self._lanes
 
     @property
     def idle(self) -> bool:

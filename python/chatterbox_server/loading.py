@@ -26,15 +26,21 @@ def load(settings: Mapping[str, object]) -> Engine:
     ========================  ======================================================================
     ``engine``                "auto" or "fake"
     ``device``                "auto", "cpu", "cuda" or "mps"
+    ``backend``               "auto", "native", "torch" or "onnx"
     ``models``                list of names
     ``threads``               CPU threads, or ``None``
     ``model_path``            folder of the weights, or ``None`` for the hub
-    ``model_dtype``           "auto", "fp32", "bf16" or "fp16"
+    ``model_dtype``           "auto", "fp32", "bf16", "fp16", "int8", "int4", "q8", "q4" or "q4f16"
+    ``s3gen_dtype``           "fp32", "bf16" or "int8"
+    ``s3gen_decoder``         "auto" or "meanflow"
+    ``s3gen_steps``           Euler steps, or ``None`` for upstream's
+    ``s3gen_prompt_seconds``  how much of a reference S3Gen sees, or ``None`` for all
     ``multilingual_version``  "v2" or "v3"
     ``watermark``             whether Chatterbox's audio is marked
     ``voice_cache_bytes``     most bytes of prepared voices in memory
     ``voices_dir``            folder in which prepared voices are kept, or ``None``
     ``slots``                 requests that one model decodes at once
+    ``profile``               "latency", "balanced" or "throughput"
     ``progress``              called with what is done, how much of it is, and how much there is
     ``fake_rtf``              fake engine: compute seconds per second of audio
     ``fake_chunk_ms``         fake engine: a chunk's length
@@ -85,8 +91,15 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
         ) from error
     path, folder = settings.get("model_path"), settings.get("voices_dir")
     options = loading.LoadOptions(
+        backend=cast("str", settings.get("backend", "auto")),
         device=cast("str", settings.get("device", "auto")),
         dtype=cast("str", settings.get("model_dtype", "auto")),
+        s3gen=loading.S3GenOptions(
+            dtype=cast("str", settings.get("s3gen_dtype", "fp32")),
+            decoder=cast("str", settings.get("s3gen_decoder", "auto")),
+            steps=cast("int | None", settings.get("s3gen_steps")),
+            prompt_seconds=cast("float | None", settings.get("s3gen_prompt_seconds")),
+        ),
         threads=cast("int | None", settings.get("threads")),
         model_path=Path(cast("str", path)) if path else None,
         multilingual_version=cast("str", settings.get("multilingual_version", "v2")),
@@ -94,10 +107,11 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
         voice_cache_bytes=cast("int", settings.get("voice_cache_bytes", 512 << 20)),
         voices_folder=Path(cast("str", folder)) if folder else None,
         slots=cast("int", settings.get("slots", 8)),
+        profile=cast("str", settings.get("profile", "balanced")),
         progress=_progress(settings),
     )
     try:
-        return loading.load(models, options), loading.choose_device(options.device).type
+        return loading.load(models, options), loading.choose_device(options.device, options.backend).type
     except (CheckpointError, WatermarkError, loading.SettingError) as error:
         raise LoadError(str(error)) from error
 

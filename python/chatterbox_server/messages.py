@@ -86,6 +86,8 @@ class Speak:
     """``False``: nobody listens before the end, so the utterance may be rendered at once."""
     return_tokens: bool
     """Ask for the speech tokens in ``Stats.tokens``."""
+    in_hand_seconds: float
+    """Seconds of audio that the listener has yet to hear of what came before this utterance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +121,18 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enroll:
-    """Prepare a reference clip for one model. Answered by one ``Enrolled`` or ``Failed``, after any number of steps."""
+    """Prepare a voice for one model. Answered by one ``Enrolled`` or ``Failed``, after any number of steps."""
 
     id: int
     voice: str
-    """The clip's key: content hash, 64 hex digits."""
+    """The file's key: content hash, 64 hex digits."""
     model: str
     pcm: bytes
-    """The clip at its native rate."""
+    """The reference clip at its native rate."""
     sample_rate: int
     """The clip's rate in Hz."""
+    portable: bytes | None = None
+    """Instead of a clip, a voice that was computed elsewhere: a file of ``chatterbox-server voice convert``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

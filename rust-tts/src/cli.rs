@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{EngineOptions, LogLevel, LogOptions, ServerOptions, VoiceOptions};
-use crate::offline::{self, ConvertOptions, SayOptions};
+use crate::engine::python;
+use crate::offline::{self, ConvertOptions, SayOptions, VoiceCommand};
 use crate::shutdown::{self, status};
+use crate::voices::Filter;
 use crate::{server, telemetry};
 
 const ABOUT: &str = "Streaming text-to-speech server for the Chatterbox models.
@@ -38,6 +40,17 @@ enum Command {
     Say(Box<SayOptions>),
     /// Speak a clip again in another voice, into a file, without a server
     Convert(Box<ConvertOptions>),
+    /// Measure the engine beside upstream's package, or a server under load
+    #[command(disable_help_flag = true)]
+    Bench(Passed),
+    /// Make the graphs for `BACKEND=onnx` from a checkpoint of turbo or nano
+    #[command(disable_help_flag = true)]
+    ExportOnnx(Passed),
+    /// Make voice files
+    Voice {
+        #[command(subcommand)]
+        command: VoiceCommand,
+    },
     /// List the voice files
     Voices {
         #[command(flatten)]
@@ -45,6 +58,18 @@ enum Command {
         #[command(flatten)]
         logs: LogOptions,
     },
+}
+
+/// What a command that is written in Python parses by itself.
+#[derive(Args)]
+struct Passed {
+    /// `--help` lists them
+    #[arg(
+        value_name = "ARGUMENTS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    arguments: Vec<String>,
 }
 
 /// Runs the command line `argv` and returns the exit status.
@@ -72,6 +97,16 @@ pub fn run(argv: Vec<String>) -> i32 {
         Some(Command::Convert(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
             offline::convert(&options)
         }),
+        Some(Command::Bench(passed)) => {
+            python::command("chatterbox_server.bench.cli", &passed.arguments)
+        }
+        Some(Command::ExportOnnx(passed)) => python::command(
+            "chatterbox_server.chatterbox.onnx.export.command",
+            &passed.arguments,
+        ),
+        Some(Command::Voice { command }) => {
+            with_logs(command.logs(), LogLevel::Warn, || command.run())
+        }
         Some(Command::Voices { voices, logs }) => {
             with_logs(&logs, LogLevel::Warn, || list_voices(&voices))
         }
@@ -106,7 +141,11 @@ fn prepare_environment() -> Result<(), String> {
 
 fn list_voices(options: &VoiceOptions) -> i32 {
     let listed = options.open().map_err(|error| error.to_string());
-    match listed.and_then(|store| store.list().map_err(|error| error.to_string())) {
+    match listed.and_then(|store| {
+        store
+            .list(&Filter::default())
+            .map_err(|error| error.to_string())
+    }) {
         Ok(voices) => {
             for voice in &voices {
                 telemetry::tell(&format!("{}\t{:.1} s", voice.id, voice.duration_seconds));

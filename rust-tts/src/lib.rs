@@ -12,6 +12,7 @@ pub mod error;
 pub mod limits;
 pub mod loading;
 pub mod metrics;
+pub mod native;
 pub mod offline;
 pub mod routes;
 pub mod server;
@@ -29,6 +30,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::native::flow::FlowEstimator;
+    #[pymodule_export]
+    use crate::native::set_threads;
+    #[pymodule_export]
+    use crate::native::t3::{T3Backbone, T3Cache};
     #[pymodule_export]
     use crate::engine::python::{log, read_event, read_model, sample_commands};
 

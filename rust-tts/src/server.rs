@@ -94,6 +94,11 @@ async fn serve(
     let signals = tokio::spawn(signals.obey(app.drain.clone()));
     let reporter = app.clone();
     tokio::spawn(async move { loading::report(reporter.engine.status()).await });
+    let forgetful = app.clone();
+    tokio::spawn(async move {
+        let app = forgetful;
+        app.enrolments.forget_gone(&app.engine, &app.voices).await;
+    });
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
     let acceptor = tokio::spawn(connections::accept(
         listener,

@@ -136,9 +136,15 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     if response.status().is_client_error() || response.status().is_server_error() {
         response = with_error_body(response, &path, &id);
     }
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        headers.insert(REQUEST_ID, value);
     }
+    // What clients named, such as voices, is in many answers; no browser is to take it for a page.
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     if !QUIET.contains(&path.as_str()) {
         let status = response.status().as_u16();
         let ms = began.elapsed().as_millis() as u64;

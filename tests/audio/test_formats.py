@@ -1,16 +1,15 @@
-"""The compressed formats over every way, as FFmpeg's decoders hear them."""
+"""The formats over every way, as FFmpeg's decoders hear them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import av
 import numpy as np
 import pytest
 from audio_helpers import Samples, pitch, speak
 from chatterbox_server.fake import frequency
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server
 from ws_helpers import talking
 
 TEXT = "Hello there, this is one sentence."
@@ -21,6 +20,7 @@ SEED = 3
 
 # Codec as FFmpeg names it, content type, samples of silence before the audio, samples in the longest frame.
 FORMATS = {
+    "wav": ("pcm_s16le", "audio/wav", 0, 0),
     "mp3": ("mp3float", "audio/mpeg", 0, 1152),
     "flac": ("flac", "audio/flac", 0, 0),
     "aac": ("aac", "audio/aac", 1024, 1024),
@@ -29,27 +29,6 @@ FORMATS = {
 RATES = (8000, 24_000, 44_100)
 every_format = pytest.mark.parametrize("name", FORMATS)
 every_rate = pytest.mark.parametrize("rate", RATES)
-
-
-@pytest.fixture(scope="module")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The fake engine at full speed."""
-    yield from _running(tmp_path_factory, "0")
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The fake engine, which speaks as fast as people do."""
-    yield from _running(tmp_path_factory, "1")
-
-
-def _running(tmp_path_factory: pytest.TempPathFactory, factor: str) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("fake"), ["--engine", "fake", "--fake-rtf", factor], {})
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        finish(server)
 
 
 def decoded(data: bytes, codec: str, rate: int) -> Samples:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from chatterbox_server.chatterbox.loading import LoadOptions, load
+from chatterbox_server.chatterbox.loading import LoadOptions, S3GenOptions, load
 from chatterbox_server.engine import Engine
 from chatterbox_server.messages import Enroll
 from numpy.typing import NDArray
 
 OPTIONS = LoadOptions(
+    backend="auto",
+    s3gen=S3GenOptions(),
     device="cpu",
     dtype="auto",
     threads=1,
@@ -22,6 +24,7 @@ OPTIONS = LoadOptions(
     voice_cache_bytes=64 << 20,
     voices_folder=None,
     slots=4,
+    profile="balanced",
     progress=lambda what, done, total: None,
 )
 

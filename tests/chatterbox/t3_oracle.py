@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import checkpoints
 import torch
+from chatterbox_server.bench.random_weights import t3_config
 from chatterbox_server.chatterbox.conditionals import Conditionals
 from chatterbox_server.chatterbox.t3 import SPEECH_IDS, STOP_SPEECH, T3, Decoder, Draw, Prompt, Sampling, T3Config
+from chatterbox_server.chatterbox.t3.backbone import Backbone
 from chatterbox_server.chatterbox.t3.weights import Weights
 from chatterbox_server.chatterbox.tensors import Tensors, open_tensors
 from torch import Tensor
@@ -62,7 +63,7 @@ def load_upstream(kind: str, folder: Path) -> Any:
     """Upstream's T3 with the weights of ``folder``. Upstream's release has no loader for nano, but its class fits."""
     from chatterbox.models.t3 import T3 as Upstream
 
-    t3 = Upstream(checkpoints._t3_config(kind))
+    t3 = Upstream(t3_config(kind))
     t3.load_state_dict(dict(tensors(kind, folder)))
     return t3.eval()
 
@@ -70,8 +71,8 @@ def load_upstream(kind: str, folder: Path) -> Any:
 class Recorder(T3):
     """Keeps the logits that it gives."""
 
-    def __init__(self, config: T3Config, weights: Weights) -> None:
-        super().__init__(config, weights)
+    def __init__(self, config: T3Config, weights: Weights, backbone: Backbone) -> None:
+        super().__init__(config, weights, backbone)
         self.recorded: list[Tensor] = []
 
     def logits(self, hidden: Tensor) -> Tensor:

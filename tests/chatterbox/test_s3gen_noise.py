@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from chatterbox_server.chatterbox.s3gen import Noise
+from chatterbox_server.chatterbox.s3gen.noise import _Use
 
 CUTS = [[37], [1] * 37, [20, 17], [5, 1, 30, 1]]
 
@@ -53,3 +54,12 @@ def test_phases_are_spread_and_the_fundamentals_is_zero() -> None:
 def test_numbers_of_a_seed_stay() -> None:
     # What is heard for a seed would change with them.
     assert Noise(1234).mel(2, 1)[:3, 0].tolist() == pytest.approx([0.904813, 0.685336, 0.187943], abs=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 7])
+def test_a_device_makes_the_same_noise_of_the_same_words(frames: int) -> None:
+    noise = Noise(2**64 - 5)
+    wanted = torch.from_numpy(noise._normal(_Use.SOURCE, 12, frames, 9 * 48))
+    made = noise._normal_on(torch.device("cpu"), _Use.SOURCE, 12, frames, 9 * 48)
+    assert made.shape == wanted.shape
+    torch.testing.assert_close(made, wanted, atol=2e-6, rtol=0)

@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.chatterbox.slicing import Slice, Slicer
 from chatterbox_server.messages import Slicing
 from hypothesis import given
 from hypothesis import strategies as st
 
+SCHEDULE = PROFILES["balanced"].schedule
 DEFAULT = Slicing(
     tokens_per_slice=None,
     context_window=None,
@@ -18,7 +20,7 @@ DEFAULT = Slicing(
 
 def cut(slicing: Slicing, tokens: int, arrivals: list[int], *, stream: bool = True) -> list[Slice]:
     """The slices of an utterance whose tokens come in steps of ``arrivals``, over and over."""
-    slicer = Slicer(slicing, stream=stream)
+    slicer = Slicer(slicing, SCHEDULE, stream=stream)
     slices: list[Slice] = []
     there, turn = 0, 0
     while True:
@@ -35,6 +37,22 @@ def test_slices_start_small_and_grow() -> None:
     slices = cut(DEFAULT, 400, [1])
     assert [part.end - part.start for part in slices] == [16, 25, 50, 100, 100, 100, 9]
     assert [part.context for part in slices] == [0, 0, 16, 66, 166, 266, 366]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str) -> None:
+    schedule = PROFILES[name].schedule
+    slicer = Slicer(DEFAULT, schedule, stream=True)
+    sizes = []
+    for _ in range(6):
+        part = slicer.next(1000, ended=False)
+        assert part is not None
+        sizes.append(part.end - part.start)
+    assert sizes == [*schedule, *[schedule[-1]] * 6][:6]
+    assert list(schedule) == sorted(schedule)
+    fixed = Slicer(replace(DEFAULT, tokens_per_slice=7), schedule, stream=True).next(1000, ended=False)
+    assert fixed is not None
+    assert fixed.end == 7
 
 
 @given(
@@ -59,13 +77,13 @@ def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
 def test_no_overlap_means_no_context_and_no_crossfade() -> None:
     slicing = replace(DEFAULT, overlap="zero", context_window=50)
     assert all(part.context == part.start for part in cut(slicing, 300, [1]))
-    assert Slicer(slicing, stream=True).crossfade_frames == 0
+    assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == 0
 
 
 @pytest.mark.parametrize(("milliseconds", "frames"), [(None, 2), (0, 0), (20, 1), (100, 5), (9000, 50)])
 def test_crossfades_are_whole_frames_within_the_context(milliseconds: float | None, frames: int) -> None:
     slicing = replace(DEFAULT, crossfade_ms=milliseconds)
-    assert Slicer(slicing, stream=True).crossfade_frames == frames
+    assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == frames
 
 
 def test_without_a_listener_the_utterance_is_one_slice() -> None:

@@ -59,19 +59,19 @@ def alone(t3: Load) -> Callable[[str, int], list[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slots", [2, 5, 16])
+@pytest.mark.parametrize(("slots", "ahead"), [(2, False), (5, False), (5, True), (16, True)])
 def test_a_request_speaks_alike_alone_and_among_others(
-    t3: Load, alone: Callable[[str, int], list[int]], kind: str, slots: int
+    t3: Load, alone: Callable[[str, int], list[int]], kind: str, slots: int, ahead: bool
 ) -> None:
     model = t3(kind)
     requests = {number: request(kind, number) for number in range(20)}
-    decoder, got, chance = Decoder(model, slots=slots), dict[int, list[int | None]](), random.Random(slots)
+    decoder, got, chance = Decoder(model, slots=slots, ahead=ahead), dict[int, list[int | None]](), random.Random(slots)
     coming, dropped = list(requests), set[int]()
     while coming or not decoder.idle:
         for _ in range(min(chance.randrange(4), len(coming))):
             number = coming.pop(0)
             decoder.add(number, *requests[number])
-        if chance.random() < 0.1 and decoder.slots_used:
+        if chance.random() < 0.1 and decoder.slots_used and got:
             number = chance.choice([*got])
             decoder.drop(number)
             dropped.add(number)
@@ -320,7 +320,7 @@ def test_random_words_equal_the_published_ones() -> None:
 
 def test_random_numbers_are_exponential_and_of_their_seed_and_step() -> None:
     def drawn(seed: int, step: int, count: int = 6563) -> Tensor:
-        return exponentials(torch.tensor([step_state(stream_start(seed), step)]), count)[0]
+        return exponentials(torch.tensor([step_state(stream_start(seed), step)]), torch.arange(count))[0]
 
     numbers = torch.cat([drawn(3, step) for step in range(10)])
     assert float(numbers.min()) > 0
@@ -334,7 +334,9 @@ def test_random_numbers_are_exponential_and_of_their_seed_and_step() -> None:
     assert drawn(3, 1, 9).equal(drawn(3, 1)[:9])
     assert drawn((1 << 64) + 3, 1).equal(drawn(3, 1))
     states = torch.tensor([step_state(stream_start(seed), step) for seed, step in several])
-    assert exponentials(states, 6563).equal(streams)
+    assert exponentials(states, torch.arange(6563)).equal(streams)
+    some = torch.tensor([4, 17, 6000])
+    assert exponentials(states, some).equal(streams[:, some])
 
 
 def test_draws_follow_the_probabilities() -> None:

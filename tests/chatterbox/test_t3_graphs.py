@@ -8,72 +8,20 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import t3_oracle as reference
 import torch
+from chatterbox_server.chatterbox.capture import CudaCapturer, row_counts
 from chatterbox_server.chatterbox.t3 import T3, Decoder, graphs
 from chatterbox_server.chatterbox.t3.batch import Pending
 from chatterbox_server.chatterbox.t3.cache import KeyValueCache
-from chatterbox_server.chatterbox.t3.graphs import CudaCapturer, Graphs, Replay, row_counts
+from chatterbox_server.chatterbox.t3.graphs import Graphs
+from tape import Failing, TapeCapturer, Wrong, frozen, nan, off
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 KINDS = ("standard", "multilingual", "turbo", "nano")
 Load = Callable[[str], T3]
-
-
-class Tape(TorchDispatchMode):
-    """Records operations with the tensors that they had, and repeats them: what a capture does with launches.
-
-    Whatever the host decided while it was recorded stays as it was. What cannot be captured is refused.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._operations: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.data_dependent_output in func.tags or func._schema.name in ("aten::lift_fresh", "aten::nonzero"):
-            raise RuntimeError(f"{func} needs the host")
-        result = func(*args, **kwargs)
-        self._operations.append((func, args, kwargs, result))
-        return result
-
-    def replay(self) -> None:
-        for func, args, kwargs, result in self._operations:
-            for old, made in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
-                # Views, and what is written in place, are where they were.
-                if old.data_ptr() != made.data_ptr():
-                    old.copy_(made)
-
-
-class TapeCapturer:
-    """Captures without a GPU. ``replayed`` lists the numbers of the replays that were run."""
-
-    def __init__(self, free: int = 1 << 40) -> None:
-        self.free = free
-        self.captured = 0
-        self.replayed: list[int] = []
-
-    def free_bytes(self) -> int:
-        return self.free
-
-    def capture(self, step: Replay) -> Replay:
-        number = self.captured
-        self.captured += 1
-        with Tape() as tape:
-            result = step()
-
-        def replay() -> Tensor:
-            self.replayed.append(number)
-            tape.replay()
-            return result
-
-        return replay
 
 
 class Listening(Decoder):
@@ -170,20 +118,22 @@ def test_longer_requests_are_decoded_without_and_with_graphs_again(
     held = captured.cache_bytes
     places: list[bool] = []
 
-    inner = captured._cache.settle
+    cache = captured._cache
+    assert isinstance(cache, KeyValueCache)
+    inner = cache.settle
 
     def settle(positions: int) -> None:
         inner(positions)
-        places.append(captured._cache.in_place)
+        places.append(cache.in_place)
 
-    captured._cache.settle = settle  # type: ignore[method-assign]
+    cache.settle = settle  # type: ignore[method-assign]
     compare(eager, captured, kind, slots=2)
     moves = list(pairwise(places))
     assert (True, False) in moves
     assert (False, True) in moves
     captured.release_caches()
     assert captured.cache_bytes == held
-    assert captured._cache.in_place
+    assert cache.in_place
 
 
 def pending(lengths: list[int]) -> Pending:
@@ -196,6 +146,7 @@ def fixed(t3: Load, small: Callable[..., None]) -> tuple[Graphs, KeyValueCache, 
     small(16, 32, 64)
     model, capturer = t3("standard"), TapeCapturer()
     cache = model.cache(6)
+    assert isinstance(cache, KeyValueCache)
     with torch.inference_mode():
         made = Graphs.prepare(model, cache, torch.zeros(3, dtype=torch.int64), capturer)
         assert made is not None
@@ -266,6 +217,7 @@ def test_the_scratch_row_alone_takes_the_padding(fixed: tuple[Graphs, KeyValueCa
 def test_nothing_stays_of_a_row_that_leaves(t3: Load) -> None:
     """A NaN in the fixed space would reach everyone who gets the row later."""
     cache = t3("standard").cache(3)
+    assert isinstance(cache, KeyValueCache)
     cache.fix(16)
     cache.append(3)
     tensors = (*cache.keys, *cache.values)
@@ -284,45 +236,13 @@ def test_nothing_stays_of_a_row_that_leaves(t3: Load) -> None:
     assert all(not tensor.any() for tensor in tensors)
 
 
-class Failing(TapeCapturer):
-    def capture(self, step: Replay) -> Replay:
-        if self.captured == 2:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        return super().capture(step)
-
-
-class Wrong(TapeCapturer):
-    """Captures what ``spoil`` makes of it, with the third step."""
-
-    def __init__(self, spoil: Callable[[Replay], Replay]) -> None:
-        super().__init__()
-        self._spoil = spoil
-
-    def capture(self, step: Replay) -> Replay:
-        return super().capture(step) if self.captured != 2 else self._spoil(super().capture(step))
-
-
-def off(replay: Replay) -> Replay:
-    return lambda: replay() * 1.001
-
-
-def nan(replay: Replay) -> Replay:
-    return lambda: replay() * float("nan")
-
-
-def frozen(replay: Replay) -> Replay:
-    """As if the inputs had been copied into the graph."""
-    first = replay().clone()
-    return lambda: first
-
-
 @pytest.mark.parametrize(
     ("capturer", "reason"),
     [
         (Failing(), "operation not permitted when stream is capturing"),
-        (Wrong(off), "logits that are off by"),
+        (Wrong(off), "values that are off by"),
         (Wrong(nan), "off by nan"),
-        (Wrong(frozen), "logits that are off by"),
+        (Wrong(frozen), "values that are off by"),
     ],
 )
 def test_a_capture_that_fails_leaves_the_decoder_without(

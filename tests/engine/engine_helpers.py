@@ -37,6 +37,7 @@ SPEAK = Speak(
     max_audio_seconds=40.0,
     stream=True,
     return_tokens=False,
+    in_hand_seconds=0.0,
 )
 CONVERT = Convert(
     id=1,

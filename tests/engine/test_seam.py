@@ -53,6 +53,7 @@ FULL_SPEAK = Speak(
     max_audio_seconds=12.5,
     stream=True,
     return_tokens=True,
+    in_hand_seconds=2.5,
 )
 BARE_SPEAK = dataclasses.replace(
     FULL_SPEAK,
@@ -76,6 +77,7 @@ BARE_SPEAK = dataclasses.replace(
     ),
     stream=False,
     return_tokens=False,
+    in_hand_seconds=0.0,
 )
 HASH = "ab" * 32
 PCM = np.array([0.0, 0.5, -1.0], "<f4").tobytes()
@@ -91,7 +93,7 @@ CODES = (
 
 
 def test_commands_arrive_with_every_field() -> None:
-    enroll = Enroll(id=3, voice=HASH, model="fake", pcm=PCM, sample_rate=16_000)
+    enroll = Enroll(id=3, voice=HASH, model="fake", pcm=PCM, sample_rate=16_000, portable=b"\x01\x02\xff")
     convert = Convert(
         id=4,
         model="fake",

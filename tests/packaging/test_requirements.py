@@ -95,10 +95,11 @@ def test_overrides_hold_and_what_is_excluded_is_out(root: Path) -> None:
     assert not excluded & set(found)
 
 
-def test_extra_asks_for_what_was_locked(root: Path) -> None:
+@pytest.mark.parametrize(("extra", "file"), [("chatterbox", "chatterbox"), ("bench", "dev")])
+def test_extra_asks_for_what_was_locked(root: Path, extra: str, file: str) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = versions(root, "runtime", "chatterbox")
-    for asked in map(Requirement, project["optional-dependencies"]["chatterbox"]):
+    found = versions(root, "runtime", file)
+    for asked in map(Requirement, project["optional-dependencies"][extra]):
         assert found[asked.name]
         assert all(asked.specifier.contains(version) for version in found[asked.name]), asked
     # It pins a torch that cannot stand beside the one that is asked for: pip would find no answer.

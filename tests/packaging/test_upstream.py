@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,8 @@ from packaging.requirements import Requirement
 PROGRAM = """
     import json, pathlib, sys, warnings
     warnings.simplefilter("ignore")
-    import checkpoints, numpy, oracle, setuptools, torch
+    import numpy, setuptools, torch
+    from chatterbox_server.bench import random_weights, upstream_package
 
     # Random weights seldom say that they are done.
     sample, calls = torch.multinomial, [0]
@@ -27,7 +29,7 @@ PROGRAM = """
     torch.multinomial = short
     made = {}
     for kind in ("standard", "multilingual", "turbo"):
-        model = oracle.load(kind, checkpoints.write(kind, pathlib.Path(sys.argv[1]) / kind))
+        model = upstream_package.load(kind, random_weights.write(kind, pathlib.Path(sys.argv[1]) / kind))
         language = {"language_id": "fr"} if kind == "multilingual" else {}
         made[kind] = model.generate("Hello there.", **language).numpy()
     versions = {"torch": torch.__version__, "numpy": numpy.__version__, "setuptools": setuptools.__version__}
@@ -40,7 +42,7 @@ PROGRAM = """
 def test_upstream_speaks_beside_the_overrides(root: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path)],
-        env={"PYTHONPATH": str(root / "tests" / "chatterbox"), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=230,

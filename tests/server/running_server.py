@@ -72,6 +72,10 @@ class Server:
         """The port, once the server has one."""
         return int(self.url.rpartition(":")[2])
 
+    def voice_files(self) -> list[str]:
+        """The names in the voices folder, without what the server keeps there for itself."""
+        return sorted(path.name for path in self.voices.iterdir() if not path.name.startswith("."))
+
     def log(self) -> str:
         """Everything on standard error so far."""
         return self._log.read_text("utf-8", "replace")

@@ -21,6 +21,7 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("max_audio_seconds", [0, -1, 3601], [0.5, 3600]),
     ("audio.sample_rate", [0, 11_025, 96_000, -1], [8000, 48_000]),
     ("audio.format", ["vorbis", "", "wave"], ["wav", "WAV", "pcm"]),
+    ("audio_normalization", ["loud", "", "PEAK"], ["none", "peak", "rms"]),
     ("audio_tokens_per_slice", [0, 1001, -1, 2.5], [1, 1000]),
     ("context_window", [1001, -1], [0, 1000]),
     ("chunk_overlap_method", ["half", "", "FULL"], ["full", "zero"]),
@@ -30,7 +31,7 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("language_id", ["zz", ""], ["en", "FR", "de-AT"]),
 ]
 
-WORDS = ("audio.format", "language_id", "chunk_overlap_method")
+WORDS = ("audio.format", "audio_normalization", "language_id", "chunk_overlap_method")
 NOT_UTF8 = b'{"text": "\xff", "voice_path": "\xff"}'
 
 

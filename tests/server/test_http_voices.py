@@ -40,7 +40,9 @@ def test_an_uploaded_voice_is_listed_and_speaks(server: StartServer) -> None:
     listed = HTTP.get(f"{one.url}/api/voices").json()
     assert listed["directory"] == str(one.voices)
     path = str(one.voices / "anna.wav")
-    assert listed["voices"] == [{"name": "anna", "id": "anna.wav", "path": path, "duration_seconds": 1.5}]
+    wanted = {"name": "anna", "id": "anna.wav", "path": path, "duration_seconds": 1.5, "sample_rate": 16_000}
+    (voice,) = listed["voices"]
+    assert {**voice, **wanted} == voice
     hertz = frequency("fake", hashlib.sha256(data).hexdigest(), 4)
     for reference in ("anna.wav", "anna", path, "voices/anna.wav", hashlib.sha256(data).hexdigest()):
         spoken = speak(one.url, seed=4, voice={"audio_prompt_path": reference})
@@ -159,7 +161,7 @@ def test_odd_multipart_bodies_are_refused(fake: Server, parts: list[bytes], kind
     answer = HTTP.post(f"{fake.url}/api/voices/upload", content=body, headers={"content-type": kind})
     assert answer.status_code in (400, 413, 415, 422), answer.text
     assert answer.json()["code"]
-    assert not list(fake.voices.glob("*"))
+    assert fake.voice_files() == []
 
 
 def test_only_so_many_parts_are_looked_at(fake: Server) -> None:

@@ -144,6 +144,18 @@ def by_connection_voice(server: Server, path: str) -> Answer:
 
 
 FIELDS = [by_speech, by_default, by_say, by_set_voice, by_connection_voice]
+ROUTES = [
+    ("GET", "/api/voices/{}"),
+    ("PATCH", "/api/voices/{}"),
+    ("DELETE", "/api/voices/{}"),
+    ("GET", "/api/voices/{}/preview"),
+    ("DELETE", "/voices/{}"),
+    ("GET", "/v1/audio/voices/{}"),
+    ("DELETE", "/v1/audio/voices/{}"),
+    ("GET", "/v1/audio/voice_consents/{}"),
+    ("POST", "/v1/audio/voice_consents/{}"),
+    ("DELETE", "/v1/audio/voice_consents/{}"),
+]
 
 
 @pytest.mark.parametrize("ask", FIELDS)
@@ -156,6 +168,42 @@ def test_no_reference_leads_out_of_the_folder(trap: Trap, ask: Callable[[Server,
             wrong[payload] = (status, code, text[:200])
     assert not wrong
     assert HTTP.get(trap.server.url + "/api/voice/default").json() == {"default_voice": None}
+
+
+@pytest.mark.parametrize(("method", "route"), ROUTES)
+def test_no_path_of_a_route_leads_out_of_the_folder(trap: Trap, method: str, route: str) -> None:
+    wrong: dict[str, object] = {}
+    before = tree(trap.server.folder)
+    trap.watch.opened()
+    for payload in trap.payloads():
+        segment = "".join(f"%{byte:02X}" for byte in payload.encode())
+        response = HTTP.request(method, trap.server.url + route.format(segment), json={"name": "x"})
+        echoed = payload.strip() in response.text and len(payload.strip()) > 3
+        if response.status_code != 404 or echoed or trap.sprung():
+            wrong[payload] = (response.status_code, response.text[:200])
+    assert not wrong
+    assert tree(trap.server.folder) == before
+
+
+def test_no_voice_is_renamed_out_of_the_folder(trap: Trap) -> None:
+    wrong: dict[str, object] = {}
+    voices = trap.server.voices
+    before = tree(trap.server.folder) | {voices / ".details"}
+    for payload in trap.payloads():
+        trap.watch.opened()
+        response = HTTP.patch(trap.server.url + "/api/voices/real.wav", json={"id": payload})
+        sprung = trap.sprung()
+        name = response.json().get("id", "")
+        fresh = tree(trap.server.folder) - before
+        beside = {path for path in fresh if path.parent == voices / ".details"}
+        # Some are names like any other.
+        moved = response.status_code == 200 and fresh - beside <= {voices / name} and payload in (name, name[:-4])
+        if not (moved or (response.status_code in (409, 422) and not fresh)) or sprung:
+            wrong[payload] = (response.status_code, response.text[:200], fresh)
+        if response.status_code == 200:
+            HTTP.patch(f"{trap.server.url}/api/voices/{name}", json={"id": "real.wav"}).raise_for_status()
+    assert not wrong
+    trap.watch.opened()
 
 
 def test_the_watch_sees_an_open_file(trap: Trap) -> None:
@@ -177,12 +225,16 @@ def test_what_is_in_the_folder_is_found_by_every_usual_name(trap: Trap) -> None:
         assert [name for name in usual if ask(trap.server, name)[1]] == []
 
 
-def upload_as(server: Server, file_name: bytes) -> httpx.Response:
+def upload_as(
+    server: Server, file_name: bytes, path: str = "/api/voices/upload", part: bytes = b"file"
+) -> httpx.Response:
     """Uploads under a name that no client library would send."""
-    head = b'--cut\r\ncontent-disposition: form-data; name="file"; filename="' + file_name + b'"\r\n\r\n'
+    disposition = b"--cut\r\ncontent-disposition: form-data; name="
+    said = b"".join(disposition + field + b"\r\n\r\nen\r\n" for field in (b'"name"', b'"language"'))
+    head = said + disposition + b'"' + part + b'"; filename="' + file_name + b'"\r\n\r\n'
     content = head + clip(3) + b"\r\n--cut--\r\n"
     kind = {"content-type": "multipart/form-data; boundary=cut"}
-    return HTTP.post(server.url + "/api/voices/upload", content=content, headers=kind)
+    return HTTP.post(server.url + path, content=content, headers=kind)
 
 
 def tree(home: Path) -> set[Path]:
@@ -191,23 +243,38 @@ def tree(home: Path) -> set[Path]:
     return {path for path in found if path.name not in ("stdout.txt", "stderr.txt")}
 
 
-def test_no_upload_leads_out_of_the_folder(trap: Trap) -> None:
+UPLOADS = [
+    ("/api/voices/upload", b"file"),
+    ("/voices", b"file"),
+    ("/voices/register", b"voice_file"),
+    ("/v1/audio/voices", b"audio_sample"),
+    ("/v1/audio/voice_consents", b"recording"),
+]
+
+
+@pytest.mark.parametrize(("path", "part"), UPLOADS)
+def test_no_upload_leads_out_of_the_folder(trap: Trap, path: str, part: bytes) -> None:
     wrong: dict[str, object] = {}
     voices, secret = trap.server.voices, (trap.outside / SECRET).read_bytes()
+    own = [voices / ".details", voices / ".consents"]
     for payload in trap.payloads():
         before = tree(trap.server.folder)
         trap.watch.opened()
-        response = upload_as(trap.server, payload.replace("\r\n", "\n").encode())
+        response = upload_as(trap.server, payload.replace("\r\n", "\n").encode(), path, part)
         sprung = trap.sprung()
-        fresh = tree(trap.server.folder) - before
-        name = response.json().get("filename", "")
+        fresh = tree(trap.server.folder) - before - set(own)
+        beside = {file for file in fresh if file.parent in own}
         # A browser may send a path, of which the last part counts: that is stored, and here alone.
-        stored = response.status_code == 200 and fresh <= {voices / name} and (voices / name).read_bytes() == clip(3)
+        name = response.json().get("filename", "")
+        clips = [file for file in fresh if file.suffix != ".json"] or [voices / name]
+        inside = {file.parent for file in fresh - beside} <= {voices} and len(clips) == 1 and len(fresh) <= 2
+        stored = response.is_success and inside and clips[0].read_bytes() == clip(3)
         refused = response.status_code in (400, 409, 415, 422) and not fresh
         if not (stored or refused) or sprung:
             wrong[payload] = (response.status_code, response.text[:200], fresh)
-        for path in fresh:
-            path.unlink()
+        for file in fresh:
+            file.unlink()
+        (voices / "real.wav").write_bytes(clip(2))
     assert not wrong
     assert (voices / "link.wav").is_symlink()
     assert (voices / "fifo.wav").is_fifo()

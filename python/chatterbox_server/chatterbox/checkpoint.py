@@ -9,7 +9,7 @@ from pathlib import Path
 from .hub import Progress, command, fetch
 from .tensors import CheckpointError
 
-__all__ = ["CheckpointFiles", "Progress", "locate"]
+__all__ = ["CheckpointFiles", "Progress", "locate", "locate_mean_flow"]
 
 _Names = tuple[str, ...]
 
@@ -107,6 +107,26 @@ def locate(model: str, *, model_path: Path | None, multilingual_version: str, pr
         return _files(layout, {path.name: path for path in folder.iterdir() if path.is_file()}, folder)
     found = fetch(layout.repository, layout.download, progress)
     return _files(layout, found, found[layout.t3].parent)
+
+
+def locate_mean_flow(*, model_path: Path | None, progress: Progress) -> Path:
+    """The file of turbo's S3Gen, which any model can speak through: all have the same speech tokens and references.
+
+    In the folder of turbo below ``model_path``, of which nothing else need be there, or from the hub. Raises
+    ``CheckpointError``.
+    """
+    layout = _layout("turbo", "")
+    (name,) = layout.s3gen
+    if model_path is None:
+        return fetch(layout.repository, (name,), progress)[name]
+    folders = (model_path / "turbo", model_path / layout.repository.partition("/")[2], model_path)
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"S3GEN_DECODER: meanflow needs turbo's {name}, which is not in {', '.join(map(str, folders))}. Get it with: "
+        f"{command(layout.repository, (name,), folders[0])}; or choose S3GEN_DECODER=auto."
+    )
 
 
 def _files(layout: _Layout, found: dict[str, Path], folder: Path) -> CheckpointFiles:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from .speech_tokens import FRAMES_PER_TOKEN
+
 __all__ = ["Conditionals", "aligned"]
 
 
@@ -35,6 +37,14 @@ class Conditionals:
     def tensors(self) -> dict[str, Tensor]:
         """The five tensors by field name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def shortened(self, tokens: int) -> Conditionals:
+        """The same voice with at most the first ``tokens`` of S3Gen's reference; itself when it has no more of them."""
+        if self.s3_tokens.numel() <= tokens:
+            return self
+        tensors = self.tensors()
+        tensors["s3_tokens"], tensors["s3_mel"] = self.s3_tokens[:tokens], self.s3_mel[: FRAMES_PER_TOKEN * tokens]
+        return Conditionals(**tensors)
 
     def to(self, device: torch.device | str) -> Conditionals:
         """The same voice on ``device``; itself when it is there already."""

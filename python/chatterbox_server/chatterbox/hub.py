@@ -18,6 +18,7 @@ Progress = Callable[[str, int, int], None]
 REVISIONS = {
     "ResembleAI/chatterbox": "5bb1f6ee58e50c3b8d408bc82a6d3740c2db6e18",
     "ResembleAI/chatterbox-turbo": "749d1c1a46eb10492095d68fbcf55691ccf137cd",
+    "ResembleAI/chatterbox-turbo-ONNX": "d21799bd0354adb85e348b8a0442a8405110a2cf",
     "ResembleAI/chatterbox-nano": "71ccd1d0081b430592cea481f4307e764e07bc64",
 }
 """The commit of each repository that is used: weights change with a release of this server, and not by themselves.

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..lane import Model, RequestError, failure, has_words
+from ..lane import RequestError, has_words
 from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Slicing, Speak, Stats
 from .conditionals import Conditionals
+from .deadline import WHOLE_SECONDS, Deadline
 from .guards import loop_start, token_limit
 from .live import Live
 from .memory import memory_errors
-from .render_batch import RenderBatch
-from .rendering import Rendering, RenderOptions, Samples
-from .s3gen import Noise, S3Gen
+from .parts import Parts
+from .preparations import Preparation, Preparations
+from .rendering import Rendering, RenderOptions, SliceRendering
+from .requests import check_speed, clip_of, language_of, samples_in
+from .s3gen import Noise
 from .speech_tokens import SAMPLE_RATE, SILENCE, TOKENS_PER_SECOND, VALID
-from .t3 import STOP_SPEECH, Decoder, Prompt
-from .tensors import CheckpointError
-from .text import TextEncoder
-from .variants import Variant
-from .voices import VoiceCache, VoicePreparer
-from .watermark import Watermarker
+from .t3 import STOP_SPEECH, Prompt
+from .voices import read_portable
 
 __all__ = ["BUILTIN_VOICE", "ChatterboxLane", "Parts"]
 
-logger = logging.getLogger(__name__)
-
 BUILTIN_VOICE = "default"
 """Name of the voice that comes with the weights."""
-SPEED_MIN, SPEED_MAX = 0.5, 2.0
-"""Beyond this, stretched frames no longer sound like speech."""
 _AS_IT_COMES = Slicing(
     tokens_per_slice=None,
     context_window=None,
@@ -47,45 +36,29 @@ _AS_IT_COMES = Slicing(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a lane is made of."""
-
-    model: Model
-    variant: Variant
-    text: TextEncoder
-    decoder: Decoder
-    s3gen: S3Gen
-    preparer: VoicePreparer
-    voices: VoiceCache
-    builtin: Conditionals | None
-    watermarker: Watermarker | None
-    rendering: RenderBatch
-
-
-@dataclass(slots=True)
-class _Preparation:
-    """A clip on its way through the voice preparation, and what is done with what comes out."""
-
-    id: int
-    stages: Iterator[None]
-    finish: Callable[[Any], list[Event]]
-
-
 class ChatterboxLane:
-    """One step prepares a clip by one stage, decodes a token for every live request, and renders what is due."""
+    """One step does what the most urgent request needs next: it prepares a clip by one stage, decodes a token for all,
+    or renders a slice.
+
+    What is done when depends on time; what comes of it does not.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.model = parts.model
         self._live: dict[int, Live] = {}
-        self._preparations: deque[_Preparation] = deque()
+        self._preparations = Preparations()
         self._unwanted: set[str] = set()
         """Voices that were forgotten while clips were being prepared: what comes of them is not kept."""
 
     @property
+    def parts(self) -> Parts:
+        """What it is made of, to be measured one by one while the lane is idle."""
+        return self._parts
+
+    @property
     def idle(self) -> bool:
-        return not self._live and not self._preparations
+        return not self._live and self._preparations.idle
 
     @property
     def voice_cache_bytes(self) -> int:
@@ -94,10 +67,10 @@ class ChatterboxLane:
     @memory_errors()
     def submit(self, speak: Speak) -> None:
         parts = self._parts
-        _check_speed(speak.params.speed)
+        check_speed(speak.params.speed)
         if not has_words(speak.text):
             raise RequestError("NOTHING_TO_SAY", "text: has no letter or digit to speak.")
-        ids = parts.text.encode(speak.text, self._language(speak.language))
+        ids = parts.text.encode(speak.text, language_of(self.model, speak.language))
         voice, voice_key = self._voice(speak.voice)
         exaggeration = speak.params.exaggeration
         prompt = Prompt(
@@ -109,9 +82,10 @@ class ChatterboxLane:
         sampling = parts.variant.resolve(speak.params, speak.seed)
         options = RenderOptions(
             slicing=speak.slicing,
+            schedule=parts.profile.schedule,
             stream=speak.stream,
             speed=speak.params.speed,
-            max_samples=_samples(speak.max_audio_seconds),
+            max_samples=samples_in(speak.max_audio_seconds),
         )
         # Faster speech takes more tokens for a second of audio.
         limit = token_limit(speak.text, speak.max_audio_seconds * speak.params.speed)
@@ -122,24 +96,35 @@ class ChatterboxLane:
             parts.decoder.add(speak.id, prompt, sampling, limit)
         except ValueError as error:
             raise RequestError("INVALID_PARAMETER", f"text: {error}") from error
-        self._live[speak.id] = Live(id=speak.id, rendering=rendering, returns_tokens=speak.return_tokens)
+        self._live[speak.id] = Live(
+            id=speak.id,
+            rendering=rendering,
+            deadline=self._deadline(speak),
+            returns_tokens=speak.return_tokens,
+        )
 
     @memory_errors()
     def convert(self, command: Convert) -> None:
         voice, _ = self._voice(command.voice)
         options = RenderOptions(
-            slicing=_AS_IT_COMES, stream=command.stream, speed=1.0, max_samples=_samples(command.max_audio_seconds)
+            slicing=_AS_IT_COMES,
+            schedule=self._parts.profile.schedule,
+            stream=command.stream,
+            speed=1.0,
+            max_samples=samples_in(command.max_audio_seconds),
         )
+
+        due = self._due(stream=command.stream)
 
         def finish(tokens: Tensor) -> list[Event]:
             rendering = self._rendering(voice, command.seed, options)
             rendering.add(tokens.tolist())
             rendering.end()
-            self._live[command.id] = Live(id=command.id, rendering=rendering, decoding=False)
+            self._live[command.id] = Live(id=command.id, rendering=rendering, deadline=Deadline(due), decoding=False)
             return []
 
-        stages = self._parts.preparer.tokens(_clip(command), command.sample_rate)
-        self._preparations.append(_Preparation(command.id, stages, finish))
+        stages = self._parts.preparer.tokens(clip_of(command), command.sample_rate)
+        self._preparations.add(Preparation(id=command.id, deadline=due, stages=stages, finish=finish))
 
     @memory_errors()
     def enroll(self, command: Enroll) -> None:
@@ -152,19 +137,25 @@ class ChatterboxLane:
             size = 0 if voice is None else voice.nbytes
             return [Enrolled(id=command.id, voice=command.voice, model=self.model.name, cache_bytes=size)]
 
+        if self._preparations.idle:
+            self._unwanted.clear()
         self._unwanted.discard(command.voice)
+        if command.portable is not None:
+            voices.put(command.voice, read_portable(command.portable))
         known = voices.get(command.voice) is not None
-        stages = iter(()) if known else self._parts.preparer.prepare(_clip(command), command.sample_rate)
-        self._preparations.append(_Preparation(command.id, stages, finish))
+        stages = iter(()) if known else self._parts.preparer.prepare(clip_of(command), command.sample_rate)
+        # Somebody may be waiting to hear it.
+        due = self._due(stream=True)
+        self._preparations.add(Preparation(id=command.id, deadline=due, stages=stages, finish=finish))
 
     def cancel(self, request_id: int) -> None:
         if self._live.pop(request_id, None) is not None:
             self._parts.decoder.drop(request_id)
             self._parts.rendering.drop(request_id)
-        self._preparations = deque(item for item in self._preparations if item.id != request_id)
+        self._preparations.drop(request_id)
 
     def forget(self, voice: str) -> None:
-        if self._preparations:
+        if not self._preparations.idle:
             self._unwanted.add(voice)
         self._parts.voices.forget(voice)
         self._parts.decoder.forget_voice(voice)
@@ -175,36 +166,36 @@ class ChatterboxLane:
 
     def step(self) -> list[Event]:
         with torch.inference_mode(), memory_errors():
-            return [*self._prepare(), *self._decode(), *self._render()]
+            urgent = self._most_urgent()
+            preparations = self._preparations
+            if not preparations.idle and (urgent is None or preparations.deadline <= urgent.deadline.at):
+                return preparations.step()
+            if urgent is None:
+                return []
+            return self._render(urgent) if urgent.rendering.due else self._decode()
 
-    def _prepare(self) -> list[Event]:
-        if not self._preparations:
-            self._unwanted.clear()
-            return []
-        clip = self._preparations[0]
-        try:
-            with memory_errors():
-                next(clip.stages)
-        except StopIteration as end:
-            self._preparations.popleft()
-            return clip.finish(end.value)
-        except CheckpointError as error:
-            # They were whole when the model was loaded.
-            logger.error("voices cannot be prepared any more: %s", error)
-            self._preparations.popleft()
-            return [Failed(id=clip.id, code="GENERATION_ERROR", message="The model's files have changed; restart it.")]
-        except (RequestError, MemoryError) as error:
-            self._preparations.popleft()
-            return [failure(clip.id, error)]
-        return []
+    def _most_urgent(self) -> Live | None:
+        """The live request that is late first, of those that a step can bring on."""
+        lives: Iterable[Live] = self._live.values()
+        decoder = self._parts.decoder
+        if decoder.full:
+            # Decoding for whoever waits for a slot would be decoding for others, whose audio may be about to end.
+            lives = [live for live in lives if not live.decoding or decoder.holds(live.id)]
+        return min(lives, key=lambda live: live.deadline.at, default=None)
+
+    def _deadline(self, speak: Speak) -> Deadline:
+        if speak.stream and speak.in_hand_seconds > 0:
+            return Deadline(self._parts.clock() + speak.in_hand_seconds, hears=True)
+        return Deadline(self._due(stream=speak.stream))
+
+    def _due(self, *, stream: bool) -> float:
+        """When a request that comes now is late."""
+        return self._parts.clock() + (self._parts.profile.first_audio_seconds if stream else WHOLE_SECONDS)
 
     def _decode(self) -> list[Event]:
-        decoder = self._parts.decoder
-        if decoder.idle:
-            return []
-        started = time.perf_counter()
+        started = self._parts.clock()
         events: list[Event] = []
-        for token in decoder.step():
+        for token in self._parts.decoder.step():
             live = self._live[token.request_id]
             if token.id is not None:
                 live.tokens.append(token.id)
@@ -214,7 +205,7 @@ class ChatterboxLane:
                 live.tokens.append(STOP_SPEECH)
             if token.last or self._loops(live):
                 events += self._end_decoding(live)
-        elapsed = time.perf_counter() - started
+        elapsed = self._parts.clock() - started
         for live in self._live.values():
             live.compute_seconds += elapsed if live.decoding else 0.0
         return events
@@ -238,8 +229,8 @@ class ChatterboxLane:
         del self._live[live.id]
         return [Failed(id=live.id, code="NOTHING_TO_SAY", message="text: the model found nothing to say in it.")]
 
-    def _render(self) -> list[Event]:
-        rendered = self._parts.rendering.step(self._live.values())
+    def _render(self, urgent: Live) -> list[Event]:
+        rendered = self._parts.rendering.step(urgent, self._live.values())
         return [event for live, mel in rendered for event in (*self._heard(live, mel), *self._ending(live))]
 
     def _heard(self, live: Live, mel: Tensor) -> list[Event]:
@@ -249,7 +240,11 @@ class ChatterboxLane:
             return [
                 Failed(id=live.id, code="GENERATION_ERROR", message="The model made no usable audio for this text.")
             ]
-        return [Audio(id=live.id, pcm=samples.astype("<f4", copy=False).tobytes())] if samples.size else []
+        if not samples.size:
+            return []
+        if live.rendering.streamed:
+            live.deadline.hear(samples.size / SAMPLE_RATE, self._parts.clock())
+        return [Audio(id=live.id, pcm=samples.astype("<f4", copy=False).tobytes())]
 
     def _ending(self, live: Live) -> list[Event]:
         if not live.rendering.done or self._live.get(live.id) is not live:
@@ -265,7 +260,7 @@ class ChatterboxLane:
 
     def _rendering(
         self, voice: Conditionals, seed: int, options: RenderOptions, closing: tuple[int, ...] = ()
-    ) -> Rendering:
+    ) -> SliceRendering:
         watermarker = self._parts.watermarker
         return Rendering(
             voice=voice,
@@ -287,24 +282,3 @@ class ChatterboxLane:
         if voice is None:
             raise RequestError("VOICE_NOT_ENROLLED", "voice: this clip is not enrolled for the model.")
         return voice, name
-
-    def _language(self, tag: str | None) -> str | None:
-        languages = self.model.languages
-        language = languages[0] if tag is None else re.split("[-_]", tag.lower())[0]
-        if language not in languages:
-            known = ", ".join(languages)
-            raise RequestError("INVALID_PARAMETER", f"language_id: {self.model.name} speaks {known}, not {tag!r}.")
-        return language
-
-
-def _check_speed(speed: float) -> None:
-    if not SPEED_MIN <= speed <= SPEED_MAX:
-        raise RequestError("INVALID_PARAMETER", f"speed: Chatterbox speaks between {SPEED_MIN} and {SPEED_MAX}.")
-
-
-def _samples(seconds: float) -> int:
-    return max(1, int(min(seconds, 86_400.0) * SAMPLE_RATE))
-
-
-def _clip(command: Enroll | Convert) -> Samples:
-    return np.frombuffer(command.pcm, "<f4")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .rendering import Rendering
+from .deadline import Deadline
+from .rendering import SliceRendering
 
 __all__ = ["Live"]
 
@@ -14,7 +15,8 @@ class Live:
     """What a lane keeps of a request."""
 
     id: int
-    rendering: Rendering
+    rendering: SliceRendering
+    deadline: Deadline
     returns_tokens: bool = False
     tokens: list[int] = field(default_factory=list)
     """What T3 has made, marks included, as upstream's returns it."""

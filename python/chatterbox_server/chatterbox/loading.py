@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from ..lane import Model
-from .checkpoint import CheckpointFiles, Progress, locate
+from .backends import Choice, S3GenOptions, SettingError, choose
+from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
+from .profiles import PROFILES, Profile
 from .render_batch import RenderBatch
 from .s3gen import S3Gen
 from .speech_tokens import SAMPLE_RATE
 from .t3 import T3, Decoder
+from .t3.native import Precision
 from .tensors import open_tensors
 from .text import EnglishEncoder, MultilingualEncoder, SubwordEncoder, TextEncoder
 from .variants import Variant, variant
 from .voices import VoiceCache, VoicePreparer, load_builtin
 from .watermark import Watermarker
 
-__all__ = ["LoadOptions", "SettingError", "choose_device", "load"]
+__all__ = ["LoadOptions", "S3GenOptions", "SettingError", "choose_device", "load", "profile_named", "read_ahead"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class SettingError(Exception):
-    """A setting cannot be met on this machine; the message is a sentence that names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
     """What the operator chose for all Chatterbox models."""
 
+    backend: str
+    """A name in ``BACKENDS``."""
     device: str
     """"auto", "cpu", "cuda" or "mps"."""
     dtype: str
-    """"auto", "fp32", "bf16" or "fp16": of T3's weights; auto is bf16 on CUDA and fp32 elsewhere."""
+    """A name in ``DTYPES``: of T3's weights, with ONNX of all graphs; auto is 16 bits on CUDA and fp32 elsewhere."""
+    s3gen: S3GenOptions
     threads: int | None
-    """CPU threads; ``None`` leaves the choice to torch."""
+    """CPU threads; ``None``: as many as there are cores."""
     model_path: Path | None
     """Folder of the weights; ``None`` fetches them from the hub."""
     multilingual_version: str
@@ -51,31 +55,60 @@ class LoadOptions:
     """Where prepared voices are kept; ``None`` keeps them in memory alone."""
     slots: int
     """Requests that one model decodes at once."""
+    profile: str
+    """A name in ``PROFILES``."""
     progress: Progress
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``. Raises ``SettingError`` if it is not there."""
+def choose_device(name: str, backend: str) -> torch.device:
+    """The device called ``name``. Raises ``SettingError`` if it is not there for ``backend``."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if backend == "onnx":
+        from .onnx.sessions import Providers
+
+        available = {"cpu": True, "cuda": Providers.cuda_available()}
     if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+        name = next(device for device in ("cuda", "mps", "cpu") if available.get(device, False))
     if not available.get(name, False):
-        raise SettingError(f"DEVICE: {name} is not available on this machine; use cpu, or auto.")
+        package = (
+            "; for BACKEND=onnx it takes the package onnxruntime-gpu" if (backend, name) == ("onnx", "cuda") else ""
+        )
+        raise SettingError(f"DEVICE: {name} is not available on this machine{package}; use cpu, or auto.")
     return torch.device(name)
 
 
 def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
     """One lane for each model. Raises ``SettingError``, ``CheckpointError`` or ``WatermarkError``."""
-    device = choose_device(options.device)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    watermarker = _watermarker(device) if options.watermark else None
-    lanes = []
+    device = choose_device(options.device, options.backend)
+    choice = choose(options.backend, options.dtype, models=names, device=device.type)
+    options.s3gen.check(choice.backend, device.type)
+    _set_threads(options.threads, choice.backend)
+    # Graphs keep what is theirs on their device; the watermark is torch's.
+    on = torch.device("cpu") if choice.backend == "onnx" else device
+    watermarker = _watermarker(on) if options.watermark else None
+    share = options.voice_cache_bytes // len(names)
+    lanes: list[ChatterboxLane] = []
     for index, name in enumerate(names):
         options.progress(f"loading {name}", index, len(names))
-        lanes.append(_lane(variant(name, options.multilingual_version), options, device, watermarker, len(names)))
+        chosen = variant(name, options.multilingual_version)
+        if choice.backend == "onnx":
+            from .onnx.loading import graph_lane
+
+            lanes.append(graph_lane(chosen, options, choice, device=device.type, watermarker=watermarker, share=share))
+        else:
+            lanes.append(_lane(chosen, options, choice, device=device, watermarker=watermarker, share=share))
     options.progress("loading", len(names), len(names))
     return lanes
+
+
+def _set_threads(threads: int | None, backend: str) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    if backend == "native":
+        from .. import _core
+
+        # Both compute in turns, never at once, so both may have all of them.
+        _core.set_threads(torch.get_num_threads())
 
 
 def _watermarker(device: torch.device) -> Watermarker:
@@ -85,7 +118,13 @@ def _watermarker(device: torch.device) -> Watermarker:
 
 
 def _lane(
-    chosen: Variant, options: LoadOptions, device: torch.device, watermarker: Watermarker | None, models: int
+    chosen: Variant,
+    options: LoadOptions,
+    choice: Choice,
+    *,
+    device: torch.device,
+    watermarker: Watermarker | None,
+    share: int,
 ) -> ChatterboxLane:
     files = locate(
         chosen.name,
@@ -94,13 +133,14 @@ def _lane(
         progress=options.progress,
     )
     text, tags = _text(chosen.name, files)
-    _read_ahead(files.t3, options.progress)
+    read_ahead(files.t3, options.progress)
     # What voices are prepared with: other weights make other voices.
     fingerprint = hashlib.sha256()
     for path in (files.s3gen, files.voice_encoder):
-        _read_ahead(path, options.progress, fingerprint.update)
-    t3 = T3.from_tensors(open_tensors(files.t3), device=device, dtype=_dtype(options.dtype, device))
-    s3gen = S3Gen.from_tensors(open_tensors(files.s3gen), device=device, dtype=torch.float32)
+        read_ahead(path, options.progress, fingerprint.update)
+    t3 = _t3(files.t3, choice, device)
+    s3gen = _s3gen(files.s3gen, options, choice, device)
+    s3gen.warm_up()
     builtin = load_builtin(files.conditionals).to(device) if files.conditionals else None
     model = Model(
         name=chosen.name,
@@ -113,7 +153,6 @@ def _lane(
         watermark=watermarker is not None,
     )
     # A voice is small, but what T3 has computed of it is 16 MB and more.
-    share = options.voice_cache_bytes // models
     decoder = Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8)
     decoder.warm_up()
     preparer = VoicePreparer(s3gen=files.s3gen, voice_encoder=files.voice_encoder, recipe=chosen.recipe, device=device)
@@ -122,6 +161,7 @@ def _lane(
         options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
     preparer.release()
     on_cpu = device.type == "cpu"
+    profile = profile_named(options.profile)
     parts = Parts(
         model=model,
         variant=chosen,
@@ -138,12 +178,38 @@ def _lane(
         builtin=builtin,
         watermarker=watermarker,
         # A batch shares a GPU's launches; a CPU is busy with one, and the others would only wait for it.
-        rendering=RenderBatch(s3gen, size=1 if on_cpu else 8, pauses=on_cpu),
+        rendering=RenderBatch(s3gen, size=1 if on_cpu else profile.together, pauses=on_cpu, clock=time.perf_counter),
+        profile=profile,
+        clock=time.perf_counter,
     )
     return ChatterboxLane(parts)
 
 
-def _read_ahead(path: Path, progress: Progress, take: Callable[[memoryview], None] | None = None) -> None:
+def _t3(path: Path, choice: Choice, device: torch.device) -> T3:
+    if choice.backend == "native":
+        precision = cast("Precision", choice.dtype)
+        return T3.from_tensors(
+            open_tensors(path), device=device, dtype=torch.float32, backend="native", precision=precision
+        )
+    return T3.from_tensors(open_tensors(path), device=device, dtype=_DTYPES[choice.dtype])
+
+
+def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device) -> S3Gen:
+    path, wanted = own, options.s3gen
+    if wanted.decoder == "meanflow":
+        path = locate_mean_flow(model_path=options.model_path, progress=options.progress)
+    return S3Gen.from_tensors(
+        open_tensors(path),
+        device=device,
+        dtype=_DTYPES.get(wanted.dtype, torch.float32),
+        backend="native" if choice.backend == "native" else "torch",
+        precision="int8" if wanted.dtype == "int8" else "fp32",
+        steps=wanted.steps,
+        reference_seconds=wanted.prompt_seconds,
+    )
+
+
+def read_ahead(path: Path, progress: Progress, take: Callable[[memoryview], None] | None = None) -> None:
     """Read a file once, so that the system has it in memory: else the first request would, page by page.
 
     ``take`` is given all of its content.
@@ -157,12 +223,11 @@ def _read_ahead(path: Path, progress: Progress, take: Callable[[memoryview], Non
             progress(f"reading {path.name}", done, size)
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" else "fp32"
-    if name not in _DTYPES:
-        raise SettingError(f"MODEL_DTYPE: {name!r} is unknown; use auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[name]
+def profile_named(name: str) -> Profile:
+    """The profile called ``name``. Raises ``SettingError``."""
+    if name not in PROFILES:
+        raise SettingError(f"PROFILE: {name!r} is unknown; use {', '.join(PROFILES)}.")
+    return PROFILES[name]
 
 
 def _text(name: str, files: CheckpointFiles) -> tuple[TextEncoder, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from .slicing import Slice, Slicer
 from .speech_tokens import FRAMES_PER_TOKEN, LOOKAHEAD, SAMPLE_RATE
 from .stretch import Stretch
 
-__all__ = ["Marker", "RenderOptions", "Rendering", "Samples"]
+__all__ = ["Marker", "RenderOptions", "Rendering", "Samples", "SliceRendering"]
 
 _FADE_IN = FADE_IN.numpy()
 _CUT_FADE = SAMPLE_RATE // 100
@@ -42,43 +42,33 @@ class RenderOptions:
     """What a request may say of its rendering."""
 
     slicing: Slicing
+    schedule: tuple[int, ...]
+    """Tokens of the first slices where the request does not say; the last one repeats."""
     stream: bool
     speed: float
     max_samples: int
 
 
-class Rendering:
-    """Takes an utterance's tokens, asks for mel frames when a slice of them is due, and turns these into samples.
+class SliceRendering:
+    """Takes an utterance's tokens, tells when a slice of them is due, and sees to samples before they leave.
 
     ``marker`` is ``None`` when nothing is to be marked. ``closing`` tokens are put after the last one.
     """
 
     def __init__(
-        self,
-        *,
-        voice: Conditionals,
-        vocoder: Vocoder,
-        noise: Noise,
-        options: RenderOptions,
-        marker: Marker | None,
-        closing: tuple[int, ...] = (),
+        self, *, voice: Conditionals, options: RenderOptions, marker: Marker | None, closing: tuple[int, ...] = ()
     ) -> None:
         self._voice = voice
-        self._noise = noise
-        self._prompt_noise = noise.prompt(voice.s3_mel.shape[0])
-        self._vocoder = vocoder.stream(noise)
         self._marker = marker
         self._closing = closing
         self.streamed = options.stream
-        self._slicer = Slicer(options.slicing, stream=options.stream)
-        self._stretch = Stretch(options.speed)
+        self._slicer = Slicer(options.slicing, options.schedule, stream=options.stream)
         self._room = options.max_samples
         self._tokens: list[int] = []
         self._ended = False
         self._slice: Slice | None = None
-        self._tail: Tensor | None = None
         self._heard = 0
-        """Samples out of the vocoder so far."""
+        """Samples made so far."""
         self.samples_sent = 0
         self.done = False
 
@@ -105,6 +95,70 @@ class Rendering:
         if self._slice is None:
             self._slice = self._slicer.next(len(self._tokens), ended=self._ended)
         return self._slice is not None
+
+    @property
+    def due_tokens(self) -> int:
+        """How many tokens S3Gen works on for the slice that is due, the voice's own and the lookahead included."""
+        part = self._slice
+        assert part is not None, "no slice is due"
+        return self._voice.s3_tokens.numel() + part.end - part.context + (0 if part.final else LOOKAHEAD)
+
+    def job(self) -> MelJob:
+        """What S3Gen is to make of the slice that is due; ``accept`` takes it."""
+        raise NotImplementedError
+
+    def accept(self, made: Tensor) -> Samples:
+        """The samples that are ready to leave with what was ``made`` of the slice that was due."""
+        raise NotImplementedError
+
+    def _finished(self, samples: Samples, *, final: bool) -> Samples:
+        samples = self._within_cap(self._faded_in(samples))
+        self.done = final or not self._room
+        if self._marker is not None:
+            samples = self._marker.push(samples)
+            if self.done:
+                samples = np.concatenate([samples, self._marker.finish()])
+        self.samples_sent += samples.size
+        return samples
+
+    def _within_cap(self, samples: Samples) -> Samples:
+        if samples.size > self._room:
+            samples = samples[: self._room].copy()
+            fade = min(_CUT_FADE, samples.size)
+            samples[samples.size - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+        self._room -= samples.size
+        return samples
+
+    def _faded_in(self, samples: Samples) -> Samples:
+        start = self._heard
+        self._heard += samples.size
+        gains = _FADE_IN[start : start + samples.size]
+        if not gains.size:
+            return samples
+        samples = samples.copy()
+        samples[: gains.size] *= gains
+        return samples
+
+
+class Rendering(SliceRendering):
+    """Asks for the mel frames of slices, and turns these into samples."""
+
+    def __init__(
+        self,
+        *,
+        voice: Conditionals,
+        vocoder: Vocoder,
+        noise: Noise,
+        options: RenderOptions,
+        marker: Marker | None,
+        closing: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(voice=voice, options=options, marker=marker, closing=closing)
+        self._noise = noise
+        self._prompt_noise = noise.prompt(voice.s3_mel.shape[0])
+        self._vocoder = vocoder.stream(noise)
+        self._stretch = Stretch(options.speed)
+        self._tail: Tensor | None = None
 
     def job(self) -> MelJob:
         """The frames of the slice that is due; ``accept`` takes them."""
@@ -148,31 +202,3 @@ class Rendering:
         frames = min(frames, mel.shape[1])
         self._tail = mel[:, mel.shape[1] - frames :]
         return mel[:, : mel.shape[1] - frames]
-
-    def _finished(self, samples: Samples, *, final: bool) -> Samples:
-        samples = self._within_cap(self._faded_in(samples))
-        self.done = final or not self._room
-        if self._marker is not None:
-            samples = self._marker.push(samples)
-            if self.done:
-                samples = np.concatenate([samples, self._marker.finish()])
-        self.samples_sent += samples.size
-        return samples
-
-    def _within_cap(self, samples: Samples) -> Samples:
-        if samples.size > self._room:
-            samples = samples[: self._room].copy()
-            fade = min(_CUT_FADE, samples.size)
-            samples[samples.size - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-        self._room -= samples.size
-        return samples
-
-    def _faded_in(self, samples: Samples) -> Samples:
-        start = self._heard
-        self._heard += samples.size
-        gains = _FADE_IN[start : start + samples.size]
-        if not gains.size:
-            return samples
-        samples = samples.copy()
-        samples[: gains.size] *= gains
-        return samples

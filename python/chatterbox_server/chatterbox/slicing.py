@@ -9,11 +9,6 @@ from .speech_tokens import FRAME_MS, FRAMES_PER_TOKEN, LOOKAHEAD, MAX_TOKENS
 
 __all__ = ["Slice", "Slicer"]
 
-SCHEDULE = (16, 25, 50, 100)
-"""Tokens of the first slices; the last one repeats. A small first slice is heard early, large ones cost less.
-
-Vocoder and watermark hold up to 450 ms back, so a first slice that is much smaller would not be heard at all.
-"""
 CONTEXT_TOKENS = 25
 CROSSFADE_MS = 30.0
 
@@ -29,12 +24,15 @@ class Slice:
 
 
 class Slicer:
-    """Cuts an utterance by its own length alone: the same tokens give the same slices, however fast they come."""
+    """Cuts an utterance by its own length alone: the same tokens give the same slices, however fast they come.
 
-    def __init__(self, slicing: Slicing, *, stream: bool) -> None:
+    ``schedule`` has the tokens of the first slices, of which the last one repeats, unless ``slicing`` says how many.
+    """
+
+    def __init__(self, slicing: Slicing, schedule: tuple[int, ...], *, stream: bool) -> None:
         self._stream = stream
         fixed = slicing.tokens_per_slice
-        self._schedule = (fixed,) if fixed else SCHEDULE
+        self._schedule = (fixed,) if fixed else schedule
         joined = slicing.overlap != "zero"
         context = CONTEXT_TOKENS if slicing.context_window is None else slicing.context_window
         self._context = context if joined else 0

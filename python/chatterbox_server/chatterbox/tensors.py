@@ -26,10 +26,11 @@ class Tensors(Mapping[str, Tensor]):
     ``scope("flow.encoder.")`` is the part below a prefix.
     """
 
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor], prefix: str = "", *, mapped: bool = False) -> None:
         self.path = path
         self._tensors = tensors
         self._prefix = prefix
+        self._mapped = mapped
 
     def __getitem__(self, name: str) -> Tensor:
         try:
@@ -49,7 +50,11 @@ class Tensors(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
     def scope(self, prefix: str) -> Tensors:
-        return Tensors(self.path, self._tensors, self._prefix + prefix)
+        return Tensors(self.path, self._tensors, self._prefix + prefix, mapped=self._mapped)
+
+    def reopened(self) -> Tensors:
+        """The same, mapped anew: what is read through it counts as this process's memory as long as it lives itself."""
+        return open_tensors(self.path).scope(self._prefix) if self._mapped else self
 
     def shaped(self, name: str, *shape: int) -> Tensor:
         """The tensor ``name``, which must have ``shape``; ``-1`` allows any size."""
@@ -74,7 +79,7 @@ def open_tensors(path: Path) -> Tensors:
     """
     try:
         if path.suffix == ".safetensors":
-            found = load_file(path)
+            found, mapped = load_file(path), True
         else:
             mapped = zipfile.is_zipfile(path)
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -86,7 +91,7 @@ def open_tensors(path: Path) -> Tensors:
         raise CheckpointError(f"{path}: {_trouble(path, error)}") from error
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise CheckpointError(f"{path}: holds something other than tensors; is it a checkpoint's weights?")
-    return Tensors(path, found)
+    return Tensors(path, found, mapped=mapped)
 
 
 def _trouble(path: Path, error: Exception) -> str:

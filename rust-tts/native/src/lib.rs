@@ -1,8 +1,19 @@
 //! What the Chatterbox models spend their time on, for CPUs: matrix products from packed weights, and the networks made of
 //! them. Knows nothing of Python.
 
+// A loop that is compiled for several instruction sets must be inlined into each of the functions that have them.
+#![allow(clippy::inline_always)]
+
+pub mod flow;
+mod math;
+pub mod floors;
 pub mod matrix;
+mod memory;
+mod isa;
 pub mod pool;
+mod shared;
+mod simd;
+pub mod t3;
 
 pub use matrix::{Matrix, Precision};
 pub use pool::Pool;

@@ -3,12 +3,17 @@
 pub(super) use fdk_aac::enc::Transport;
 use fdk_aac::enc::{AudioObjectType, BitRate, ChannelMode, EncoderError, EncoderParams};
 
+use super::bitrate::{Allowed, Bitrates, chosen, usual};
 use super::{Encoder, Length, pcm};
 
 /// Samples in each frame.
 pub(super) const FRAME_SAMPLES: usize = 1024;
 /// More than the 6144 bits that a frame of one channel may have.
 const MAX_FRAME_BYTES: usize = 1024;
+
+/// Below this the codec has too few bits for a frame of speech, and no player is made for more than the greatest.
+const LEAST_KBPS: u32 = 16;
+const MOST_KBPS: u32 = 256;
 
 /// Turns samples into AAC frames.
 pub(super) struct AacLc {
@@ -27,7 +32,8 @@ pub(super) struct AacLc {
 }
 
 impl AacLc {
-    pub(super) fn new(sample_rate: u32, transport: Transport) -> Self {
+    /// For samples at `sample_rate` hertz; `bitrate` is in kbit/s.
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, transport: Transport) -> Self {
         let mut encoder = Self {
             codec: None,
             config: Vec::new(),
@@ -37,15 +43,21 @@ impl AacLc {
             pending: Vec::new(),
             samples: 0,
         };
-        if let Err(error) = encoder.open(sample_rate, transport) {
+        if let Err(error) = encoder.open(sample_rate, bitrate, transport) {
             tracing::error!(%error, sample_rate, "the AAC encoder could not be set up");
         }
         encoder
     }
 
-    fn open(&mut self, sample_rate: u32, transport: Transport) -> Result<(), EncoderError> {
+    fn open(
+        &mut self,
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        transport: Transport,
+    ) -> Result<(), EncoderError> {
+        let kbps = chosen(bitrate, bitrates(sample_rate));
         let codec = fdk_aac::enc::Encoder::new(EncoderParams {
-            bit_rate: BitRate::Cbr(bit_rate(sample_rate)),
+            bit_rate: BitRate::Cbr(1000 * kbps),
             sample_rate,
             transport,
             channels: ChannelMode::Mono,
@@ -129,13 +141,11 @@ fn encode(codec: &fdk_aac::enc::Encoder, input: &[i16]) -> Option<Vec<u8>> {
     }
 }
 
-/// In bits per second: where speech is beyond telling from the original.
-fn bit_rate(sample_rate: u32) -> u32 {
-    match sample_rate {
-        0..=8000 => 32_000,
-        8001..=16000 => 48_000,
-        16001..=24000 => 64_000,
-        _ => 96_000,
+/// A frame of one channel has at most 6144 bits, which are six for each of its samples.
+pub(super) fn bitrates(sample_rate: u32) -> Bitrates {
+    Bitrates {
+        usual: usual(sample_rate),
+        allowed: Allowed::Range(LEAST_KBPS, (6 * sample_rate / 1000).min(MOST_KBPS)),
     }
 }
 
@@ -143,8 +153,8 @@ fn bit_rate(sample_rate: u32) -> u32 {
 pub(super) struct Adts(AacLc);
 
 impl Adts {
-    pub(super) fn new(sample_rate: u32, _length: Length) -> Self {
-        Self(AacLc::new(sample_rate, Transport::Adts))
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, _length: Length) -> Self {
+        Self(AacLc::new(sample_rate, bitrate, Transport::Adts))
     }
 }
 
@@ -180,7 +190,7 @@ mod tests {
         ];
         assert_eq!(indices.map(|(rate, _)| rate), SAMPLE_RATES);
         for (rate, index) in indices {
-            let mut aac = AacLc::new(rate, Transport::Raw);
+            let mut aac = AacLc::new(rate, None, Transport::Raw);
             // Five bits of object type (2: LC), four of rate, four of channels, three flags.
             let config = 2_u16 << 11 | index << 7 | 1 << 3;
             assert_eq!(aac.config(), Some(config.to_be_bytes().as_slice()));

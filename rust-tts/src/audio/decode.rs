@@ -28,6 +28,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 pub use self::error::DecodeError;
+pub use self::sniff::extension;
 use self::source::TimedSource;
 
 /// How many broken packets are forgiven beyond as many as were decoded. MP3 files cut out of a stream begin with

@@ -6,11 +6,17 @@ use flacenc::config;
 use flacenc::error::{Verified, Verify};
 use flacenc::source::{Fill, FrameBuf};
 
-use super::{Encoder, Length, pcm};
+use super::{Encoder, Length, mark, pcm};
 
 const BITS_PER_SAMPLE: usize = 16;
 /// `STREAMINFO` counts samples in 36 bits; 0 stands for an unknown number.
 const MAX_TOTAL: u64 = (1 << 36) - 1;
+
+/// Where the first metadata block begins, after the file's mark.
+const STREAM_INFO_AT: usize = 4;
+/// A metadata block's first byte: a flag and the block's type (RFC 9639, section 8.1).
+const LAST_BLOCK: u8 = 0x80;
+const VORBIS_COMMENT: u8 = 4;
 
 /// A FLAC file whose head has no checksum of the audio, which is known only at the end.
 pub(super) struct Flac {
@@ -29,7 +35,7 @@ struct Codec {
 }
 
 impl Flac {
-    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+    pub(super) fn new(sample_rate: u32, _bitrate: Option<u32>, length: Length) -> Self {
         let codec = Codec::new(sample_rate);
         if codec.is_none() {
             tracing::error!(sample_rate, "the FLAC encoder could not be set up");
@@ -107,10 +113,23 @@ impl Encoder for Flac {
                 .stream_info_mut()
                 .set_total_samples(total as usize);
         }
-        written(&codec.head).unwrap_or_else(|error| {
-            tracing::error!(error, "the head of a FLAC file could not be written");
-            Vec::new()
-        })
+        match written(&codec.head) {
+            Ok(mut head) => {
+                // What was the last block is followed by the comments.
+                if let Some(block) = head.get_mut(STREAM_INFO_AT) {
+                    *block &= !LAST_BLOCK;
+                }
+                let comments = mark::vorbis_comments("flacenc");
+                head.push(LAST_BLOCK | VORBIS_COMMENT);
+                head.extend_from_slice(&(comments.len() as u32).to_be_bytes()[1..]);
+                head.extend(comments);
+                head
+            }
+            Err(error) => {
+                tracing::error!(error, "the head of a FLAC file could not be written");
+                Vec::new()
+            }
+        }
     }
 
     fn push(&mut self, samples: &[f32]) -> Vec<u8> {
@@ -151,17 +170,24 @@ mod tests {
                 (Length::Samples(12_345), 12_345),
                 (Length::Samples(MAX_TOTAL + 1), 0),
             ] {
-                let head = Flac::new(rate, length).head();
-                assert_eq!(head.len(), 42);
-                // The last block, of type 0 and 34 bytes.
-                assert_eq!(head[..8], *b"fLaC\x80\0\0\x22");
+                let head = Flac::new(rate, None, length).head();
+                // A block of type 0 and 34 bytes.
+                assert_eq!(head[..8], *b"fLaC\0\0\0\x22");
                 let block = (block_samples(rate) as u16).to_be_bytes();
                 assert_eq!(head[8..12], [block, block].concat());
                 assert_eq!(head[12..18], [0; 6], "sizes of frames");
                 // 20 bits of rate, 3 of channels less one, 5 of bits less one, 36 of samples.
                 let told = u64::from(rate) << 44 | 15 << 36 | total;
                 assert_eq!(head[18..26], told.to_be_bytes());
-                assert_eq!(head[26..], [0; 16], "no checksum");
+                assert_eq!(head[26..42], [0; 16], "no checksum");
+                let comments = mark::vorbis_comments("flacenc");
+                let size = comments.len() as u8;
+                assert_eq!(
+                    head[42..46],
+                    [0x84, 0, 0, size],
+                    "the last block, of type 4"
+                );
+                assert_eq!(head[46..], comments);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! the codec's priming off the start.
 
 use super::aac::{AacLc, FRAME_SAMPLES, Transport};
+use super::mark::{COMMENT, WRITER};
 use super::{Encoder, Length};
 
 const TRACK: u32 = 1;
@@ -30,9 +31,9 @@ pub(super) struct Fmp4 {
 }
 
 impl Fmp4 {
-    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
         Self {
-            aac: AacLc::new(sample_rate, Transport::Raw),
+            aac: AacLc::new(sample_rate, bitrate, Transport::Raw),
             sample_rate,
             length,
             waiting: Vec::new(),
@@ -64,6 +65,7 @@ impl Fmp4 {
             full_box(*b"mvhd", 0, &header),
             self.track(config, duration),
             plain_box(*b"mvex", &extends.concat()),
+            plain_box(*b"udta", &tags()),
         ];
         plain_box(*b"moov", &parts.concat())
     }
@@ -176,6 +178,25 @@ impl Fmp4 {
 /// The language "und" in three times five bits.
 const UNDETERMINED: u16 = 0x55C4;
 const BOX_HEADER: u32 = 8;
+
+/// The comment and the maker, as iTunes keeps them and players show them.
+fn tags() -> Vec<u8> {
+    let tag = |name, text: &str| {
+        let mut data = words(&[1, 0]); // UTF-8, of no country
+        data.extend_from_slice(text.as_bytes());
+        plain_box(name, &plain_box(*b"data", &data))
+    };
+    let mut handler = words(&[0]);
+    handler.extend_from_slice(b"mdirappl");
+    handler.extend(words(&[0, 0]));
+    handler.push(0); // an empty name
+    let list = [tag(*b"\xA9cmt", COMMENT), tag(*b"\xA9too", WRITER)];
+    let content = [
+        full_box(*b"hdlr", 0, &handler),
+        plain_box(*b"ilst", &list.concat()),
+    ];
+    full_box(*b"meta", 0, &content.concat())
+}
 
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()

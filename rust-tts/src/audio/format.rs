@@ -1,12 +1,14 @@
 //! The table of audio formats: adding one is a file with its encoder and a line here.
 
-use super::{Encoder, Length, aac, flac, fmp4, mp3, ogg_opus, pcm, wav, webm};
+use super::{
+    Bitrates, Encoder, Length, aac, bitrate, flac, fmp4, mp3, ogg_opus, opus, pcm, wav, webm,
+};
 
 /// Declares [`Format`] from one line per format:
-/// `Variant: name, [aliases], content type, file extension, constructor of its encoder;`
+/// `Variant: name, [aliases], content type, file extension, its bit rates, constructor of its encoder;`
 macro_rules! formats {
     ($($(#[$doc:meta])* $variant:ident: $name:literal, [$($alias:literal),*], $content_type:literal, $extension:literal,
-       $encoder:path;)*) => {
+       $bitrates:path, $encoder:path;)*) => {
         /// A format in which an answer can be sent.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Format {
@@ -37,8 +39,13 @@ macro_rules! formats {
                 match self { $(Self::$variant => $extension),* }
             }
 
-            pub(super) fn encoder(self, sample_rate: u32, length: Length) -> Box<dyn Encoder> {
-                match self { $(Self::$variant => Box::new($encoder(sample_rate, length))),* }
+            /// The bit rates that it can have at a sample rate; `None` if there is no choice.
+            pub fn bitrates(self, sample_rate: u32) -> Option<Bitrates> {
+                match self { $(Self::$variant => $bitrates(sample_rate).into()),* }
+            }
+
+            pub(super) fn encoder(self, sample_rate: u32, bitrate: Option<u32>, length: Length) -> Box<dyn Encoder> {
+                match self { $(Self::$variant => Box::new($encoder(sample_rate, bitrate, length))),* }
             }
         }
     };
@@ -46,23 +53,23 @@ macro_rules! formats {
 
 formats! {
     /// RIFF WAVE with 16-bit PCM.
-    Wav: "wav", [], "audio/wav", "wav", wav::Wav::new;
+    Wav: "wav", [], "audio/wav", "wav", bitrate::none, wav::Wav::new;
     /// Bare signed 16-bit little-endian samples.
-    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", pcm::S16::new;
+    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", bitrate::none, pcm::S16::new;
     /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
-    PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", pcm::F32::new;
+    PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", bitrate::none, pcm::F32::new;
     /// MPEG audio layer III.
-    Mp3: "mp3", [], "audio/mpeg", "mp3", mp3::Mp3::new;
+    Mp3: "mp3", [], "audio/mpeg", "mp3", mp3::bitrates, mp3::Mp3::new;
     /// FLAC with 16 bits.
-    Flac: "flac", [], "audio/flac", "flac", flac::Flac::new;
+    Flac: "flac", [], "audio/flac", "flac", bitrate::none, flac::Flac::new;
     /// AAC-LC with ADTS headers.
-    Aac: "aac", ["adts"], "audio/aac", "aac", aac::Adts::new;
+    Aac: "aac", ["adts"], "audio/aac", "aac", aac::bitrates, aac::Adts::new;
     /// AAC-LC in fragmented MP4.
-    Fmp4: "fmp4", ["mp4", "m4a"], "audio/mp4", "mp4", fmp4::Fmp4::new;
+    Fmp4: "fmp4", ["mp4", "m4a"], "audio/mp4", "mp4", aac::bitrates, fmp4::Fmp4::new;
     /// Opus in Ogg.
-    Opus: "opus", ["ogg", "ogg_opus"], "audio/ogg", "opus", ogg_opus::OggOpus::new;
+    Opus: "opus", ["ogg", "ogg_opus"], "audio/ogg", "opus", opus::bitrates, ogg_opus::OggOpus::new;
     /// Opus in `WebM`.
-    Webm: "webm", [], "audio/webm", "webm", webm::Webm::new;
+    Webm: "webm", [], "audio/webm", "webm", opus::bitrates, webm::Webm::new;
 }
 
 impl Format {

@@ -3,12 +3,15 @@
 //! Everything here is mono `f32` at full scale 1.0, streaming, and independent of how the samples were cut into pushes.
 
 mod aac;
+mod bitrate;
 mod chunk;
 pub mod decode;
 mod flac;
 mod fmp4;
 mod format;
 mod join;
+mod level;
+mod mark;
 mod mp3;
 mod ogg_opus;
 mod opus;
@@ -20,14 +23,26 @@ mod wav;
 mod webm;
 mod whole;
 
+pub use bitrate::{Allowed, Bitrates};
 pub use chunk::Chunker;
 pub use format::Format;
 pub use join::Joiner;
+pub use level::{Extent, Leveler, Normalization};
 pub use resample::Resampler;
 pub use whole::WholeFile;
 
 /// The sample rates, in hertz, that an answer may have.
 pub const SAMPLE_RATES: [u32; 6] = [8000, 16000, 22050, 24000, 44100, 48000];
+
+/// What the bytes of an answer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    pub format: Format,
+    /// In hertz, one of [`SAMPLE_RATES`].
+    pub sample_rate: u32,
+    /// In kbit/s, one of [`Format::bitrates`]; the format's usual one where it is `None`.
+    pub bitrate: Option<u32>,
+}
 
 /// What is known about an answer's length before its first sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +55,8 @@ pub enum Length {
 
 /// Turns one utterance's samples into one file or byte stream.
 ///
-/// The bytes are what `head`, every `push` and `finish`, called in this order, return. A sample that is not a number
-/// becomes 0; samples beyond full scale are clamped.
+/// The bytes are what `head`, every `push`, `finish` and, if the length is known, `trailer` return, in this order. A
+/// sample that is not a number becomes 0; samples beyond full scale are clamped.
 pub trait Encoder: Send {
     /// What comes before any audio; empty for formats without a header.
     fn head(&mut self) -> Vec<u8>;
@@ -49,11 +64,18 @@ pub trait Encoder: Send {
     /// Encodes mono samples at the encoder's rate. May return nothing yet, or also bytes of earlier samples.
     fn push(&mut self, samples: &[f32]) -> Vec<u8>;
 
-    /// Whatever is still held back, and the format's trailer if it has one.
+    /// Whatever is still held back.
     fn finish(&mut self) -> Vec<u8>;
+
+    /// What follows the audio, in a file whose head told the length; the encoder need not have encoded it.
+    fn trailer(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
-/// An encoder for one answer of `format` at `sample_rate` hertz.
-pub fn encoder(format: Format, sample_rate: u32, length: Length) -> Box<dyn Encoder> {
-    format.encoder(sample_rate, length)
+/// An encoder for one answer.
+pub fn encoder(encoding: Encoding, length: Length) -> Box<dyn Encoder> {
+    encoding
+        .format
+        .encoder(encoding.sample_rate, encoding.bitrate, length)
 }

@@ -1,12 +1,13 @@
 //! MP3 (MPEG-1, MPEG-2 and MPEG-2.5 layer III) at a constant bit rate, through LAME.
 //!
-//! Before the audio comes a silent frame with a LAME info tag, from which players learn how many samples the codec has
-//! put before the first one and, where the length is known, after the last. Its layout is from "Mp3 Info Tag rev 1" by
-//! the makers of LAME.
+//! Before the audio come an ID3 tag and a silent frame with a LAME info tag, from which players learn how many samples
+//! the codec has put before the first one and, where the length is known, after the last. Its layout is from "Mp3 Info
+//! Tag rev 1" by the makers of LAME.
 
 use mp3lame_encoder::{Bitrate, Builder, FlushGap, MonoPcm, max_required_buffer_size};
 
-use super::{Encoder, Length, pcm};
+use super::bitrate::{Allowed, Bitrates, chosen, usual};
+use super::{Encoder, Length, mark, pcm};
 
 /// Samples that LAME puts before the first; what a decoder adds is for the player to know.
 const DELAY: u64 = 576;
@@ -14,6 +15,30 @@ const DELAY: u64 = 576;
 const MIN_PADDING: u64 = 576;
 /// Samples encoded at once, so that a long push needs little memory.
 const PART: usize = 1152;
+/// Kilobits per second by `bitrate_index` (ISO/IEC 11172-3 and 13818-3, layer III).
+const MPEG1_KBPS: [u32; 15] = [
+    0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+];
+const MPEG2_KBPS: [u32; 15] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
+/// What LAME's binding has names for.
+const LAME_BIT_RATES: [Bitrate; 16] = [
+    Bitrate::Kbps8,
+    Bitrate::Kbps16,
+    Bitrate::Kbps24,
+    Bitrate::Kbps32,
+    Bitrate::Kbps40,
+    Bitrate::Kbps48,
+    Bitrate::Kbps64,
+    Bitrate::Kbps80,
+    Bitrate::Kbps96,
+    Bitrate::Kbps112,
+    Bitrate::Kbps128,
+    Bitrate::Kbps160,
+    Bitrate::Kbps192,
+    Bitrate::Kbps224,
+    Bitrate::Kbps256,
+    Bitrate::Kbps320,
+];
 /// Bytes of the tag from "LAME" up to its checksum.
 const TAG_BYTES: usize = 34;
 
@@ -22,30 +47,36 @@ pub(super) struct Mp3 {
     /// `None` if LAME could not be set up, for want of memory.
     lame: Option<mp3lame_encoder::Encoder>,
     sample_rate: u32,
+    kbps: u32,
     length: Length,
 }
 
 impl Mp3 {
-    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
-        let lame = lame(sample_rate);
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
+        let kbps = chosen(bitrate, bitrates(sample_rate));
+        let lame = lame(sample_rate, kbps);
         if lame.is_none() {
             tracing::error!(sample_rate, "LAME could not be set up");
         }
         Self {
             lame,
             sample_rate,
+            kbps,
             length,
         }
     }
 }
 
-fn lame(sample_rate: u32) -> Option<mp3lame_encoder::Encoder> {
+fn lame(sample_rate: u32, kbps: u32) -> Option<mp3lame_encoder::Encoder> {
+    let bit_rate = LAME_BIT_RATES
+        .into_iter()
+        .find(|&bit_rate| bit_rate as u32 == kbps)?;
     Builder::new()?
         .with_num_channels(1)
         .and_then(|lame| lame.with_sample_rate(sample_rate))
         // Left to itself, LAME resamples where it finds the bit rate low.
         .and_then(|lame| lame.with_output_sample_rate(sample_rate.try_into().ok()))
-        .and_then(|lame| lame.with_brate(bit_rate(sample_rate)))
+        .and_then(|lame| lame.with_brate(bit_rate))
         .and_then(|lame| lame.with_mode(mp3lame_encoder::Mode::Mono))
         .and_then(|lame| lame.with_quality(mp3lame_encoder::Quality::Good))
         // The library's own tag is known only at the end.
@@ -54,13 +85,17 @@ fn lame(sample_rate: u32) -> Option<mp3lame_encoder::Encoder> {
         .ok()
 }
 
-/// Where speech is beyond telling from the original.
-fn bit_rate(sample_rate: u32) -> Bitrate {
-    match sample_rate {
-        0..=8000 => Bitrate::Kbps32,
-        8001..=16000 => Bitrate::Kbps48,
-        16001..=24000 => Bitrate::Kbps64,
-        _ => Bitrate::Kbps96,
+/// Less than the least here leaves a frame too short for the tag; 56 and 144 are unknown to the binding of LAME.
+pub(super) fn bitrates(sample_rate: u32) -> Bitrates {
+    let allowed: &[u32] = match sample_rate {
+        0..=8000 => &[8, 16, 24, 32, 40, 48, 64],
+        8001..=16000 => &[16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160],
+        16001..=24000 => &[24, 32, 40, 48, 64, 80, 96, 112, 128, 160],
+        _ => &[32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+    };
+    Bitrates {
+        usual: usual(sample_rate),
+        allowed: Allowed::OneOf(allowed),
     }
 }
 
@@ -70,7 +105,7 @@ fn is_mpeg1(sample_rate: u32) -> bool {
 }
 
 /// The header of a frame without padding: its four bytes, and the frame's size in bytes.
-fn frame_header(sample_rate: u32) -> ([u8; 4], usize) {
+fn frame_header(sample_rate: u32, kbps: u32) -> ([u8; 4], usize) {
     let (version, rate_index) = match sample_rate {
         44100 => (0b11, 0),
         48000 => (0b11, 1),
@@ -79,14 +114,12 @@ fn frame_header(sample_rate: u32) -> ([u8; 4], usize) {
         16000 => (0b10, 2),
         _ => (0b00, 2), // 8000, MPEG-2.5
     };
-    let kbps = bit_rate(sample_rate) as u32;
-    // ISO/IEC 11172-3 and 13818-3, the tables of `bitrate_index` for layer III.
-    let bit_rate_index = match (is_mpeg1(sample_rate), kbps) {
-        (true, _) => 7,
-        (false, 32) => 4,
-        (false, 48) => 6,
-        (false, _) => 8,
+    let codes = if is_mpeg1(sample_rate) {
+        MPEG1_KBPS
+    } else {
+        MPEG2_KBPS
     };
+    let bit_rate_index = codes.iter().position(|&code| code == kbps).unwrap_or(0) as u8;
     let slots = if is_mpeg1(sample_rate) { 144 } else { 72 };
     let bytes = slots * kbps * 1000 / sample_rate;
     // Layer III without a checksum; one channel.
@@ -132,7 +165,7 @@ impl Encoder for Mp3 {
             }
             Length::Unknown => None,
         };
-        let (header, size) = frame_header(self.sample_rate);
+        let (header, size) = frame_header(self.sample_rate, self.kbps);
         let mut frame = header.to_vec();
         // Side information of one channel, all zeros: silence.
         let side_bytes = if is_mpeg1(self.sample_rate) { 17 } else { 9 };
@@ -146,13 +179,13 @@ impl Encoder for Mp3 {
         let mut tag = [0; TAG_BYTES];
         tag[..9].copy_from_slice(b"LAME3.100");
         tag[9] = 1; // revision 0, constant bit rate
-        tag[20] = bit_rate(self.sample_rate) as u8;
+        tag[20] = self.kbps.min(255) as u8;
         // Twelve bits each.
         tag[21..24].copy_from_slice(&(DELAY << 12 | padding).to_be_bytes()[5..]);
         frame.extend_from_slice(&tag);
         frame.extend_from_slice(&checksum(&frame).to_be_bytes());
         frame.resize(size, 0);
-        frame
+        [mark::id3(), frame].concat()
     }
 
     fn push(&mut self, samples: &[f32]) -> Vec<u8> {
@@ -187,9 +220,9 @@ mod tests {
     use super::super::SAMPLE_RATES;
     use super::*;
 
-    /// The sizes in bytes of the frames that make up `bytes`, which have the header of this rate, padded or not.
-    fn frames(mut bytes: &[u8], sample_rate: u32) -> Vec<usize> {
-        let (header, size) = frame_header(sample_rate);
+    /// The sizes in bytes of the frames that make up `bytes`, which have the header of these rates, padded or not.
+    fn frames(mut bytes: &[u8], sample_rate: u32, kbps: u32) -> Vec<usize> {
+        let (header, size) = frame_header(sample_rate, kbps);
         let mut sizes = Vec::new();
         while !bytes.is_empty() {
             assert_eq!(bytes[..2], header[..2], "frame {}", sizes.len());
@@ -202,18 +235,26 @@ mod tests {
         sizes
     }
 
+    fn every_bitrate(rate: u32) -> impl Iterator<Item = (u32, u32)> {
+        let Allowed::OneOf(values) = bitrates(rate).allowed else {
+            unreachable!("MP3 has a table");
+        };
+        values.iter().map(move |&kbps| (rate, kbps))
+    }
+
     #[test]
     fn the_tag_tells_the_extent() {
-        for rate in SAMPLE_RATES {
+        for (rate, kbps) in SAMPLE_RATES.into_iter().flat_map(every_bitrate) {
             for samples in [1, 2, 575, 576, 577, 1151, 1152, 1153, 1728, 20_000] {
-                let mut mp3 = Mp3::new(rate, Length::Samples(samples));
+                let mut mp3 = Mp3::new(rate, Some(kbps), Length::Samples(samples));
                 let head = mp3.head();
                 let mut audio = mp3.push(&vec![0.1; samples as usize]);
                 audio.extend(mp3.finish());
-                let made = frames(&audio, rate).len() as u64;
+                let made = frames(&audio, rate, kbps).len() as u64;
                 let (told, padding) = extent(samples, rate);
-                assert_eq!(made, told, "{samples} samples at {rate}");
-                assert_eq!(frames(&head, rate), [head.len()]);
+                assert_eq!(made, told, "{samples} samples at {rate}, {kbps} kbit/s");
+                let tag = head.strip_prefix(mark::id3().as_slice()).unwrap();
+                assert_eq!(frames(tag, rate, kbps), [tag.len()]);
                 let frame = if is_mpeg1(rate) { 1152 } else { 576 };
                 assert_eq!(DELAY + samples + padding, made * frame);
             }

@@ -4,8 +4,8 @@ use std::mem;
 
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 
-use super::opus::{COMMENT, PACKET_SAMPLES, Packets, WRITER};
-use super::{Encoder, Length};
+use super::opus::{PACKET_SAMPLES, Packets};
+use super::{Encoder, Length, mark};
 
 /// Names the one stream in the file. Always the same, so that the same samples give the same bytes.
 const SERIAL: u32 = 0x7474_7331;
@@ -20,9 +20,9 @@ pub(super) struct OggOpus {
 }
 
 impl OggOpus {
-    pub(super) fn new(sample_rate: u32, _length: Length) -> Self {
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, _length: Length) -> Self {
         Self {
-            packets: Packets::new(sample_rate),
+            packets: Packets::new(sample_rate, bitrate),
             writer: PacketWriter::new(Vec::new()),
             written: 0,
         }
@@ -81,19 +81,9 @@ impl Encoder for OggOpus {
 
 /// The comment header (RFC 7845, section 5.2).
 fn tags() -> Vec<u8> {
-    let comments = [format!("ENCODER={WRITER}"), format!("COMMENT={COMMENT}")];
     let mut tags = b"OpusTags".to_vec();
-    extend_string(&mut tags, opus::version());
-    tags.extend_from_slice(&(comments.len() as u32).to_le_bytes());
-    for comment in &comments {
-        extend_string(&mut tags, comment);
-    }
+    tags.extend(mark::vorbis_comments(opus::version()));
     tags
-}
-
-fn extend_string(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]
@@ -130,7 +120,7 @@ mod tests {
         for rate in SAMPLE_RATES {
             for samples in [1, rate / 50, rate / 2 + 7] {
                 let input = tone(rate, samples as usize);
-                let file = encoded(&mut OggOpus::new(rate, Length::Unknown), &input, 960);
+                let file = encoded(&mut OggOpus::new(rate, None, Length::Unknown), &input, 960);
                 let packets = packets(file);
                 let head = &packets[0].data;
                 assert_eq!(&head[..10], b"OpusHead\x01\x01");
@@ -154,7 +144,11 @@ mod tests {
     #[test]
     fn every_page_says_where_it_ends_and_is_short() {
         let input = tone(24_000, 24_000);
-        let file = encoded(&mut OggOpus::new(24_000, Length::Unknown), &input, 480);
+        let file = encoded(
+            &mut OggOpus::new(24_000, None, Length::Unknown),
+            &input,
+            480,
+        );
         let packets = packets(file);
         assert!(
             packets[..2]
@@ -183,14 +177,14 @@ mod tests {
     #[test]
     fn the_tags_name_the_maker() {
         let packets = packets(encoded(
-            &mut OggOpus::new(48_000, Length::Unknown),
+            &mut OggOpus::new(48_000, None, Length::Unknown),
             &[0.0],
             1,
         ));
         let tags = String::from_utf8_lossy(&packets[1].data).into_owned();
         assert!(tags.starts_with("OpusTags"));
         assert!(tags.contains("libopus"));
-        assert!(tags.contains("COMMENT=Speech made by a machine"));
+        assert!(tags.contains("COMMENT=AI-generated speech"));
     }
 
     #[test]
@@ -198,12 +192,12 @@ mod tests {
         for rate in [22_050, 24_000] {
             let input = tone(rate, 30_000);
             let whole = encoded(
-                &mut OggOpus::new(rate, Length::Samples(30_000)),
+                &mut OggOpus::new(rate, None, Length::Samples(30_000)),
                 &input,
                 30_000,
             );
             for size in [1, 479, 5000] {
-                let cut = encoded(&mut OggOpus::new(rate, Length::Unknown), &input, size);
+                let cut = encoded(&mut OggOpus::new(rate, None, Length::Unknown), &input, size);
                 assert!(cut == whole, "{size} at {rate} Hz");
             }
         }

@@ -1,23 +1,28 @@
 //! Opus packets (RFC 6716), which Ogg and `WebM` carry alike.
 
+use super::bitrate::{Allowed, Bitrates, chosen};
 use super::{Resampler, pcm};
 
 /// Opus tells time in samples at this rate, in hertz, whatever rate the codec is fed with (RFC 7845, section 4).
 pub(super) const RATE: u32 = 48_000;
 /// What one packet lasts, in samples at [`RATE`]: 20 ms, the length for which the codec is tuned.
 pub(super) const PACKET_SAMPLES: u64 = 960;
-/// The program that wrote the file, for its tags.
-pub(super) const WRITER: &str = concat!("chatterbox-server ", env!("CARGO_PKG_VERSION"));
-/// Marks the audio, in every file's tags, as not spoken by a person.
-pub(super) const COMMENT: &str = "Speech made by a machine";
 
-/// The mean of the variable bit rate, in bits per second. Mono speech with its full band is transparent to most listeners
-/// from about 40 kbit/s on.
-const BIT_RATE: i32 = 48_000;
+/// Mono speech with its full band is transparent to most listeners from about 40 kbit/s on. The codec goes from
+/// 6 kbit/s, as RFC 6716 has it, up to where more changes nothing.
+const BITRATES: Bitrates = Bitrates {
+    usual: 48,
+    allowed: Allowed::Range(6, 256),
+};
 /// Sample rates, in hertz, that the codec takes as they are.
 const CODEC_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, RATE];
 /// The longest packet of one frame (RFC 6716, section 3.2.1, with its table of contents byte).
 const MAX_PACKET_BYTES: usize = 1276;
+
+/// The means of the variable bit rate.
+pub(super) fn bitrates(_sample_rate: u32) -> Bitrates {
+    BITRATES
+}
 
 /// Turns mono samples into packets of 20 ms.
 pub(super) struct Packets {
@@ -38,15 +43,16 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    /// Packets of samples at `sample_rate` hertz. Should the codec refuse to start, which is logged, there are none.
-    pub(super) fn new(sample_rate: u32) -> Self {
+    /// Packets of samples at `sample_rate` hertz, of `bitrate` kbit/s. Should the codec refuse to start, which is logged,
+    /// there are none.
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>) -> Self {
         let rate = if CODEC_RATES.contains(&sample_rate) {
             sample_rate
         } else {
             RATE
         };
         let ratio = RATE / rate;
-        let (codec, pre_skip) = match start(rate) {
+        let (codec, pre_skip) = match start(rate, chosen(bitrate, BITRATES)) {
             Ok((codec, lookahead)) => (Some(codec), lookahead * ratio as u16),
             Err(error) => {
                 tracing::error!(%error, sample_rate, "Opus did not start");
@@ -127,11 +133,11 @@ impl Packets {
     }
 }
 
-/// A codec for mono samples at `rate` hertz, and how many of them its output lags behind.
-fn start(rate: u32) -> Result<(opus::Encoder, u16), opus::Error> {
+/// A codec for mono samples at `rate` hertz and for `kbps` kbit/s, and how many of them its output lags behind.
+fn start(rate: u32, kbps: u32) -> Result<(opus::Encoder, u16), opus::Error> {
     // Not `Voip`, which filters the low end and shapes formants for bad lines: the speech is clean.
     let mut codec = opus::Encoder::new(rate, opus::Channels::Mono, opus::Application::Audio)?;
-    codec.set_bitrate(opus::Bitrate::Bits(BIT_RATE))?;
+    codec.set_bitrate(opus::Bitrate::Bits((1000 * kbps).cast_signed()))?;
     codec.set_vbr(true)?;
     let lookahead = codec.get_lookahead()?;
     Ok((codec, lookahead as u16))

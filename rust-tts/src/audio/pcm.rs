@@ -28,7 +28,7 @@ pub(super) fn extend_s16le(bytes: &mut Vec<u8>, samples: &[f32]) {
 pub(super) struct S16;
 
 impl S16 {
-    pub(super) fn new(_sample_rate: u32, _length: Length) -> Self {
+    pub(super) fn new(_sample_rate: u32, _bitrate: Option<u32>, _length: Length) -> Self {
         Self
     }
 }
@@ -53,7 +53,7 @@ impl Encoder for S16 {
 pub(super) struct F32;
 
 impl F32 {
-    pub(super) fn new(_sample_rate: u32, _length: Length) -> Self {
+    pub(super) fn new(_sample_rate: u32, _bitrate: Option<u32>, _length: Length) -> Self {
         Self
     }
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn s16_is_little_endian_rounded_and_clamped() {
-        let mut encoder = S16::new(24000, Length::Unknown);
+        let mut encoder = S16::new(24000, None, Length::Unknown);
         let bytes = encoder.push(&HARSH);
         let expected: Vec<u8> = [0, 32767, -32767, 16384, 32767, -32767, 0, 32767_i16]
             .iter()
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn f32_is_little_endian_and_clamped() {
-        let mut encoder = F32::new(24000, Length::Unknown);
+        let mut encoder = F32::new(24000, None, Length::Unknown);
         let bytes = encoder.push(&HARSH);
         let expected: Vec<u8> = [0.0, 1.0, -1.0, 0.5, 1.0, -1.0, 0.0, 1.0_f32]
             .iter()

@@ -2,46 +2,46 @@
 //!
 //! Layout after "Multimedia Programming Interface and Data Specifications 1.0" (IBM and Microsoft, 1991), chapter 3.
 
-use super::{Encoder, Length, pcm};
+use super::{Encoder, Length, mark, pcm};
 
 const BYTES_PER_SAMPLE: u16 = 2;
 const HEAD_BYTES: usize = 44;
-/// What the RIFF chunk counts besides the samples: all of the head but its own id and size.
+/// What the RIFF chunk counts besides the samples and the trailer: all of the head but its own id and size.
 const RIFF_OVERHEAD: u32 = 36;
 /// The customary "read until the stream ends" size of a WAV that is sent while it is being made.
 const UNKNOWN_SIZE: u32 = u32::MAX;
 
-/// A WAV file with a plain 44-byte head.
+/// A WAV file with a plain 44-byte head, as programs expect that skip it unread. The comment comes after the samples,
+/// and only in a file of known length: where the samples end with the stream it would be heard.
 pub(super) struct Wav {
     sample_rate: u32,
     length: Length,
 }
 
 impl Wav {
-    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+    pub(super) fn new(sample_rate: u32, _bitrate: Option<u32>, length: Length) -> Self {
         Self {
             sample_rate,
             length,
         }
     }
 
-    /// The sizes of the RIFF chunk and of the data chunk, in bytes.
-    fn sizes(&self) -> (u32, u32) {
-        let known = match self.length {
-            Length::Unknown => None,
-            Length::Samples(samples) => samples
-                .checked_mul(u64::from(BYTES_PER_SAMPLE))
-                .and_then(|bytes| u32::try_from(bytes).ok())
-                .and_then(|bytes| Some((bytes.checked_add(RIFF_OVERHEAD)?, bytes))),
+    /// The sizes of the RIFF chunk and of the data chunk, in bytes; `None` for a stream, and for more than the 4 GiB that
+    /// can be written down.
+    fn sizes(&self) -> Option<(u32, u32)> {
+        let Length::Samples(samples) = self.length else {
+            return None;
         };
-        // More than 4 GiB cannot be written down; readers then go by the stream's end.
-        known.unwrap_or((UNKNOWN_SIZE, UNKNOWN_SIZE))
+        let data = samples.checked_mul(u64::from(BYTES_PER_SAMPLE))?;
+        let data = u32::try_from(data).ok()?;
+        let around = RIFF_OVERHEAD + mark::riff_info().len() as u32;
+        Some((data.checked_add(around)?, data))
     }
 }
 
 impl Encoder for Wav {
     fn head(&mut self) -> Vec<u8> {
-        let (riff_size, data_size) = self.sizes();
+        let (riff_size, data_size) = self.sizes().unwrap_or((UNKNOWN_SIZE, UNKNOWN_SIZE));
         let byte_rate = self.sample_rate.saturating_mul(u32::from(BYTES_PER_SAMPLE));
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(b"RIFF");
@@ -68,6 +68,10 @@ impl Encoder for Wav {
     fn finish(&mut self) -> Vec<u8> {
         Vec::new()
     }
+
+    fn trailer(&self) -> Vec<u8> {
+        self.sizes().map(|_| mark::riff_info()).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -75,12 +79,13 @@ mod tests {
     use super::*;
 
     fn file(length: Length, samples: &[f32]) -> Vec<u8> {
-        let mut wav = Wav::new(22050, length);
+        let mut wav = Wav::new(22050, None, length);
         let mut bytes = wav.head();
         for part in samples.chunks(3) {
             bytes.extend(wav.push(part));
         }
         bytes.extend(wav.finish());
+        bytes.extend(wav.trailer());
         bytes
     }
 
@@ -88,8 +93,10 @@ mod tests {
     fn a_whole_file_is_read_back_by_another_decoder() -> Result<(), hound::Error> {
         let samples = [0.0, 0.5, -0.5, 1.0, -1.0, 2.0, f32::NAN];
         let bytes = file(Length::Samples(samples.len() as u64), &samples);
-        assert_eq!(bytes.len(), HEAD_BYTES + 2 * samples.len());
         assert_eq!(bytes[4..8], (bytes.len() as u32 - 8).to_le_bytes());
+        let end = HEAD_BYTES + 2 * samples.len();
+        assert_eq!(bytes[40..44], (2 * samples.len() as u32).to_le_bytes());
+        assert_eq!(bytes[end..], mark::riff_info());
         let reader = hound::WavReader::new(bytes.as_slice())?;
         assert_eq!(
             reader.spec(),
@@ -106,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_differs_only_in_its_sizes() -> Result<(), hound::Error> {
+    fn a_stream_differs_only_in_its_sizes_and_has_no_end() -> Result<(), hound::Error> {
         let samples = [0.5, -0.5, 0.25];
         let mut stream = file(Length::Unknown, &samples);
         assert_eq!(stream[4..8], [0xFF; 4]);
@@ -118,17 +125,24 @@ mod tests {
             .into_samples()
             .collect::<Result<_, _>>()?;
         assert_eq!(read, [16384, -16384, 8192]);
-        assert_eq!(stream, file(Length::Samples(3), &samples));
+        let whole = file(Length::Samples(3), &samples);
+        assert_eq!(stream[8..], whole[8..stream.len()]);
         Ok(())
     }
 
     #[test]
     fn what_does_not_fit_the_sizes_is_unknown() {
-        let largest = u64::from((u32::MAX - RIFF_OVERHEAD) / 2);
-        let sizes = |samples| Wav::new(48000, Length::Samples(samples)).sizes();
-        assert_eq!(sizes(largest), (u32::MAX - 1, u32::MAX - 1 - RIFF_OVERHEAD));
+        let around = RIFF_OVERHEAD + mark::riff_info().len() as u32;
+        let largest = u64::from((u32::MAX - around) / 2);
+        let wav = |samples| Wav::new(48000, None, Length::Samples(samples));
+        assert_eq!(
+            wav(largest).sizes(),
+            Some((u32::MAX - 1, u32::MAX - 1 - around))
+        );
         for samples in [largest + 1, u64::MAX] {
-            assert_eq!(sizes(samples), (UNKNOWN_SIZE, UNKNOWN_SIZE));
+            let mut wav = wav(samples);
+            assert_eq!(wav.head()[40..44], UNKNOWN_SIZE.to_le_bytes());
+            assert!(wav.trailer().is_empty());
         }
     }
 }

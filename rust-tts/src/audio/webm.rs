@@ -3,7 +3,8 @@
 //! The segment and its clusters have unknown sizes, so that each packet leaves when it is made. It plays through Media
 //! Source Extensions as `audio/webm; codecs=opus`.
 
-use super::opus::{COMMENT, PACKET_SAMPLES, Packets, RATE, WRITER};
+use super::mark::{COMMENT, WRITER};
+use super::opus::{PACKET_SAMPLES, Packets, RATE};
 use super::{Encoder, Length};
 
 /// Element ids (RFC 9559, section 5.1, and RFC 8794, section 11.2).
@@ -76,9 +77,9 @@ pub(super) struct Webm {
 }
 
 impl Webm {
-    pub(super) fn new(sample_rate: u32, length: Length) -> Self {
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
         Self {
-            packets: Packets::new(sample_rate),
+            packets: Packets::new(sample_rate, bitrate),
             sample_rate,
             length,
             written: 0,

@@ -1,25 +1,23 @@
 //! A file that leaves when it is whole.
 
-use super::{Encoder, Format, Length, encoder};
+use super::{Encoder, Encoding, Length, encoder};
 
 /// Encodes audio as it comes, so that the end of a long file costs no more than its last piece, and puts the head of its
-/// real length before it.
+/// real length before it, and what ends such a file after it.
 pub struct WholeFile {
-    format: Format,
-    sample_rate: u32,
+    encoding: Encoding,
     encoder: Box<dyn Encoder>,
     body: Vec<u8>,
     samples: u64,
 }
 
 impl WholeFile {
-    pub fn new(format: Format, sample_rate: u32) -> Self {
-        let mut encoder = encoder(format, sample_rate, Length::Unknown);
+    pub fn new(encoding: Encoding) -> Self {
+        let mut encoder = encoder(encoding, Length::Unknown);
         // Made so that the encoder has made it; the one that is sent is made at the end.
         encoder.head();
         Self {
-            format,
-            sample_rate,
+            encoding,
             encoder,
             body: Vec::new(),
             samples: 0,
@@ -34,15 +32,18 @@ impl WholeFile {
     /// The file.
     pub fn finish(mut self) -> Vec<u8> {
         let length = Length::Samples(self.samples);
-        let mut file = encoder(self.format, self.sample_rate, length).head();
+        let mut ends = encoder(self.encoding, length);
+        let mut file = ends.head();
         file.append(&mut self.body);
         file.extend(self.encoder.finish());
+        file.extend(ends.trailer());
         file
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     #[test]
@@ -51,11 +52,17 @@ mod tests {
             .map(|at| 0.3 * (at as f32 * 0.05).sin())
             .collect();
         for &format in Format::ALL {
-            let mut expected = encoder(format, 24_000, Length::Samples(30_000));
+            let encoding = Encoding {
+                format,
+                sample_rate: 24_000,
+                bitrate: None,
+            };
+            let mut expected = encoder(encoding, Length::Samples(30_000));
             let mut bytes = expected.head();
             bytes.extend(expected.push(&samples));
             bytes.extend(expected.finish());
-            let mut file = WholeFile::new(format, 24_000);
+            bytes.extend(expected.trailer());
+            let mut file = WholeFile::new(encoding);
             for piece in samples.chunks(777) {
                 file.push(piece);
             }

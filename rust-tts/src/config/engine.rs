@@ -3,13 +3,11 @@
 use clap::{Args, ValueEnum};
 
 use super::VoiceOptions;
+use super::s3gen::S3GenSettings;
 use super::streaming::StreamingOptions;
 use super::values::{boolean, name_of, non_negative, text};
 use crate::engine::python::LoadSettings;
 use crate::voices::PREPARED;
-
-/// Most slots of a model that nobody asked for: each takes memory of the device.
-const MOST_SLOTS: u32 = 64;
 
 /// Options of the engine, shared by the server, `say` and `convert`.
 #[derive(Args, Clone, Debug)]
@@ -59,15 +57,33 @@ pub struct EngineOptions {
     #[arg(long, env = "MODEL_PATH", value_parser = text)]
     pub model_path: Option<String>,
 
-    /// Precision of the Chatterbox models' token decoder; `auto` is bf16 on CUDA and fp32 elsewhere
+    /// What computes the Chatterbox models: `native` (this server's own kernels, on a CPU), `torch`, or `onnx` (ONNX
+    /// Runtime on a CPU or CUDA; `turbo` from its published graphs, or `turbo` and `nano` from those of `export-onnx`; it
+    /// converts no clips and speaks at its own speed alone)
+    #[arg(long, env = "BACKEND", default_value = "auto")]
+    pub backend: Backend,
+
+    /// Precision of the Chatterbox models' token decoder, and with `BACKEND=onnx` of everything: `native` has fp32, bf16,
+    /// int8 and int4, `torch` fp32, bf16 and fp16, `onnx` fp32, fp16, q8, q4 and q4f16 (q8 and int8 are the same, and so
+    /// are q4 and int4). `auto` is bf16 on CUDA, with `onnx` fp16, and fp32 elsewhere
     #[arg(long, env = "MODEL_DTYPE", default_value = "auto")]
     pub model_dtype: Dtype,
+
+    #[command(flatten)]
+    pub s3gen: S3GenSettings,
+
+    /// What a Chatterbox model is to be best at: `latency` (the first audio is early and slices stay small), `throughput`
+    /// (the first audio is later, slices are large and more requests are decoded together), or `balanced`. Samples of
+    /// streamed audio differ a little from one to the other
+    #[arg(long, env = "PROFILE", default_value = "balanced")]
+    pub profile: Profile,
 
     /// Put the inaudible Perth watermark into what the Chatterbox models speak
     #[arg(long, env = "WATERMARK", value_parser = boolean, action = clap::ArgAction::Set, default_value = "on")]
     pub watermark: bool,
 
-    /// Requests that one model decodes together. Default: `MAX_CONCURRENT_REQUESTS`, at most 64
+    /// Requests that one model decodes together. Default: `MAX_CONCURRENT_REQUESTS`, at most 64 (16 for `PROFILE=latency`,
+    /// 256 for `throughput`)
     #[arg(long, env = "ENGINE_SLOTS", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub engine_slots: Option<u32>,
 
@@ -118,17 +134,24 @@ impl EngineOptions {
             own,
         ];
         let models = wanted.iter().filter(|(_, load)| *load);
-        let slots = u32::try_from(requests).map_or(MOST_SLOTS, |slots| slots.min(MOST_SLOTS));
+        let most = self.profile.most_slots();
+        let slots = u32::try_from(requests).map_or(most, |slots| slots.min(most));
         LoadSettings {
             engine: name_of(&self.engine),
             device: name_of(&self.device),
             models: models.map(|(name, _)| (*name).to_owned()).collect(),
             threads: self.engine_threads,
             model_path: self.model_path.clone(),
+            backend: name_of(&self.backend),
             model_dtype: name_of(&self.model_dtype),
+            s3gen_dtype: name_of(&self.s3gen.s3gen_dtype),
+            s3gen_decoder: name_of(&self.s3gen.s3gen_decoder),
+            s3gen_steps: self.s3gen.s3gen_steps,
+            s3gen_prompt_seconds: self.s3gen.s3gen_prompt_seconds,
             watermark: self.watermark,
             multilingual_version: name_of(&self.multilingual_version),
             slots: self.engine_slots.unwrap_or(slots),
+            profile: name_of(&self.profile),
             voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
             voices_dir: voices.voices_dir.join(PREPARED),
             hf_home: self.hf_home.clone(),
@@ -154,15 +177,78 @@ pub enum Device {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Auto,
+    Native,
+    Torch,
+    Onnx,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
     Auto,
     Fp32,
     Bf16,
     Fp16,
+    Int8,
+    Int4,
+    Q8,
+    Q4,
+    Q4f16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    Latency,
+    Balanced,
+    Throughput,
+}
+
+impl Profile {
+    /// Most slots of a model where nobody says: each takes memory of the device, and a step with many takes longer.
+    fn most_slots(self) -> u32 {
+        match self {
+            Self::Latency => 16,
+            Self::Balanced => 64,
+            Self::Throughput => 256,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MultilingualVersion {
     V2,
     V3,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        engine: EngineOptions,
+        #[command(flatten)]
+        voices: VoiceOptions,
+    }
+
+    fn settings(arguments: &[&str], requests: usize) -> LoadSettings {
+        let given = Options::try_parse_from([&["test"], arguments].concat()).unwrap();
+        given.engine.load_settings(&given.voices, requests)
+    }
+
+    #[test]
+    fn a_profile_bounds_the_slots_that_nobody_asked_for() {
+        for (profile, most) in [("latency", 16), ("balanced", 64), ("throughput", 256)] {
+            let chosen = settings(&["--profile", profile], 1000);
+            assert_eq!((chosen.slots, chosen.profile.as_str()), (most, profile));
+            assert_eq!(settings(&["--profile", profile], 8).slots, 8);
+            let explicit = settings(&["--profile", profile, "--engine-slots", "100"], 8);
+            assert_eq!(explicit.slots, 100);
+        }
+        assert_eq!(settings(&[], 1000).profile, "balanced");
+    }
 }

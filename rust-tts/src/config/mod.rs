@@ -3,6 +3,7 @@
 //! The comments here are what `chatterbox-server --help` prints.
 
 mod engine;
+mod s3gen;
 mod streaming;
 mod values;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub use engine::{Device, Dtype, EngineKind, EngineOptions, MultilingualVersion};
+pub use engine::{Backend, Device, Dtype, EngineKind, EngineOptions, MultilingualVersion};
 pub use streaming::{MAX_CROSSFADE_MS, MAX_TRIM_MS, Overlap, StreamingOptions};
 use values::{at_least_one, name_of, seconds, text};
 

@@ -47,6 +47,13 @@ pub fn seconds(value: &str) -> Result<Duration, String> {
     }
 }
 
+pub fn prompt_seconds(value: &str) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(number) if (1.0..=10.0).contains(&number) => Ok(number),
+        _ => Err("expected seconds, 1 to 10".into()),
+    }
+}
+
 pub fn milliseconds(value: &str, most: f64) -> Result<f64, String> {
     match value.parse::<f64>() {
         Ok(number) if (0.0..=most).contains(&number) => Ok(number),

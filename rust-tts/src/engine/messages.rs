@@ -74,18 +74,22 @@ pub struct Speak {
     /// `false`: the utterance is rendered at once, as a whole.
     pub stream: bool,
     pub return_tokens: bool,
+    /// Seconds of audio that the listener has yet to hear of what came before this utterance.
+    pub in_hand_seconds: f64,
 }
 
-/// A reference clip to be turned into a voice.
+/// A reference clip, or a voice without one, to be spoken with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enroll {
     pub id: Id,
-    /// Content hash of the clip's file.
+    /// Content hash of the file.
     pub voice: String,
     pub model: String,
     /// Mono, at the clip's own rate: the models resample as upstream does, which no other resampler equals bit for bit.
     pub pcm: Arc<[f32]>,
     pub sample_rate: u32,
+    /// A voice that was computed elsewhere, in the safetensors format; it then has no clip.
+    pub portable: Option<Arc<[u8]>>,
 }
 
 /// A clip to be spoken again in another voice.

@@ -55,13 +55,16 @@ async fn speak(app: Shared, options: &ConvertOptions, bytes: &[u8]) -> Result<Su
         voice: output.voice.clone(),
         format: output.format(),
         sample_rate: output.sample_rate,
+        bitrate: output.bitrate,
         seed: output.seed,
-        stream: None,
+        // Into a file, which has time to be measured.
+        stream: Some(false),
+        audio_normalization: output.audio_normalization.clone(),
     };
     let bar = Bar::new((clip.duration_seconds() * 1000.0) as u64, true);
     let request = draft.validate(&app, clip, None);
     let request = request.map_err(|error| error.message)?;
-    let rate = u64::from(request.output.sample_rate);
+    let rate = u64::from(request.output.encoding.sample_rate);
     let speech = speech::start(&app, request.clone(), speech::clip(), "convert");
     let (sink, summary) = write(speech, output, &request, |piece| {
         if let Piece::Audio(samples) = piece {

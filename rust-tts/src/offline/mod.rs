@@ -1,8 +1,10 @@
 //! The commands that speak into a file, with the server's engine and without the server.
 
 mod convert;
+mod reel;
 mod say;
 mod sink;
+mod voice;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use convert::{ConvertOptions, convert};
 pub use say::{SayOptions, say};
+pub use voice::VoiceCommand;
 
 use crate::audio::Format;
 use crate::auth::Keys;
@@ -52,6 +55,14 @@ pub struct OutputOptions {
     /// Samples per second
     #[arg(long)]
     sample_rate: Option<u32>,
+
+    /// Bit rate of a compressed format, in kbit/s. Default: where speech is beyond telling from the original
+    #[arg(long)]
+    bitrate: Option<u32>,
+
+    /// Set the level: `peak` (−1 dBFS), `rms` (−20 dBFS) or `lufs` (−18 LUFS). The audio is then kept in memory to its end
+    #[arg(long)]
+    audio_normalization: Option<String>,
 
     #[command(flatten)]
     engine: EngineOptions,
@@ -175,8 +186,7 @@ async fn write(
     request: &SpeechRequest,
     mut told: impl FnMut(&Piece),
 ) -> Result<(Sink, Summary), String> {
-    let output = request.output;
-    let mut sink = Sink::create(&options.output, output.format, output.sample_rate)?;
+    let mut sink = Sink::create(&options.output, request.output.encoding)?;
     loop {
         let piece = speech.next().await;
         let piece = piece

@@ -154,12 +154,16 @@ impl SayOptions {
             audio: AudioDraft {
                 format: output.format(),
                 sample_rate: output.sample_rate,
+                bitrate: output.bitrate,
                 ..AudioDraft::default()
             },
             seed: output.seed,
             min_p: self.min_p,
             top_k: self.top_k,
             speed: self.speed,
+            // Into a file, which has time to be measured.
+            stream: Some(false),
+            audio_normalization: output.audio_normalization.clone(),
             max_audio_seconds: self.max_audio_seconds,
             ..Draft::default()
         }

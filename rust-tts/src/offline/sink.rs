@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::audio::{Encoder, Format, Length, encoder};
+use crate::audio::{Encoder, Encoding, Length, encoder};
 
 /// The encoded audio on its way out: into a file that appears when it is whole, or into a stream.
 pub struct Sink {
     target: Target,
     encoder: Box<dyn Encoder>,
-    format: Format,
-    sample_rate: u32,
+    encoding: Encoding,
     samples: u64,
     path: PathBuf,
 }
@@ -25,7 +24,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
             Target::File(file) => file.write_all(bytes)?,
             Target::Stream(stream) => stream.write_all(bytes)?,
         }
-        target.close(&[], path)
+        target.close(&[], &[], path)
     });
     written.map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -38,15 +37,14 @@ enum Target {
 
 impl Sink {
     /// `-` is standard output. The error is a sentence.
-    pub fn create(path: &Path, format: Format, sample_rate: u32) -> Result<Self, String> {
+    pub fn create(path: &Path, encoding: Encoding) -> Result<Self, String> {
         let target = Target::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let encoder = encoder(format, sample_rate, Length::Unknown);
+        let encoder = encoder(encoding, Length::Unknown);
         let path = path.to_owned();
         let mut sink = Self {
             target,
             encoder,
-            format,
-            sample_rate,
+            encoding,
             samples: 0,
             path,
         };
@@ -65,10 +63,11 @@ impl Sink {
     pub fn finish(mut self) -> Result<(), String> {
         let bytes = self.encoder.finish();
         self.write(&bytes)?;
-        let head = encoder(self.format, self.sample_rate, Length::Samples(self.samples)).head();
+        let mut ends = encoder(self.encoding, Length::Samples(self.samples));
+        let (head, trailer) = (ends.head(), ends.trailer());
         let path = self.path;
         self.target
-            .close(&head, &path)
+            .close(&head, &trailer, &path)
             .map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -103,10 +102,12 @@ impl Target {
             .map(Self::File)
     }
 
-    fn close(self, head: &[u8], path: &Path) -> std::io::Result<()> {
+    /// Ends a file with `trailer` and corrects its head, if that is possible; a stream ends as it is.
+    fn close(self, head: &[u8], trailer: &[u8], path: &Path) -> std::io::Result<()> {
         match self {
             Self::Stream(mut stream) => stream.flush(),
             Self::File(mut file) => {
+                file.write_all(trailer)?;
                 file.seek(SeekFrom::Start(0))?;
                 file.write_all(head)?;
                 file.persist(path)

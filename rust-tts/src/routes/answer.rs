@@ -30,12 +30,12 @@ pub const AUDIO_HEADERS: [HeaderName; 6] = [
 /// its own.
 pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, ApiError> {
     let timing = first(&mut speech).await?;
-    let output = request.output;
+    let encoding = request.output.encoding;
     let (body, length) = if request.stream {
-        let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
+        let encoder = encoder(encoding, Length::Unknown);
         (Body::from_stream(stream::encoded(speech, encoder)), None)
     } else {
-        let file = WholeFile::new(output.format, output.sample_rate);
+        let file = WholeFile::new(encoding);
         let bytes = stream::collected(speech, file).await?;
         let length = bytes.len();
         (Body::from(bytes), Some(length))
@@ -44,14 +44,14 @@ pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Respo
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
-        HeaderValue::from_static(output.format.content_type()),
+        HeaderValue::from_static(encoding.format.content_type()),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    headers.insert(SAMPLE_RATE, HeaderValue::from(output.sample_rate));
+    headers.insert(SAMPLE_RATE, HeaderValue::from(encoding.sample_rate));
     headers.insert(
         QUEUE_TIME,
         HeaderValue::from(timing.queued.as_millis() as u64),

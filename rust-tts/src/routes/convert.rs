@@ -23,7 +23,8 @@ const ROUTE: &str = "/api/vc";
 /// Longest of the parts that are not the file, in bytes.
 const MAX_VALUE: usize = 1024;
 
-/// Multipart `file` and, where wanted, `voice`, `model`, `format`, `sample_rate`, `seed` and `stream`.
+/// Multipart `file` and, where wanted, `voice`, `model`, `format`, `sample_rate`, `bitrate`,
+/// `audio_normalization`, `seed` and `stream`.
 pub async fn convert(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
@@ -87,7 +88,11 @@ async fn read_parts(
             Some("model") => draft.model = text("model", part, limit).await?,
             Some("format") => draft.format = text("format", part, limit).await?,
             Some("sample_rate") => draft.sample_rate = value("sample_rate", part, limit).await?,
+            Some("bitrate") => draft.bitrate = value("bitrate", part, limit).await?,
             Some("seed") => draft.seed = value("seed", part, limit).await?,
+            Some("audio_normalization") => {
+                draft.audio_normalization = text("audio_normalization", part, limit).await?;
+            }
             Some("stream") => draft.stream = value("stream", part, limit).await?,
             _ => {}
         }

@@ -32,17 +32,12 @@ pub fn router(app: &Shared) -> Router {
         .voice_options
         .max_voice_file_size
         .saturating_add(MULTIPART_OVERHEAD);
-    let upload = post(voices::upload).layer(DefaultBodyLimit::max(upload_limit));
-    let convert = post(convert::convert).layer(DefaultBodyLimit::max(upload_limit));
-    let default_voice = get(voices::get_default)
-        .post(voices::set_default)
-        .delete(voices::clear_default);
+    let large = || DefaultBodyLimit::max(upload_limit);
+    let convert = post(convert::convert).layer(large());
     let guarded = Router::new()
         .route("/api/tts", post(native::speak))
         .route("/api/vc", convert)
-        .route("/api/voice/default", default_voice)
-        .route("/api/voices", get(voices::list))
-        .route("/api/voices/upload", upload)
+        .merge(voice_routes(large))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::one))
         .route("/ws/tts", get(ws::open))
@@ -63,6 +58,41 @@ pub fn router(app: &Shared) -> Router {
         .layer(cors(&app.origins))
         .layer(middleware::from_fn(telemetry::observe))
         .with_state(app.clone())
+}
+
+/// The voices, in each dialect. `large` lets a body have a file in it.
+fn voice_routes(large: impl Fn() -> DefaultBodyLimit) -> Router<Shared> {
+    use voices::{consents, library, native, openai, register};
+    let default_voice = get(native::get_default)
+        .post(native::set_default)
+        .delete(native::clear_default);
+    let native_voice = get(native::one)
+        .patch(native::update)
+        .delete(native::delete);
+    let openai_voices = post(openai::create).layer(large()).get(openai::list);
+    let recorded = post(consents::create).layer(large()).get(consents::list);
+    let consent = get(consents::one)
+        .post(consents::rename)
+        .delete(consents::delete);
+    Router::new()
+        .route("/api/voice/default", default_voice)
+        .route("/api/voices", get(native::list))
+        .route("/api/voices/upload", post(native::upload).layer(large()))
+        .route("/api/voices/{id}", native_voice)
+        .route("/api/voices/{id}/preview", get(native::preview))
+        .route(
+            "/voices",
+            post(library::upload).layer(large()).get(library::list),
+        )
+        .route("/voices/register", post(register::register).layer(large()))
+        .route("/voices/{id}", axum::routing::delete(library::delete))
+        .route("/v1/audio/voices", openai_voices)
+        .route(
+            "/v1/audio/voices/{id}",
+            get(openai::one).delete(openai::delete),
+        )
+        .route("/v1/audio/voice_consents", recorded)
+        .route("/v1/audio/voice_consents/{id}", consent)
 }
 
 /// `*` is everybody, and then without credentials: the layer refuses to combine the two.

@@ -6,6 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
 use super::draft::AudioDraft;
+use super::output::check_normalization;
 use super::request::{Recording, SpeechRequest};
 use super::trim::Trim;
 use crate::audio::Format;
@@ -23,8 +24,11 @@ pub struct ConvertDraft {
     pub voice: Option<String>,
     pub format: Option<String>,
     pub sample_rate: Option<u32>,
+    /// In kbit/s.
+    pub bitrate: Option<u32>,
     pub seed: Option<u64>,
     pub stream: Option<bool>,
+    pub audio_normalization: Option<String>,
 }
 
 impl ConvertDraft {
@@ -41,8 +45,10 @@ impl ConvertDraft {
         let audio = AudioDraft {
             format: self.format,
             sample_rate: self.sample_rate,
+            bitrate: self.bitrate,
             ..AudioDraft::default()
         };
+        let stream = self.stream.unwrap_or(true);
         Ok(SpeechRequest {
             text: String::new(),
             clip: Some(Recording {
@@ -58,7 +64,8 @@ impl ConvertDraft {
             trim: Trim::default(),
             seed: choose_seed(self.seed)?,
             max_audio_seconds: None,
-            stream: self.stream.unwrap_or(true),
+            stream,
+            normalization: check_normalization(self.audio_normalization.as_deref(), stream)?,
             return_tokens: false,
             output: audio.validate(Format::Wav, "")?,
         })

@@ -24,6 +24,7 @@ pub struct Draft {
     pub speed: Option<f64>,
     pub max_audio_seconds: Option<f64>,
     pub stream: Option<bool>,
+    pub audio_normalization: Option<String>,
     pub audio_tokens_per_slice: Option<u32>,
     pub context_window: Option<u32>,
     pub chunk_overlap_method: Option<String>,
@@ -50,6 +51,8 @@ pub struct VoiceDraft {
 pub struct AudioDraft {
     pub format: Option<String>,
     pub sample_rate: Option<u32>,
+    /// In kbit/s.
+    pub bitrate: Option<u32>,
     pub stream: Option<bool>,
     pub chunk_size_ms: Option<u32>,
     pub binary: Option<bool>,
@@ -137,7 +140,10 @@ mod tests {
             (r#"{"seed": 1.5}"#, "seed"),
             (r#"{"text": "a", "text": "b"}"#, "text"),
             ("[1]", "body"),
-            (r#"{"audio": [null, null, null, null, null]}"#, "audio"),
+            (
+                r#"{"audio": [null, null, null, null, null, null]}"#,
+                "audio",
+            ),
         ] {
             let error = draft(json).unwrap_err();
             assert_eq!(error.code, Code::InvalidParameter, "{json}: {error}");

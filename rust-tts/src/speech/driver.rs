@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use tokio::time::{sleep_until, timeout, timeout_at};
 
-use super::request::SpeechRequest;
+use super::enrolment::Hold;
+use super::request::{SpeechRequest, VoiceChoice};
 use super::shaper::{Shaper, Silence};
 use super::tally::Tally;
 use super::task::{Pieces, Stop};
 use super::text::{Pause, Utterance};
 use super::{Piece, Texts};
+use crate::audio::{Extent, Leveler};
 use crate::engine::messages::{FailureCode, Stats};
 use crate::engine::{SpeechEvent, Ticket};
 use crate::error::{ApiError, Code};
@@ -36,6 +38,8 @@ pub struct Driver {
     texts_ended: bool,
     pieces: Pieces,
     slot: Option<Slot>,
+    /// Keeps the voice in the engine, whatever becomes of its file.
+    hold: Option<Hold>,
     shaper: Shaper,
     tally: Tally,
     /// Pause before the next utterance that speaks.
@@ -53,13 +57,25 @@ impl Driver {
         } else {
             Silence::Joined
         };
+        let rate = request.output.encoding.sample_rate;
+        let extent = if request.stream {
+            Extent::Stream
+        } else {
+            Extent::Whole
+        };
+        let normalization = request.normalization;
         let shaper = Shaper::new(
             request.model.sample_rate,
-            request.output.sample_rate,
+            rate,
             silence,
             request.trim,
+            normalization.map(|wanted| Leveler::new(wanted, extent, rate)),
             request.max_audio_seconds,
         );
+        let hold = match &request.voice {
+            VoiceChoice::Cloned(voice) => Some(app.enrolments.hold(voice)),
+            VoiceChoice::BuiltIn(_) => None,
+        };
         Self {
             app,
             request,
@@ -67,6 +83,7 @@ impl Driver {
             texts_ended: false,
             pieces,
             slot: None,
+            hold,
             shaper,
             tally: Tally::begin(),
             pause: None,
@@ -253,7 +270,7 @@ impl Driver {
 
     /// Tells the listener, once, that audio follows.
     async fn announce(&mut self) -> Result<(), Stop> {
-        if self.tally.has_spoken() || self.shaper.is_empty() {
+        if self.tally.has_spoken() || !self.shaper.has_begun() {
             return Ok(());
         }
         let timing = self.tally.first_audio(&self.request.model.name);
@@ -263,15 +280,15 @@ impl Driver {
 
     /// Hands what is left to the listener.
     async fn flush(&mut self) -> Result<(), Stop> {
-        if self.shaper.is_empty() {
-            return Ok(());
+        while !self.shaper.is_empty() {
+            self.announce().await?;
+            let sent = self.pieces.send(Ok(Piece::Audio(self.shaper.take())));
+            match timeout(self.app.limits.stall_timeout, sent).await {
+                Ok(sent) => sent.map_err(|_| Stop::Cancelled)?,
+                Err(_) => return Err(self.stalled().into()),
+            }
         }
-        self.announce().await?;
-        let sent = self.pieces.send(Ok(Piece::Audio(self.shaper.take())));
-        match timeout(self.app.limits.stall_timeout, sent).await {
-            Ok(sent) => sent.map_err(|_| Stop::Cancelled),
-            Err(_) => Err(self.stalled().into()),
-        }
+        Ok(())
     }
 
     fn too_late(&self) -> ApiError {

@@ -1,29 +1,72 @@
-//! Voices in the engine: which are prepared for which model, and preparing those that are not.
+//! Voices in the engine: which are prepared for which model, preparing those that are not, and forgetting those whose
+//! files are gone.
+
+mod holds;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use tracing::{info, warn};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{debug, info, warn};
 
+pub use self::holds::Hold;
+use self::holds::Holds;
 use crate::engine::EngineHandle;
 use crate::engine::messages::Enroll;
 use crate::error::{ApiError, Code};
-use crate::voices::{Voice, VoiceStore};
+use crate::voices::{Material, Voice, VoiceStore};
 
 /// A voice's content and a model's name.
 type Key = (String, String);
 /// One preparation, under way or done, for everybody who waits for it.
 type Enrolment = Shared<BoxFuture<'static, Result<(), ApiError>>>;
 
-#[derive(Default)]
 pub struct Enrolments {
     known: Mutex<HashMap<Key, Enrolment>>,
     /// Held by what is prepared ahead of time: one voice after the other, so that requests are not held up.
     ahead: tokio::sync::Mutex<()>,
+    holds: Arc<Holds>,
+    /// Contents that no file has any more.
+    gone: UnboundedSender<String>,
+    told: tokio::sync::Mutex<UnboundedReceiver<String>>,
+}
+
+impl Default for Enrolments {
+    fn default() -> Self {
+        let (gone, told) = unbounded_channel();
+        Self {
+            known: Mutex::default(),
+            ahead: tokio::sync::Mutex::default(),
+            holds: Arc::new(Holds::new(gone.clone())),
+            gone,
+            told: tokio::sync::Mutex::new(told),
+        }
+    }
 }
 
 impl Enrolments {
+    /// Keeps what was computed of a voice for as long as the hold lives, also when the voice is deleted meanwhile.
+    pub fn hold(&self, voice: &Voice) -> Hold {
+        self.holds.hold(&voice.key)
+    }
+
+    /// Has the engine forget every voice whose content no file of `store` has any more. Goes on until it is dropped.
+    pub async fn forget_gone(&self, engine: &EngineHandle, store: &VoiceStore) {
+        store.tell_gone_to(self.gone.clone());
+        let mut told = self.told.lock().await;
+        while let Some(key) = told.recv().await {
+            // It may be back, under whatever name.
+            if store.has_content(&key) || !self.holds.free(&key) {
+                continue;
+            }
+            self.lock().retain(|(known, _), _| *known != key);
+            debug!(voice = key, "forgotten");
+            // An engine that is gone has nothing to forget.
+            let _ = engine.forget(key).await;
+        }
+    }
+
     /// Prepares `voice` for `model` if it is not. Whoever asks meanwhile waits for the same preparation, which goes on
     /// when they leave.
     pub async fn ensure(
@@ -107,14 +150,25 @@ async fn enroll(
 ) -> Result<(), ApiError> {
     let key = voice.key.clone();
     let loaded = tokio::task::spawn_blocking(move || store.load(&voice)).await;
-    let clip = loaded
+    let material = loaded
         .map_err(|_| ApiError::new(Code::GenerationError, "The voice could not be read."))??;
-    let enroll = Enroll {
-        id: 0,
-        voice: key,
-        model,
-        pcm: Arc::from(clip.samples.as_slice()),
-        sample_rate: clip.sample_rate,
+    let enroll = match material {
+        Material::Clip(clip) => Enroll {
+            id: 0,
+            voice: key,
+            model,
+            pcm: Arc::from(clip.samples.as_slice()),
+            sample_rate: clip.sample_rate,
+            portable: None,
+        },
+        Material::Portable(bytes) => Enroll {
+            id: 0,
+            voice: key,
+            model,
+            pcm: Arc::from([]),
+            sample_rate: 0,
+            portable: Some(bytes),
+        },
     };
     let answer = engine.enroll(enroll).await;
     let answer = answer.map_err(|_| ApiError::engine_gone())?;

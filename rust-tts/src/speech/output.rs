@@ -1,7 +1,7 @@
-//! How a request's audio leaves: format, rate and chunks.
+//! How a request's audio leaves: format, rates, chunks and level.
 
 use super::draft::AudioDraft;
-use crate::audio::{Format, SAMPLE_RATES};
+use crate::audio::{Encoding, Format, Normalization, SAMPLE_RATES};
 use crate::error::ApiError;
 
 /// Length of a WebSocket chunk, in milliseconds.
@@ -11,11 +11,28 @@ const DEFAULT_CHUNK_MS: u32 = 40;
 /// How the audio leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
-    pub format: Format,
-    pub sample_rate: u32,
+    pub encoding: Encoding,
     pub chunk_ms: u32,
     /// Binary WebSocket frames instead of base64.
     pub binary: bool,
+}
+
+/// Reads the field `audio_normalization`.
+pub fn check_normalization(
+    wanted: Option<&str>,
+    stream: bool,
+) -> Result<Option<Normalization>, ApiError> {
+    let refused = |problem| Err(ApiError::parameter("audio_normalization", problem));
+    match wanted {
+        None | Some("none") => Ok(None),
+        Some("peak") => Ok(Some(Normalization::Peak)),
+        Some("rms") => Ok(Some(Normalization::Rms)),
+        Some("lufs") if stream => {
+            refused("loudness is known when all has been spoken: set `stream` to false, or use rms")
+        }
+        Some("lufs") => Ok(Some(Normalization::Lufs)),
+        Some(_) => refused("expected one of none, peak, rms, lufs"),
+    }
 }
 
 impl AudioDraft {
@@ -39,6 +56,7 @@ impl AudioDraft {
                 format!("expected one of {}", known.join(", ")),
             ));
         }
+        self.validate_bitrate(format, sample_rate, prefix)?;
         let chunk_ms = self.chunk_size_ms.unwrap_or(DEFAULT_CHUNK_MS);
         if !CHUNK_MS.contains(&chunk_ms) {
             let (least, most) = (CHUNK_MS.start(), CHUNK_MS.end());
@@ -48,10 +66,41 @@ impl AudioDraft {
             ));
         }
         Ok(Output {
-            format,
-            sample_rate,
+            encoding: Encoding {
+                format,
+                sample_rate,
+                bitrate: self.bitrate,
+            },
             chunk_ms,
             binary: self.binary.unwrap_or(false),
         })
+    }
+
+    fn validate_bitrate(
+        &self,
+        format: Format,
+        sample_rate: u32,
+        prefix: &str,
+    ) -> Result<(), ApiError> {
+        let Some(kbps) = self.bitrate else {
+            return Ok(());
+        };
+        let refused = |problem| ApiError::parameter(&format!("{prefix}bitrate"), problem);
+        let name = format.name();
+        let Some(known) = format.bitrates(sample_rate) else {
+            let able = Format::ALL
+                .iter()
+                .filter(|format| format.bitrates(sample_rate).is_some());
+            let able: Vec<_> = able.map(|format| format.name()).collect();
+            let able = able.join(", ");
+            return Err(refused(format!("{name} has none; these have: {able}")));
+        };
+        if known.allowed.contains(kbps) {
+            return Ok(());
+        }
+        let allowed = known.allowed;
+        Err(refused(format!(
+            "expected {allowed} (kbit/s, for {name} at {sample_rate} Hz)"
+        )))
     }
 }

@@ -8,9 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::choice::{check_language, check_text, choose_model, choose_seed, choose_voice};
 use super::draft::Draft;
-use super::output::Output;
+use super::output::{Output, check_normalization};
 use super::trim::Trim;
-use crate::audio::Format;
+use crate::audio::{Format, Normalization};
 use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
 use crate::state::App;
@@ -38,6 +38,8 @@ pub struct SpeechRequest {
     /// Of all utterances together.
     pub max_audio_seconds: Option<f64>,
     pub stream: bool,
+    /// What is made equal from answer to answer, if anything.
+    pub normalization: Option<Normalization>,
     pub return_tokens: bool,
     pub output: Output,
 }
@@ -117,6 +119,7 @@ impl Draft {
             cfg_weight: within("voice.cfg_weight", self.voice.cfg_weight, 0.0, 1.0)?,
             speed: within("speed", self.speed.or(self.voice.speed), 0.25, 4.0)?.unwrap_or(1.0),
         };
+        let stream = self.stream.or(self.audio.stream).unwrap_or(true);
         Ok(SpeechRequest {
             text,
             clip: None,
@@ -133,7 +136,8 @@ impl Draft {
                 MIN_AUDIO_SECONDS,
                 MAX_AUDIO_SECONDS,
             )?,
-            stream: self.stream.or(self.audio.stream).unwrap_or(true),
+            stream,
+            normalization: check_normalization(self.audio_normalization.as_deref(), stream)?,
             return_tokens: false,
             output: self.audio.validate(default_format, "audio.")?,
         })
@@ -160,6 +164,7 @@ impl From<VoiceError> for ApiError {
     fn from(error: VoiceError) -> Self {
         let code = match &error {
             VoiceError::NotFound => Code::VoiceNotFound,
+            VoiceError::NoClip => Code::NotFound,
             VoiceError::Exists => Code::VoiceExists,
             VoiceError::ReadOnly => Code::VoiceReadOnly,
             VoiceError::BadName | VoiceError::TooShort { .. } | VoiceError::Silent => {

@@ -1,8 +1,8 @@
-//! From the samples of utterances to the samples of one listener: joins, rate, and the limit on the whole.
+//! From the samples of utterances to the samples of one listener: joins, rate, level, and the limit on the whole.
 
 use super::text::Pause;
 use super::trim::{Trim, Trimmer, fade_out};
-use crate::audio::{Joiner, Resampler};
+use crate::audio::{Joiner, Leveler, Resampler};
 
 /// A cut fades over 5 ms.
 const FADES_PER_SECOND: u32 = 200;
@@ -21,6 +21,7 @@ pub struct Shaper {
     joiner: Option<Joiner>,
     resampler: Resampler,
     trimmer: Trimmer,
+    leveler: Option<Leveler>,
     rate: u32,
     /// Samples that may be made in all.
     most: u64,
@@ -29,18 +30,20 @@ pub struct Shaper {
 }
 
 impl Shaper {
-    /// `max_seconds` and `trim` are of all utterances together.
+    /// `max_seconds`, `trim` and `leveler` are of all utterances together.
     pub fn new(
         model_rate: u32,
         rate: u32,
         silence: Silence,
         trim: Trim,
+        leveler: Option<Leveler>,
         max_seconds: Option<f64>,
     ) -> Self {
         Self {
             joiner: (silence == Silence::Joined).then(|| Joiner::new(model_rate)),
             resampler: Resampler::new(model_rate, rate),
             trimmer: Trimmer::new(trim, rate),
+            leveler,
             rate,
             most: max_seconds.map_or(u64::MAX, |seconds| (seconds * f64::from(rate)) as u64),
             made: 0,
@@ -77,16 +80,27 @@ impl Shaper {
         let mut kept = self.trimmer.push(&tail);
         kept.extend(self.trimmer.finish());
         self.keep(&kept);
+        if let Some(leveler) = &mut self.leveler {
+            self.waiting.extend(leveler.finish());
+        }
     }
 
-    /// What was made since it was last taken.
+    /// Some of what was made since it was last taken.
     pub fn take(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.waiting)
+        match &mut self.leveler {
+            Some(leveler) if self.waiting.is_empty() => leveler.take(),
+            _ => std::mem::take(&mut self.waiting),
+        }
     }
 
-    /// Nothing waits.
+    /// Nothing is there to be taken.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.leveler.as_ref().is_none_or(Leveler::is_empty)
+    }
+
+    /// There is audio, or there will be when its level is known.
+    pub fn has_begun(&self) -> bool {
+        self.made > 0
     }
 
     /// The limit is reached.
@@ -109,9 +123,14 @@ impl Shaper {
         let room = usize::try_from(self.most - self.made).unwrap_or(usize::MAX);
         let kept = samples.len().min(room);
         self.made += kept as u64;
-        self.waiting.extend(&samples[..kept]);
-        if kept < samples.len() && kept > 0 {
-            fade_out(&mut self.waiting, (self.rate / FADES_PER_SECOND) as usize);
+        let is_cut = kept < samples.len();
+        let mut samples = samples[..kept].to_vec();
+        if is_cut {
+            fade_out(&mut samples, (self.rate / FADES_PER_SECOND) as usize);
+        }
+        match &mut self.leveler {
+            Some(leveler) => self.waiting.extend(leveler.push(&samples)),
+            None => self.waiting.append(&mut samples),
         }
     }
 }
@@ -129,9 +148,17 @@ fn pause_ms(pause: Pause, speed: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::{Extent, Normalization};
 
     fn shaper(rate: u32, max_seconds: Option<f64>) -> Shaper {
-        Shaper::new(24_000, rate, Silence::Joined, Trim::default(), max_seconds)
+        Shaper::new(
+            24_000,
+            rate,
+            Silence::Joined,
+            Trim::default(),
+            None,
+            max_seconds,
+        )
     }
 
     fn tone(seconds: f32) -> Vec<f32> {
@@ -169,6 +196,27 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_answer_with_a_level_waits_for_its_end() {
+        let leveler = Leveler::new(Normalization::Peak, Extent::Whole, 24_000);
+        let trim = Trim::default();
+        let mut shaper = Shaper::new(24_000, 24_000, Silence::Joined, trim, Some(leveler), None);
+        let speech = tone(2.5);
+        for piece in speech.chunks(1_000) {
+            shaper.push(piece);
+            assert!(shaper.has_begun() && shaper.is_empty());
+        }
+        shaper.finish();
+        let mut made = Vec::new();
+        while !shaper.is_empty() {
+            made.extend(shaper.take());
+        }
+        assert_eq!(made.len(), speech.len());
+        assert!((shaper.seconds() - 2.5).abs() < 1e-6);
+        let peak = made.iter().copied().fold(0.0, f32::max);
+        assert!((20.0 * peak.log10() + 1.0).abs() < 0.01);
+    }
+
+    #[test]
     fn both_ends_of_all_utterances_together_are_trimmed() {
         let trim = Trim {
             leading_ms: 100.0,
@@ -176,7 +224,7 @@ mod tests {
         };
         for rate in [8_000, 24_000, 44_100] {
             let length = |trim| {
-                let mut shaper = Shaper::new(24_000, rate, Silence::Joined, trim, None);
+                let mut shaper = Shaper::new(24_000, rate, Silence::Joined, trim, None, None);
                 shaper.push(&tone(0.5));
                 shaper.pause(Pause::Sentence, 1.0);
                 shaper.push(&tone(0.5));
@@ -190,7 +238,7 @@ mod tests {
 
     #[test]
     fn silence_that_is_kept_stays_to_the_sample() {
-        let mut shaper = Shaper::new(24_000, 24_000, Silence::Kept, Trim::default(), None);
+        let mut shaper = Shaper::new(24_000, 24_000, Silence::Kept, Trim::default(), None, None);
         let mut speech = vec![0.0; 24_000];
         speech.extend(tone(0.5));
         speech.resize(speech.len() + 24_000, 0.0);

@@ -70,6 +70,14 @@ impl Tally {
         self.timing.is_some()
     }
 
+    /// Seconds that the listener has yet to hear of `made` seconds of audio, played from the first one on.
+    pub fn in_hand(&self, made: f64) -> f64 {
+        self.timing.map_or(0.0, |timing| {
+            let played = self.began.elapsed().saturating_sub(timing.first_audio);
+            (made - played.as_secs_f64()).max(0.0)
+        })
+    }
+
     /// An utterance was generated. They overlap when one is submitted ahead: no moment is counted twice.
     pub fn generated(&mut self, submitted: Instant, at: Instant) {
         let started = self

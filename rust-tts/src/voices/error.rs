@@ -33,6 +33,9 @@ pub enum VoiceError {
     /// Nothing can be heard in the clip.
     #[error("The audio is silent.")]
     Silent,
+    /// The voice was converted from a model file.
+    #[error("This voice has no clip that could be heard.")]
+    NoClip,
     /// Not a kind of file that can be a voice, or not within the limits of the decoder; the text says why.
     #[error("{0}")]
     Unsupported(String),

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 
 /// Temporary files are named so that they can never be the id of a voice.
 const TEMPORARY_PREFIX: &str = ".upload-";
@@ -29,6 +29,11 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// When the content was written, in seconds since 1970. A rename leaves it alone.
+    pub(super) fn modified(&self) -> u64 {
+        u64::try_from(self.modified.0).unwrap_or_default()
     }
 }
 
@@ -113,6 +118,31 @@ pub(super) fn write_whole(
     let file = persisted.map_err(|failed| failed.error)?;
     sync_folder(folder)?;
     Ok(Stamp::of(&file.metadata()?))
+}
+
+/// Gives a file another name in the same folder, durably and in one moment. Fails with `AlreadyExists` rather than
+/// replace a file.
+pub(super) fn rename(folder: &Path, from: &str, to: &str) -> io::Result<Stamp> {
+    let (from, to) = (folder.join(from), folder.join(to));
+    match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+        // Some file systems know no such rename. A crash between the two steps leaves the voice under both names.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            fs::hard_link(&from, &to)?;
+            fs::remove_file(&from)?;
+        }
+        renamed => renamed?,
+    }
+    sync_folder(folder)?;
+    Ok(Stamp::of(&fs::symlink_metadata(&to)?))
+}
+
+/// Makes a folder in `parent`, durably, unless it is there.
+pub(super) fn make_folder(parent: &Path, folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Ok(()) => sync_folder(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a file for good.

@@ -9,6 +9,9 @@ const AUDIO_EXTENSIONS: [&str; 11] = [
     "wav", "mp3", "flac", "ogg", "oga", "opus", "webm", "m4a", "mp4", "aac", "weba",
 ];
 
+/// Extension of a voice without a clip, which an operator puts into the folder.
+const PORTABLE_EXTENSION: &str = "safetensors";
+
 /// Extensions of model files. Most of these are Python pickles, which run code when they are loaded.
 const MODEL_EXTENSIONS: [&str; 9] = [
     "pth",
@@ -57,14 +60,7 @@ pub(super) fn for_upload(file_name: &str) -> Result<&str, VoiceError> {
     if !is_plain(name) {
         return Err(VoiceError::BadName);
     }
-    let extension = extension(name);
-    if MODEL_EXTENSIONS.contains(&extension.as_str()) {
-        return Err(VoiceError::Unsupported(
-            "Model files (.pth, .pt, .pkl, .ckpt, .bin, .safetensors) are never loaded by the server; convert \
-             the voice offline with `chatterbox-server voice convert`, or upload an audio clip."
-                .to_owned(),
-        ));
-    }
+    check_kind(name)?;
     if !is_id(name) {
         return Err(VoiceError::Unsupported(format!(
             "The file name must end in one of: {}.",
@@ -74,9 +70,48 @@ pub(super) fn for_upload(file_name: &str) -> Result<&str, VoiceError> {
     Ok(name)
 }
 
+/// Refuses model files by their names.
+pub(super) fn check_kind(file_name: &str) -> Result<(), VoiceError> {
+    if MODEL_EXTENSIONS.contains(&extension(file_name).as_str()) {
+        return Err(VoiceError::Unsupported(
+            "Model files (.pth, .pt, .pkl, .ckpt, .bin, .safetensors) are never loaded by the server; convert \
+             the voice offline with `chatterbox-server voice convert`, or upload an audio clip."
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The id under which a voice is to be found from now on, whose id is `old`. The extension stays, and may be left out.
+pub(super) fn renamed(old: &str, wanted: &str) -> Result<String, VoiceError> {
+    let kept = extension(old);
+    let id = if extension(wanted) == kept {
+        wanted.to_owned()
+    } else {
+        format!("{wanted}.{kept}")
+    };
+    let other_kind = is_id(wanted) && id != wanted;
+    if other_kind || !is_id(&id) || stem(&id).is_empty() {
+        return Err(VoiceError::BadName);
+    }
+    Ok(id)
+}
+
 /// Whether a name can be the id of a voice: `^[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$`, no `..`, and a known extension.
 pub(super) fn is_id(name: &str) -> bool {
-    is_plain(name) && AUDIO_EXTENSIONS.contains(&extension(name).as_str())
+    is_plain(name) && (AUDIO_EXTENSIONS.contains(&extension(name).as_str()) || is_portable(name))
+}
+
+/// The id of a voice without a clip that is to be called `stem`.
+pub(super) fn portable(stem: &str) -> Result<String, VoiceError> {
+    Some(format!("{stem}.{PORTABLE_EXTENSION}"))
+        .filter(|id| is_id(id))
+        .ok_or(VoiceError::BadName)
+}
+
+/// Whether this is the name of a voice without a clip.
+pub(super) fn is_portable(name: &str) -> bool {
+    extension(name) == PORTABLE_EXTENSION
 }
 
 /// Whether a name is safe as one part of a path, by the pattern of [`is_id`].

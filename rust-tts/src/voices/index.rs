@@ -3,17 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::files::{self, Stamp};
-use super::{UploadLimits, Voice};
+use super::{UploadLimits, Voice, id, portable};
 use crate::audio::decode::{self, Clip, DecodeError};
 
 /// A cache of inspected files, by path. Broken files are remembered too, so each is read and warned about once.
 #[derive(Debug, Default)]
-pub(super) struct Index(Mutex<HashMap<PathBuf, Entry>>);
+pub(super) struct Index {
+    entries: Mutex<HashMap<PathBuf, Entry>>,
+    /// Who hears of contents that no file has any more.
+    gone: OnceLock<UnboundedSender<String>>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -26,7 +31,10 @@ impl Index {
     /// The voice in the file `id` of a folder, or `None` when it is not there or is no voice.
     pub(super) fn inspect(&self, folder: &Path, id: &str, limits: &UploadLimits) -> Option<Voice> {
         let path = folder.join(id);
-        let stamp = files::stamp(&path)?;
+        let Some(stamp) = files::stamp(&path) else {
+            self.remove(&path);
+            return None;
+        };
         if let Some(entry) = self
             .entries()
             .get(&path)
@@ -36,7 +44,7 @@ impl Index {
         }
         // No lock is held here: reading and decoding take their time.
         let (stamp, examined) = match files::read(&path, limits.max_bytes) {
-            Ok((stamp, bytes)) => (stamp, examine(&bytes, id, &path, limits)),
+            Ok((stamp, bytes)) => (stamp, examine(&bytes, id, &path, stamp, limits)),
             Err(error) => (stamp, Err(Skipped::from(error))),
         };
         let voice = match examined {
@@ -56,7 +64,43 @@ impl Index {
 
     /// Remembers what is known of a file.
     pub(super) fn insert(&self, path: PathBuf, stamp: Stamp, voice: Option<Voice>) {
-        self.entries().insert(path, Entry { stamp, voice });
+        let mut entries = self.entries();
+        let before = entries.insert(path, Entry { stamp, voice });
+        self.tell_gone(&entries, before);
+    }
+
+    /// Forgets a file that is not there.
+    pub(super) fn remove(&self, path: &Path) {
+        let mut entries = self.entries();
+        let before = entries.remove(path);
+        self.tell_gone(&entries, before);
+    }
+
+    /// Names who hears of contents that no file has any more; the first one stays.
+    pub(super) fn tell_gone_to(&self, listener: UnboundedSender<String>) {
+        // A second listener would be one of another server in the same process.
+        let _ = self.gone.set(listener);
+    }
+
+    /// Whether a file had this content when it was last looked at.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        has_key(&self.entries(), key)
+    }
+
+    fn tell_gone(
+        &self,
+        entries: &HashMap<PathBuf, Entry>,
+        before: impl IntoIterator<Item = Entry>,
+    ) {
+        let keys = before
+            .into_iter()
+            .filter_map(|entry| Some(entry.voice?.key));
+        for key in keys.filter(|key| !has_key(entries, key)) {
+            if let Some(listener) = self.gone.get() {
+                // Nobody listens any more when the server ends.
+                let _ = listener.send(key);
+            }
+        }
     }
 
     /// The files that had this content when they were last looked at, sorted.
@@ -72,12 +116,17 @@ impl Index {
 
     /// Forgets every file but these.
     pub(super) fn retain(&self, paths: &HashSet<PathBuf>) {
-        self.entries().retain(|path, _| paths.contains(path));
+        let mut entries = self.entries();
+        let gone: Vec<Entry> = entries
+            .extract_if(|path, _| !paths.contains(path))
+            .map(|(_, entry)| entry)
+            .collect();
+        self.tell_gone(&entries, gone);
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<PathBuf, Entry>> {
         // The map is whole after every single operation on it, so a panic elsewhere does not taint it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,12 +165,34 @@ pub(super) fn decode_clip(bytes: &[u8], limits: &UploadLimits) -> Result<Clip, D
     decode::decode(bytes, &limits.decode)
 }
 
-fn examine(bytes: &[u8], id: &str, path: &Path, limits: &UploadLimits) -> Result<Voice, Skipped> {
-    let clip = decode_clip(bytes, limits)?;
+fn has_key(entries: &HashMap<PathBuf, Entry>, key: &str) -> bool {
+    let mut voices = entries.values().filter_map(|entry| entry.voice.as_ref());
+    voices.any(|voice| voice.key == key)
+}
+
+fn examine(
+    bytes: &[u8],
+    id: &str,
+    path: &Path,
+    stamp: Stamp,
+    limits: &UploadLimits,
+) -> Result<Voice, Skipped> {
+    let (duration_seconds, sample_rate) = if id::is_portable(id) {
+        let seconds = portable::duration_seconds(bytes).ok_or_else(|| Skipped {
+            why: "it is no voice that `voice convert` has written".to_owned(),
+            lasting: true,
+        })?;
+        (seconds, portable::SAMPLE_RATE)
+    } else {
+        let clip = decode_clip(bytes, limits)?;
+        (clip.duration_seconds(), clip.sample_rate)
+    };
     Ok(Voice {
         id: id.to_owned(),
         key: content_key(bytes),
         path: path.to_owned(),
-        duration_seconds: clip.duration_seconds(),
+        duration_seconds,
+        sample_rate,
+        created_at: stamp.modified(),
     })
 }

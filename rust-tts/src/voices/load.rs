@@ -7,20 +7,29 @@ use std::sync::Arc;
 use super::{Voice, VoiceError, VoiceStore, files, id, index};
 use crate::audio::decode::Clip;
 
+/// What an engine makes a voice of.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// A recording of the speaker.
+    Clip(Arc<Clip>),
+    /// What a model knows of the speaker: a file in the safetensors format.
+    Portable(Arc<[u8]>),
+}
+
 impl VoiceStore {
-    /// Reads and decodes the clip of a voice that was found before.
+    /// Reads what a voice that was found before is made of, decoded.
     ///
     /// # Errors
     ///
     /// [`VoiceError::NotFound`] when no file has that content any more, as after an upload over it: the clip of one
     /// voice is never returned for another.
-    pub fn load(&self, voice: &Voice) -> Result<Arc<Clip>, VoiceError> {
+    pub fn load(&self, voice: &Voice) -> Result<Material, VoiceError> {
         if !id::is_id(&voice.id) {
             return Err(VoiceError::NotFound);
         }
         for folder in self.folders() {
-            if let Some(clip) = self.load_file(folder, &voice.id, &voice.key)? {
-                return Ok(clip);
+            if let Some(material) = self.load_file(folder, &voice.id, &voice.key)? {
+                return Ok(material);
             }
         }
         // Renamed by hand, perhaps.
@@ -30,22 +39,24 @@ impl VoiceStore {
             .ok_or(VoiceError::NotFound)
     }
 
-    /// The clip in a file, if the file is there and has this content.
+    /// What is in a file, if the file is there and has this content.
     fn load_file(
         &self,
         folder: &Path,
         id: &str,
         key: &str,
-    ) -> Result<Option<Arc<Clip>>, VoiceError> {
+    ) -> Result<Option<Material>, VoiceError> {
         let path = folder.join(id);
         if files::stamp(&path).is_none() {
             return Ok(None);
         }
         match files::read(&path, self.limits.max_bytes) {
-            Ok((_, bytes)) if index::content_key(&bytes) == key => {
-                Ok(Some(Arc::new(index::decode_clip(&bytes, &self.limits)?)))
+            Ok((_, bytes)) if index::content_key(&bytes) != key => Ok(None),
+            Ok((_, bytes)) if id::is_portable(id) => Ok(Some(Material::Portable(Arc::from(bytes)))),
+            Ok((_, bytes)) => {
+                let clip = index::decode_clip(&bytes, &self.limits)?;
+                Ok(Some(Material::Clip(Arc::new(clip))))
             }
-            Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(VoiceError::Io(error)),
         }

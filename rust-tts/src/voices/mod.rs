@@ -4,28 +4,41 @@
 //! it, shows at the next call; nothing but a cache lives in memory. All calls block on the disk, and some decode audio:
 //! call them off the async threads.
 
+mod change;
+mod consents;
 mod default;
+mod details;
 mod error;
 mod files;
 mod id;
 mod index;
 mod load;
+mod portable;
 mod prepared;
+mod preview;
 #[cfg(test)]
 mod tests;
 mod voice;
+pub mod wav;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use self::change::{Change, Edit};
+pub use self::consents::{Consent, Consents};
 use self::default::DefaultFile;
+pub use self::details::Details;
 pub use self::error::VoiceError;
 use self::index::Index;
+pub use self::load::Material;
 pub use self::prepared::{PREPARED, without_voice};
-pub use self::voice::{UploadLimits, Voice, VoiceInfo};
+pub use self::voice::{Filter, UploadLimits, Voice, VoiceInfo};
 
 /// The voices of a folder that can be written, and of one that is only read.
 #[derive(Debug)]
@@ -36,6 +49,8 @@ pub struct VoiceStore {
     prefixes: Vec<String>,
     index: Index,
     default: DefaultFile,
+    /// Held while something is stored, changed or deleted.
+    writers: Mutex<()>,
 }
 
 impl VoiceStore {
@@ -56,8 +71,15 @@ impl VoiceStore {
             limits,
             index: Index::default(),
             default: DefaultFile::new(folder),
+            writers: Mutex::default(),
         };
-        let voices = store.voices()?.len();
+        let voices = store.voices()?;
+        let swept = details::sweep(folder, &voices).and_then(|()| store.consents().sweep());
+        if let Err(error) = swept {
+            // A folder that is only read, perhaps: what is left there does no harm.
+            tracing::warn!(%error, "what was left of voices that are gone could not be removed");
+        }
+        let voices = voices.len();
         tracing::info!(voices, folder = %folder.display(), "voices read");
         Ok(store)
     }
@@ -71,13 +93,37 @@ impl VoiceStore {
         Ok(self.voices()?)
     }
 
-    /// The same, as they are listed.
+    /// The same, as they are listed, as far as `filter` lets them through.
     ///
     /// # Errors
     ///
     /// [`VoiceError::Io`] when the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<VoiceInfo>, VoiceError> {
-        Ok(self.voices()?.into_iter().map(VoiceInfo::from).collect())
+    pub fn list(&self, filter: &Filter) -> Result<Vec<VoiceInfo>, VoiceError> {
+        let voices = self.voices()?.into_iter();
+        let listed = voices.map(|voice| self.describe(voice));
+        Ok(listed.filter(|voice| filter.holds(voice)).collect())
+    }
+
+    /// A voice as it is listed.
+    pub fn describe(&self, voice: Voice) -> VoiceInfo {
+        let details = details::read(&voice);
+        let preloaded = self.is_preloaded(&voice);
+        VoiceInfo::new(voice, details, preloaded)
+    }
+
+    /// Names who hears of every content, as a hash, that no file has any more.
+    pub fn tell_gone_to(&self, listener: UnboundedSender<String>) {
+        self.index.tell_gone_to(listener);
+    }
+
+    /// Whether a file had this content when the folder was last looked at.
+    pub fn has_content(&self, key: &str) -> bool {
+        self.index.has_key(key)
+    }
+
+    /// The recordings of consent, which lie beside the voices.
+    pub fn consents(&self) -> Consents<'_> {
+        Consents::new(self)
     }
 
     /// Finds a voice by its id, its id without extension, or its content hash, with or without a folder in front. An
@@ -145,6 +191,10 @@ impl VoiceStore {
     /// [`VoiceError::Io`].
     pub fn clear_default(&self) -> Result<(), VoiceError> {
         Ok(self.default.clear()?)
+    }
+
+    fn is_preloaded(&self, voice: &Voice) -> bool {
+        !write::is_in(&voice.path, &self.folder)
     }
 
     /// Both folders; in the first one a file hides its namesake in the second.

@@ -1,12 +1,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod library;
 mod tricks;
 mod trouble;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{UploadLimits, VoiceError, VoiceStore};
+use super::{Details, Filter, Material, UploadLimits, Voice, VoiceError, VoiceStore};
+use crate::audio::decode::Clip;
 use crate::audio::decode::fixtures::{tone, wav};
 
 /// A folder of voices inside a folder that no voice may leave.
@@ -40,9 +43,20 @@ fn clip(seconds: f32) -> Vec<u8> {
     wav(&tone(seconds, 8_000), 8_000, 1)
 }
 
+fn loaded(store: &VoiceStore, voice: &Voice) -> Arc<Clip> {
+    match store.load(voice).unwrap() {
+        Material::Clip(clip) => clip,
+        Material::Portable(_) => panic!("a voice without a clip"),
+    }
+}
+
+fn samples(store: &VoiceStore, voice: &Voice) -> usize {
+    loaded(store, voice).samples.len()
+}
+
 fn ids(store: &VoiceStore) -> Vec<String> {
     store
-        .list()
+        .list(&Filter::default())
         .unwrap()
         .into_iter()
         .map(|info| info.id)
@@ -53,7 +67,9 @@ fn ids(store: &VoiceStore) -> Vec<String> {
 fn a_saved_voice_is_found_under_every_name_it_has() {
     let place = Place::new();
     let store = place.open();
-    let saved = store.save("Anna 1.wav", &clip(1.5), false).unwrap();
+    let saved = store
+        .save("Anna 1.wav", &clip(1.5), false, &Details::default())
+        .unwrap();
     assert_eq!(saved.id, "Anna 1.wav");
     assert_eq!(saved.path, place.folder().join("Anna 1.wav"));
     assert!((saved.duration_seconds - 1.5).abs() < 1e-6);
@@ -72,9 +88,13 @@ fn a_saved_voice_is_found_under_every_name_it_has() {
     ] {
         assert_eq!(store.find(reference).unwrap(), saved, "{reference}");
     }
-    assert_eq!(store.load(&saved).unwrap().samples.len(), 12_000);
-    let listed = serde_json::to_value(store.list().unwrap()).unwrap();
-    let expected = serde_json::json!([{"name": "Anna 1", "id": "Anna 1.wav", "path": configured, "duration_seconds": 1.5}]);
+    assert_eq!(samples(&store, &saved), 12_000);
+    let listed = serde_json::to_value(store.list(&Filter::default()).unwrap()).unwrap();
+    let expected = serde_json::json!([{
+        "name": "Anna 1", "id": "Anna 1.wav", "path": configured, "duration_seconds": 1.5, "sample_rate": 8000,
+        "created_at": saved.created_at, "hash": saved.key, "language": null, "consent": null, "source": null,
+        "preloaded": false,
+    }]);
     assert_eq!(listed, expected);
 }
 
@@ -84,29 +104,39 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
     let store = place.open();
     let pickle = b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.";
     assert!(
-        matches!(store.save("a.wav", pickle, false), Err(VoiceError::Unsupported(why)) if why.contains("not audio"))
+        matches!(store.save("a.wav", pickle, false, &Details::default()), Err(VoiceError::Unsupported(why)) if why.contains("not audio"))
     );
     for extension in ["pth", "pt", "pkl", "ckpt", "bin", "safetensors", "PTH"] {
-        let refused = store.save(&format!("a.{extension}"), &clip(2.0), false);
+        let refused = store.save(
+            &format!("a.{extension}"),
+            &clip(2.0),
+            false,
+            &Details::default(),
+        );
         assert!(
             matches!(refused, Err(VoiceError::Unsupported(why)) if why.contains("never loaded")),
             "{extension}"
         );
     }
     assert!(matches!(
-        store.save("a.txt", &clip(2.0), false),
+        store.save("a.txt", &clip(2.0), false, &Details::default()),
         Err(VoiceError::Unsupported(_))
     ));
     assert!(matches!(
-        store.save("a", &clip(2.0), false),
+        store.save("a", &clip(2.0), false, &Details::default()),
         Err(VoiceError::Unsupported(_))
     ));
     assert!(matches!(
-        store.save("a.wav", &clip(0.9), false),
+        store.save("a.wav", &clip(0.9), false, &Details::default()),
         Err(VoiceError::TooShort { .. })
     ));
     assert!(matches!(
-        store.save("a.wav", &wav(&vec![0.0005; 16_000], 8_000, 1), false),
+        store.save(
+            "a.wav",
+            &wav(&vec![0.0005; 16_000], 8_000, 1),
+            false,
+            &Details::default()
+        ),
         Err(VoiceError::Silent)
     ));
     assert_eq!(place.names(), [""; 0]);
@@ -117,7 +147,7 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
     };
     let narrow = VoiceStore::open(&place.folder(), None, limits).unwrap();
     assert!(matches!(
-        narrow.save("a.wav", &clip(2.0), false),
+        narrow.save("a.wav", &clip(2.0), false, &Details::default()),
         Err(VoiceError::TooLarge)
     ));
     assert_eq!(place.names(), [""; 0]);
@@ -127,22 +157,26 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
 fn a_voice_is_replaced_only_on_demand_and_its_clip_outlives_that() {
     let place = Place::new();
     let store = place.open();
-    let old = store.save("a.wav", &clip(1.0), false).unwrap();
-    let held = store.load(&old).unwrap();
+    let old = store
+        .save("a.wav", &clip(1.0), false, &Details::default())
+        .unwrap();
+    let held = loaded(&store, &old);
     assert!(matches!(
-        store.save("a.wav", &clip(2.0), false),
+        store.save("a.wav", &clip(2.0), false, &Details::default()),
         Err(VoiceError::Exists)
     ));
     assert_eq!(store.find("a").unwrap(), old);
 
-    let new = store.save("a.wav", &clip(2.0), true).unwrap();
+    let new = store
+        .save("a.wav", &clip(2.0), true, &Details::default())
+        .unwrap();
     assert_ne!(new.key, old.key);
     assert_eq!(store.find("a").unwrap(), new);
     assert_eq!(held.samples.len(), 8_000);
     // The old key must never come with the new audio.
     assert!(matches!(store.load(&old), Err(VoiceError::NotFound)));
     assert!(matches!(store.find(&old.key), Err(VoiceError::NotFound)));
-    assert_eq!(store.load(&new).unwrap().samples.len(), 16_000);
+    assert_eq!(samples(&store, &new), 16_000);
 }
 
 #[test]
@@ -165,7 +199,7 @@ fn the_folder_may_be_changed_by_hand() {
     assert_eq!(ids(&store), ["a.WAV", "b.wav", "broken.wav"]);
 
     fs::rename(file("b.wav"), file("c.wav")).unwrap();
-    assert_eq!(store.load(&changed).unwrap().samples.len(), 24_000);
+    assert_eq!(samples(&store, &changed), 24_000);
     assert_eq!(store.find(&changed.key).unwrap().id, "c.wav");
     fs::remove_file(file("c.wav")).unwrap();
     assert!(matches!(store.find("c.wav"), Err(VoiceError::NotFound)));
@@ -185,14 +219,14 @@ fn preloaded_voices_are_read_only_and_hidden_by_namesakes() {
         .find(&format!("{}/p.wav", preloaded.display()))
         .unwrap();
     assert_eq!(voice.path, preloaded.join("p.wav"));
-    assert_eq!(store.load(&voice).unwrap().samples.len(), 8_000);
+    assert_eq!(samples(&store, &voice), 8_000);
     assert!(matches!(store.delete("p"), Err(VoiceError::ReadOnly)));
     assert!(matches!(
-        store.save("p.wav", &clip(2.0), false),
+        store.save("p.wav", &clip(2.0), false, &Details::default()),
         Err(VoiceError::Exists)
     ));
     assert!(matches!(
-        store.save("p.wav", &clip(2.0), true),
+        store.save("p.wav", &clip(2.0), true, &Details::default()),
         Err(VoiceError::ReadOnly)
     ));
     assert_eq!(store.set_default("p").unwrap(), voice);
@@ -216,8 +250,12 @@ fn the_default_survives_a_restart_but_not_its_file() {
     let store = place.open();
     assert_eq!(store.default_voice(), None);
     store.clear_default().unwrap();
-    let a = store.save("a.wav", &clip(1.0), false).unwrap();
-    let b = store.save("b.wav", &clip(2.0), false).unwrap();
+    let a = store
+        .save("a.wav", &clip(1.0), false, &Details::default())
+        .unwrap();
+    store
+        .save("b.wav", &clip(2.0), false, &Details::default())
+        .unwrap();
     store.set_default("voices/a.wav").unwrap();
     assert!(matches!(
         store.set_default("c.wav"),
@@ -234,7 +272,9 @@ fn the_default_survives_a_restart_but_not_its_file() {
     assert_eq!(store.default_voice(), None);
     assert_eq!(place.open().default_voice(), None);
 
-    store.save("b.wav", &clip(2.0), false).unwrap();
+    let b = store
+        .save("b.wav", &clip(2.0), false, &Details::default())
+        .unwrap();
     assert_eq!(store.set_default("b").unwrap(), b);
     store.delete("b").unwrap();
     assert_eq!(place.names(), [""; 0], "deleting the default forgets it");

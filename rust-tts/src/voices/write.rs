@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
-use super::{Voice, VoiceError, VoiceStore, files, id, index};
+use super::{Details, Voice, VoiceError, VoiceStore, details, files, id, index};
+use crate::audio::decode::{self, Clip};
 
 /// A clip whose loudest sample is below this, -60 dB of full scale, has no voice in it.
 const SILENCE_PEAK: f32 = 0.001;
 
 impl VoiceStore {
-    /// Stores an upload under the last part of its file name. The clip is decoded first; then the file is there whole
-    /// and durable, or not at all.
+    /// Stores an upload under the last part of its file name. The clip is decoded first; then the file and what is
+    /// said of it are there whole and durable, or not at all.
     ///
     /// # Errors
     ///
@@ -23,43 +25,68 @@ impl VoiceStore {
         file_name: &str,
         bytes: &[u8],
         overwrite: bool,
+        details: &Details,
     ) -> Result<Voice, VoiceError> {
         let id = id::for_upload(file_name)?;
-        if bytes.len() as u64 > self.limits.max_bytes {
-            return Err(VoiceError::TooLarge);
+        self.check_size(bytes)?;
+        self.check_free(id, overwrite)?;
+        let clip = self.check_clip(bytes)?;
+        let _turn = self.turn();
+        self.check_free(id, overwrite)?;
+        self.store(id, bytes, &clip, overwrite, details)
+    }
+
+    /// Stores an upload under an id that follows from its content, unless a voice has this content already. The file
+    /// name only tells what the clip must not be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save`].
+    pub fn register(
+        &self,
+        file_name: &str,
+        bytes: &[u8],
+        details: &Details,
+    ) -> Result<Voice, VoiceError> {
+        id::check_kind(file_name)?;
+        self.check_size(bytes)?;
+        let clip = self.check_clip(bytes)?;
+        let key = index::content_key(bytes);
+        let _turn = self.turn();
+        match self.find_content(&key)? {
+            Some(voice) => Ok(voice),
+            None => self.store(&named(&key, bytes), bytes, &clip, false, details),
         }
-        let path = self.folder.join(id);
-        self.check_free(id, &path, overwrite)?;
-        let clip = index::decode_clip(bytes, &self.limits)?;
-        let found = clip.duration_seconds();
-        if found < self.limits.min_seconds {
-            return Err(VoiceError::TooShort {
-                found,
-                min: self.limits.min_seconds,
-            });
-        }
-        if clip
-            .samples
-            .iter()
-            .all(|sample| sample.abs() < SILENCE_PEAK)
-        {
-            return Err(VoiceError::Silent);
-        }
-        let stamp =
-            files::write_whole(&self.folder, id, bytes, overwrite).map_err(|error| match error
-                .kind()
-            {
-                io::ErrorKind::AlreadyExists => VoiceError::Exists,
-                _ => error.into(),
-            })?;
-        let voice = Voice {
-            id: id.to_owned(),
-            key: index::content_key(bytes),
-            path: path.clone(),
-            duration_seconds: found,
-        };
-        self.index.insert(path, stamp, Some(voice.clone()));
-        Ok(voice)
+    }
+
+    /// Stores an upload under an id that nothing else has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save`].
+    pub fn create(
+        &self,
+        file_name: &str,
+        bytes: &[u8],
+        details: &Details,
+    ) -> Result<Voice, VoiceError> {
+        id::check_kind(file_name)?;
+        self.check_size(bytes)?;
+        let clip = self.check_clip(bytes)?;
+        let stem = format!("voice_{}", uuid::Uuid::new_v4().simple());
+        let _turn = self.turn();
+        self.store(&named(&stem, bytes), bytes, &clip, false, details)
+    }
+
+    /// Where the voice without a clip belongs that is to be called `stem`.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::BadName`]; [`VoiceError::Exists`] and [`VoiceError::ReadOnly`] about a voice that is there.
+    pub fn portable_path(&self, stem: &str, overwrite: bool) -> Result<PathBuf, VoiceError> {
+        let id = id::portable(stem)?;
+        self.check_free(&id, overwrite)?;
+        Ok(self.folder.join(id))
     }
 
     /// Deletes a voice, found as by [`Self::find`]. If it is the default, there is none afterwards.
@@ -68,23 +95,99 @@ impl VoiceStore {
     ///
     /// [`VoiceError::NotFound`], [`VoiceError::ReadOnly`] for a preloaded voice, [`VoiceError::Io`].
     pub fn delete(&self, reference: &str) -> Result<Voice, VoiceError> {
-        let voice = self.find(reference)?;
-        if voice.path.parent() != Some(self.folder.as_path()) {
-            return Err(VoiceError::ReadOnly);
-        }
-        files::remove(&self.folder, &voice.id).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => VoiceError::NotFound,
-            _ => error.into(),
-        })?;
+        let _turn = self.turn();
+        let voice = self.find_own(reference)?;
+        files::remove(&self.folder, &voice.id).map_err(not_found)?;
+        details::keep_only(&self.folder, &voice.id, None);
+        self.index.remove(&voice.path);
         if self.default.read().as_deref() == Some(voice.id.as_str()) {
             self.default.clear()?;
         }
         Ok(voice)
     }
 
+    /// One writer at a time, so that a clip and what is said of it stay together.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is said of a clip, then the clip.
+    fn store(
+        &self,
+        id: &str,
+        bytes: &[u8],
+        clip: &Clip,
+        overwrite: bool,
+        details: &Details,
+    ) -> Result<Voice, VoiceError> {
+        let path = self.folder.join(id);
+        let key = index::content_key(bytes);
+        let before = self.index.inspect(&self.folder, id, &self.limits);
+        let other = before.filter(|before| before.key != key);
+        if !details.is_empty() {
+            details::write(&self.folder, id, &key, details)?;
+        }
+        let stamp = match files::write_whole(&self.folder, id, bytes, overwrite) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                // Unless they are those of a voice that is there.
+                if other.is_some() || !path.exists() {
+                    details::remove(&self.folder, id, &key);
+                }
+                return Err(match error.kind() {
+                    io::ErrorKind::AlreadyExists => VoiceError::Exists,
+                    _ => error.into(),
+                });
+            }
+        };
+        details::keep_only(&self.folder, id, Some(&key));
+        let voice = Voice {
+            id: id.to_owned(),
+            key,
+            path: path.clone(),
+            duration_seconds: clip.duration_seconds(),
+            sample_rate: clip.sample_rate,
+            created_at: stamp.modified(),
+        };
+        self.index.insert(path, stamp, Some(voice.clone()));
+        Ok(voice)
+    }
+
+    /// A voice of the folder that can be written.
+    pub(super) fn find_own(&self, reference: &str) -> Result<Voice, VoiceError> {
+        let voice = self.find(reference)?;
+        if self.is_preloaded(&voice) {
+            return Err(VoiceError::ReadOnly);
+        }
+        Ok(voice)
+    }
+
+    pub(super) fn check_size(&self, bytes: &[u8]) -> Result<(), VoiceError> {
+        if bytes.len() as u64 > self.limits.max_bytes {
+            return Err(VoiceError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Decodes a clip in which there must be something to be heard.
+    pub(super) fn check_clip(&self, bytes: &[u8]) -> Result<Clip, VoiceError> {
+        let clip = index::decode_clip(bytes, &self.limits)?;
+        let found = clip.duration_seconds();
+        if found < self.limits.min_seconds {
+            return Err(VoiceError::TooShort {
+                found,
+                min: self.limits.min_seconds,
+            });
+        }
+        if is_silent(&clip.samples) {
+            return Err(VoiceError::Silent);
+        }
+        Ok(clip)
+    }
+
     /// Whether an upload may take an id; asked before the costly decoding, and once more by the file system.
-    fn check_free(&self, id: &str, path: &Path, overwrite: bool) -> Result<(), VoiceError> {
-        match fs::symlink_metadata(path) {
+    pub(super) fn check_free(&self, id: &str, overwrite: bool) -> Result<(), VoiceError> {
+        match fs::symlink_metadata(self.folder.join(id)) {
             // What is neither a voice nor free, such as a folder, is not replaced.
             Ok(metadata) if !overwrite || !metadata.is_file() => Err(VoiceError::Exists),
             Ok(_) => Ok(()),
@@ -93,4 +196,26 @@ impl VoiceStore {
             Err(_) => Err(VoiceError::Exists),
         }
     }
+}
+
+/// Whether nothing can be heard.
+pub(super) fn is_silent(samples: &[f32]) -> bool {
+    samples.iter().all(|sample| sample.abs() < SILENCE_PEAK)
+}
+
+/// The id of a clip that is called `stem`: its content tells the extension.
+fn named(stem: &str, bytes: &[u8]) -> String {
+    format!("{stem}.{}", decode::extension(bytes))
+}
+
+pub(super) fn not_found(error: io::Error) -> VoiceError {
+    match error.kind() {
+        io::ErrorKind::NotFound => VoiceError::NotFound,
+        _ => error.into(),
+    }
+}
+
+/// Whether a path lies right in a folder.
+pub(super) fn is_in(path: &Path, folder: &Path) -> bool {
+    path.parent() == Some(folder)
 }

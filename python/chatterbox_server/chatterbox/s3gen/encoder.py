@@ -109,7 +109,6 @@ class _Attention:
         batch, steps, width = x.shape
         query, key, value = self._inputs(x).view(batch, steps, 3, self._heads, self._head_width).unbind(2)
         scores = self._shift((query + self._distance_bias).transpose(1, 2) @ self._distance_keys(steps, width))
-        scores = scores / math.sqrt(self._head_width)
         if real is not None:
             scores = scores.masked_fill(~real[:, None, None], -math.inf)
         mixed = functional.scaled_dot_product_attention(
@@ -118,12 +117,12 @@ class _Attention:
         return self._out(mixed.transpose(1, 2).reshape(batch, steps, width))
 
     def _distance_keys(self, steps: int, width: int) -> Tensor:
-        """The projected distances ``steps - 1`` to ``1 - steps``, ``[heads, head width, 2 steps - 1]``. They depend on
-        nothing else, so they are kept."""
+        """The projected distances ``steps - 1`` to ``1 - steps``, ``[heads, head width, 2 steps - 1]``, divided by the
+        root of the head's width. They depend on nothing else, so they are kept."""
         have = (self._distances.shape[2] + 1) // 2
         if have < steps:
             have = -(-steps // _TABLE_STEP) * _TABLE_STEP
-            table = self._project(self._positions.table(have, width))
+            table = self._project(self._positions.table(have, width)) / math.sqrt(self._head_width)
             self._distances = table.view(-1, self._heads, self._head_width).permute(1, 2, 0).contiguous()
         return self._distances[:, :, have - steps : have + steps - 1]
 

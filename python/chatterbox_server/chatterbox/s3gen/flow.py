@@ -7,24 +7,30 @@ fails, for it forgets to shorten the mask; here both are shortened.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..capture import Capturer
 from ..conditionals import Conditionals
 from ..speech_tokens import FRAMES_PER_TOKEN
 from .encoder import Encoder
-from .estimator import Estimator, Schedule
+from .estimator import Estimator, Network, Schedule
+from .graphs import Evaluate, GraphedEstimator
 from .layers import Weights
+from .network import TorchNetwork
+from .noise import MEL_CHANNELS
 
 __all__ = ["Flow", "MelJob"]
 
 _GUIDANCE = 0.7
 """How far a step goes beyond the direction without conditions (``inference_cfg_rate`` of ``configs.py``)."""
 _STEPS = 10
+_CHANNELS = 4 * MEL_CHANNELS
+"""Into the estimator: the mel so far, the coarse one, the speaker, and the voice's own mel."""
 _MEAN_FLOW_STEPS = 2
 
 
@@ -46,22 +52,47 @@ class MelJob:
 
 
 class Flow:
-    def __init__(self, weights: Weights) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        network: Callable[[Weights], Network] = TorchNetwork,
+        steps: int | None = None,
+        reference_tokens: int | None = None,
+    ) -> None:
+        """``network`` makes the estimator's layers. ``steps`` is for models that are not mean-flow; ``None`` is
+        upstream's. Of a voice's reference ``reference_tokens`` are used, ``None`` for all."""
         self._tokens = weights.tensor("input_embedding.weight", -1, -1)
         self._speaker = weights.linear("spk_embed_affine_layer")
         self._encoder = Encoder(weights.scope("encoder."))
         self._project = weights.linear("encoder_proj")
-        self._estimator = Estimator(weights.scope("decoder.estimator."))
+        self._estimator = Estimator(weights.scope("decoder.estimator."), network)
+        self._reference_tokens = reference_tokens
+        self._evaluate: Evaluate = self._estimator
         self._schedules: dict[int, Schedule] = {}
         self.lookahead = self._encoder.lookahead
         """Tokens at the end of a job that is not final which give no frames."""
         self.mean_flow = self._estimator.mean_flow
-        self.default_steps = _MEAN_FLOW_STEPS if self.mean_flow else _STEPS
+        self.default_steps = _MEAN_FLOW_STEPS if self.mean_flow else steps or _STEPS
+
+    @torch.inference_mode()
+    def capture(self, capturer: Capturer) -> None:
+        """Have CUDA graphs of the estimator. Raises ``RuntimeError`` if one is wrong, or what the device raises."""
+        biases = self._schedule(None).biases[0]
+        self._evaluate = GraphedEstimator(
+            self._estimator,
+            capturer,
+            channels=_CHANNELS,
+            blocks=(biases.shape[0], biases.shape[1]),
+            like=biases,
+        )
 
     def mels(self, jobs: Sequence[MelJob]) -> Generator[None, None, list[Tensor]]:
         """Makes the frames ``[80, 2 n]`` float32 of each job's own tokens in a batch. Yields after each Euler step."""
         if not jobs:
             return []
+        if (most := self._reference_tokens) is not None:
+            jobs = [replace(job, voice=job.voice.shortened(most)) for job in jobs]
         prompts = [job.voice.s3_tokens.numel() for job in jobs]
         totals = [prompt + job.tokens.numel() for prompt, job in zip(prompts, jobs, strict=True)]
         kept = [total - (0 if job.final else self.lookahead) for total, job in zip(totals, jobs, strict=True)]
@@ -97,12 +128,14 @@ class Flow:
         return torch.cat([features, speakers, known], dim=-1)
 
     def _noise(self, jobs: Sequence[MelJob], prompts: list[int], frames: list[int]) -> Tensor:
-        noise = torch.zeros(len(jobs), max(frames), jobs[0].noise.shape[0])
+        # From pinned memory, the host does not wait until a device has it.
+        pinned = self._tokens.device.type == "cuda"
+        noise = torch.zeros(len(jobs), max(frames), jobs[0].noise.shape[0], pin_memory=pinned)
         for row, job, prompt, end in zip(noise, jobs, prompts, frames, strict=True):
             start = FRAMES_PER_TOKEN * prompt
             row[:start] = job.prompt_noise[:, :start].T
             row[start:end] = job.noise[:, : end - start].T
-        return noise.to(self._tokens.device)
+        return noise.to(self._tokens.device, non_blocking=pinned)
 
     def _solve(
         self, jobs: Sequence[MelJob], conditions: Tensor, x: Tensor, frames: list[int]
@@ -132,10 +165,10 @@ class Flow:
     def _direction(self, x: Tensor, conditions: Tensor, biases: Tensor, real: Tensor | None) -> Tensor:
         noisy = x.to(conditions.dtype)
         if self.mean_flow:
-            return self._estimator(torch.cat([noisy, conditions], dim=-1), biases, real).float()
+            return self._evaluate(torch.cat([noisy, conditions], dim=-1), biases, real).float()
         both = torch.cat([noisy.repeat(2, 1, 1), torch.cat([conditions, torch.zeros_like(conditions)])], dim=-1)
         twice = None if real is None else real.repeat(2, 1)
-        guided, free = self._estimator(both, biases.repeat(2, 1, 1), twice).float().chunk(2)
+        guided, free = self._evaluate(both, biases.repeat(2, 1, 1), twice).float().chunk(2)
         return (1.0 + _GUIDANCE) * guided - _GUIDANCE * free
 
     def _schedule(self, steps: int | None) -> Schedule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -60,6 +62,11 @@ class Weights:
         self.device = device
         self.dtype = dtype
         self._tensors = tensors
+
+    @property
+    def path(self) -> Path:
+        """The file that they come from."""
+        return self._tensors.path
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors

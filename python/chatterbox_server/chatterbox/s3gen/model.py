@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..capture import Capturer, CudaCapturer
+from ..speech_tokens import TOKENS_PER_SECOND
 from ..tensors import Tensors
 from .flow import Flow, MelJob
 from .layers import Weights
+from .native import NativeNetwork, Precision
+from .network import TorchNetwork
 from .vocoder import Vocoder
 
 __all__ = ["S3Gen"]
+
+logger = logging.getLogger(__name__)
 
 
 class S3Gen:
     """Upstream's ``s3gen.py`` without what prepares voices. Makes no copy of a voice and remembers no request."""
 
-    def __init__(self, flow: Flow, vocoder: Vocoder) -> None:
+    def __init__(self, flow: Flow, vocoder: Vocoder, device: torch.device) -> None:
         self._flow = flow
+        self._device = device
         self.vocoder = vocoder
         self.mean_flow = flow.mean_flow
         """Whether two Euler steps without guidance are enough, as in turbo's model; else it takes ten with."""
@@ -28,15 +38,58 @@ class S3Gen:
 
     @classmethod
     @torch.inference_mode()
-    def from_tensors(cls, tensors: Tensors, *, device: torch.device | str, dtype: torch.dtype) -> S3Gen:
+    def from_tensors(
+        cls,
+        tensors: Tensors,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        backend: Literal["torch", "native"] = "torch",
+        precision: Precision = "fp32",
+        steps: int | None = None,
+        reference_seconds: float | None = None,
+    ) -> S3Gen:
         """``dtype`` is the flow's; the vocoder is always float32, for its phases need it.
 
-        Raises ``CheckpointError`` if the file is of another model.
+        The native backend computes the flow's estimator, which nearly all of the time goes into, on the CPU, from
+        weights that are kept as ``precision`` says.
+
+        Off upstream's ways are: ``steps``, the Euler steps of a model that is not mean-flow, fewer of which are less
+        work; and ``reference_seconds``, after which a voice's reference is cut off for the flow, which works on
+        all of it for every slice. ``None`` is as upstream does it. Raises ``CheckpointError`` if the file is of another
+        model.
         """
         device = torch.device(device)
-        flow = Flow(Weights(tensors.scope("flow."), device=device, dtype=dtype))
+        if backend == "native" and (device.type != "cpu" or dtype != torch.float32):
+            raise ValueError(f"the native backend computes on the CPU in float32, not on {device} in {dtype}")
+        flow = Flow(
+            Weights(tensors.scope("flow."), device=device, dtype=dtype),
+            network=TorchNetwork if backend == "torch" else partial(NativeNetwork, precision=precision),
+            steps=steps,
+            reference_tokens=None
+            if reference_seconds is None
+            else max(1, round(reference_seconds * TOKENS_PER_SECOND)),
+        )
         vocoder = Vocoder(Weights(tensors.scope("mel2wav."), device=device, dtype=torch.float32))
-        return cls(flow, vocoder)
+        return cls(flow, vocoder, device)
+
+    def warm_up(self, capturer: Capturer | None = None) -> None:
+        """Capture the networks, if the device has CUDA graphs or a ``capturer`` is given.
+
+        Takes seconds. Where it does not work out, a warning says why, and they are launched kernel by kernel.
+        """
+        if capturer is None and self._device.type == "cuda":
+            capturer = CudaCapturer(self._device)
+        if capturer is None:
+            return
+        try:
+            self._flow.capture(capturer)
+            self.vocoder.capture(capturer)
+        except Exception as error:
+            # Whatever it is, speech without graphs is better than none.
+            logger.warning(
+                "S3Gen works without some of its CUDA graphs, which is slower: capturing them failed: %s", error
+            )
 
     def begin(self, jobs: Sequence[MelJob]) -> Generator[None, None, list[Tensor]]:
         """Makes the mel frames ``[80, 2 n]`` float32, 50 per second, of each job's own tokens (without the voice's).

@@ -45,12 +45,21 @@ class Noise:
         """The noise of the utterance's frames from ``start`` on, ``[80, frames]``."""
         return torch.from_numpy(self._normal(_Use.MEL, start, frames, MEL_CHANNELS).T)
 
-    def source(self, start: int, frames: int, *, harmonics: int, samples: int) -> Tensor:
+    def source(
+        self, start: int, frames: int, *, harmonics: int, samples: int, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """The noise of the vocoder's source in the frames of ``samples`` samples from ``start`` on,
-        ``[harmonics, frames samples]``."""
-        flat = self._normal(_Use.SOURCE, start, frames, harmonics * samples)
-        by_harmonic = flat.reshape(frames, harmonics, samples).transpose(1, 0, 2)
-        return torch.from_numpy(by_harmonic.reshape(harmonics, frames * samples))
+        ``[harmonics, frames samples]``, on ``device``.
+
+        It is by far the most noise. A GPU turns the random words into normal numbers by itself, which are the CPU's to
+        rounding: for hundreds of streams the host would be too slow.
+        """
+        device, per_frame = torch.device(device), harmonics * samples
+        if device.type == "cuda":
+            flat = self._normal_on(device, _Use.SOURCE, start, frames, per_frame)
+        else:
+            flat = torch.from_numpy(self._normal(_Use.SOURCE, start, frames, per_frame)).to(device)
+        return flat.view(frames, harmonics, samples).transpose(0, 1).reshape(harmonics, frames * samples)
 
     def phases(self, harmonics: int) -> Tensor:
         """Where the vocoder's harmonics begin, ``[harmonics]`` in -pi to pi; 0 for the fundamental."""
@@ -69,6 +78,19 @@ class Noise:
         angle = low * (scale * np.float32(2 * math.pi))
         pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
         return pairs.reshape(frames, 2 * _BLOCK * blocks)[:, :per_frame]
+
+    def _normal_on(self, device: torch.device, use: _Use, start: int, frames: int, per_frame: int) -> Tensor:
+        """The same, made by ``device``."""
+        blocks = -(-per_frame // (2 * _BLOCK))
+        words = torch.from_numpy(self._words(use, start * blocks, frames * blocks).view(np.int32))
+        if device.type == "cuda":
+            words = words.pin_memory()
+        halves = (words.to(device, non_blocking=True).to(torch.int64) & 0xFFFF_FFFF).float().view(-1, 2)
+        low, high = halves.unbind(1)
+        radius = torch.sqrt(-2 * torch.log((high + 0.5) * 2.0**-32))
+        angle = low * (2.0**-32 * 2 * math.pi)
+        pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        return pairs.view(frames, 2 * _BLOCK * blocks)[:, :per_frame].contiguous()
 
     def _words(self, use: _Use, block: int, blocks: int) -> NDArray[np.uint64]:
         # The counter is raised before it is used.

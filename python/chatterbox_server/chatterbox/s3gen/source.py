@@ -52,7 +52,7 @@ class Source:
         angles = 2 * math.pi * cycles.float().view(harmonics, -1) + phases
         voiced = (pitch > _VOICED_ABOVE_HZ).float().repeat_interleave(samples)
         loudness = voiced * _VOICED_NOISE + (1 - voiced) * _UNVOICED_NOISE
-        random = noise.source(frame, frames, harmonics=harmonics, samples=samples).to(self._device)
+        random = noise.source(frame, frames, harmonics=harmonics, samples=samples, device=self._device)
         waves = _AMPLITUDE * torch.sin(angles) * voiced + loudness * random
         return torch.tanh(self._merge(waves.T)).squeeze(1), ends[:, -1:] % 1
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..capture import Capturer
 from .generator import Generator, PitchPredictor
+from .graphs import GraphedGenerator, Synthesize
 from .layers import Weights
 from .noise import MEL_CHANNELS, Noise
 from .source import Source, SourceStream
@@ -27,8 +29,20 @@ class Vocoder:
     def __init__(self, weights: Weights) -> None:
         self._pitch = PitchPredictor(weights.scope("f0_predictor."))
         self._generator = Generator(weights)
+        self._synthesize: Synthesize = self._generator
         self._source = Source(weights.scope("m_source."), SAMPLES_PER_FRAME)
         self._device = weights.device
+
+    @torch.inference_mode()
+    def capture(self, capturer: Capturer) -> None:
+        """Have CUDA graphs of the generator. Raises ``RuntimeError`` if one is wrong, or what the device raises."""
+        self._synthesize = GraphedGenerator(
+            self._generator,
+            capturer,
+            channels=MEL_CHANNELS,
+            samples_per_frame=SAMPLES_PER_FRAME,
+            device=self._device,
+        )
 
     def stream(self, noise: Noise, *, lookahead: int = LOOKAHEAD) -> VocoderStream:
         """A smaller ``lookahead`` lets samples leave earlier, but they then differ a little from the whole's."""
@@ -36,6 +50,7 @@ class Vocoder:
             pitch=self._pitch,
             source=self._source.stream(noise),
             generator=self._generator,
+            synthesize=self._synthesize,
             lookahead=lookahead,
             device=self._device,
         )
@@ -61,12 +76,14 @@ class VocoderStream:
         pitch: PitchPredictor,
         source: SourceStream,
         generator: Generator,
+        synthesize: Synthesize,
         lookahead: int,
         device: torch.device,
     ) -> None:
         self._pitch = pitch
         self._source = source
         self._generator = generator
+        self._synthesize = synthesize
         self._lookahead = lookahead
         self._mel = torch.empty(MEL_CHANNELS, 0, device=device)
         self._signal = torch.empty(0, device=device)
@@ -100,7 +117,9 @@ class VocoderStream:
             return self._signal[:0]
         start = max(self._first, self._sent - _LEFT) - self._first
         end = known - self._first
-        samples = self._generator(
+        # Where the utterance ends nothing may be put behind it.
+        synthesize = self._generator if final else self._synthesize
+        samples = synthesize(
             self._mel[None, :, start:end], self._signal[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
         )[0]
         offset = self._first + start

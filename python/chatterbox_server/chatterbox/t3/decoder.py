@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..capture import Capturer, CudaCapturer
+from .backbone import Cache
 from .batch import Batch, Live, Pending
 from .cache import KeyValueCache, Span
+from .chosen import Chosen
 from .config import STOP_SPEECH
-from .graphs import Capturer, CudaCapturer, Graphs
+from .graphs import Graphs
+from .limits import check
 from .model import T3, Prompt
 from .prefixes import Prefixes
 from .random import stream_start
@@ -51,17 +55,27 @@ class Decoder:
 
     A request's tokens depend on its own prompt, sampling and seed, not on what is decoded beside it. ``draw`` replaces
     the seeded draw. ``prefix_bytes`` bounds the memory of computed voices. ``graphs`` allows ``warm_up`` to capture the
-    step as CUDA graphs. An exception out of ``step`` (memory) leaves the requests without tokens of that step: drop
-    them all.
+    step as CUDA graphs. With ``ahead``, as on a GPU, the tokens of a step come out of the next one, so that the device
+    never waits for the host to read them. An exception out of ``step`` (memory) leaves the requests without tokens of
+    that step: drop them all.
     """
 
     def __init__(
-        self, t3: T3, *, slots: int, draw: Draw | None = None, prefix_bytes: int = PREFIX_BYTES, graphs: bool = True
+        self,
+        t3: T3,
+        *,
+        slots: int,
+        draw: Draw | None = None,
+        prefix_bytes: int = PREFIX_BYTES,
+        graphs: bool = True,
+        ahead: bool | None = None,
     ) -> None:
         self._t3 = t3
         self._draw = draw
         self._graphs_allowed = graphs
         self._graphs: Graphs | None = None
+        self._ahead = t3.device.type == "cuda" if ahead is None else ahead
+        self._unread: Chosen | None = None
         self._guided = t3.config.guided
         self._waiting: deque[_Waiting] = deque()
         self._cache = t3.cache(slots * (2 if self._guided else 1))
@@ -69,9 +83,23 @@ class Decoder:
         self._batch = Batch(t3.config, slots, t3.device)
 
     @property
+    def t3(self) -> T3:
+        """The model that it decodes with."""
+        return self._t3
+
+    @property
     def idle(self) -> bool:
         """Whether ``step`` has nothing to do."""
         return not self._waiting and not self._batch.live
+
+    @property
+    def full(self) -> bool:
+        """Whether all slots are taken."""
+        return not self._batch.free
+
+    def holds(self, request_id: int) -> bool:
+        """Whether a request has a slot."""
+        return request_id in self._batch.live
 
     @property
     def slots_used(self) -> int:
@@ -103,7 +131,9 @@ class Decoder:
             raise ValueError("a decoder is warmed up before its first request")
         if capturer is None and self._t3.device.type == "cuda":
             capturer = CudaCapturer(self._t3.device)
-        if self._graphs_allowed and self._graphs is None and capturer is not None:
+        if capturer is None or not self._graphs_allowed or self._graphs is not None:
+            return
+        if isinstance(self._cache, KeyValueCache):
             self._graphs = Graphs.prepare(self._t3, self._cache, self._batch.latest, capturer)
 
     def add(self, request_id: int, prompt: Prompt, sampling: Sampling, max_tokens: int) -> None:
@@ -113,7 +143,7 @@ class Decoder:
         """
         if request_id in self._batch.live or any(request_id == each.request_id for each in self._waiting):
             raise ValueError(f"request {request_id} is being decoded")
-        self._check(prompt, max_tokens)
+        check(self._t3.config, prompt, max_tokens)
         self._waiting.append(_Waiting(request_id, prompt, sampling, max_tokens))
 
     def drop(self, request_id: int) -> None:
@@ -138,46 +168,43 @@ class Decoder:
         """Admit waiting requests, then give every live one its next token."""
         if self.idle:
             return []
+        tokens: list[Token] = []
+        if self._unread is not None and self._unread.ends_one:
+            tokens, self._unread = self._read(self._unread), None
+        if self.idle:
+            return tokens
+        chosen: Chosen | None = self._choose()
+        if self._ahead:
+            chosen, self._unread = self._unread, chosen
+        return tokens if chosen is None else [*tokens, *self._read(chosen)]
+
+    def _choose(self) -> Chosen:
+        """Begin a step; what it gives is read later."""
         decoding = self._cache.rows
         prefilled = self._admit()
         ids = self._batch.choose(self._logits(decoding, prefilled), self._draw)
-        tokens = []
-        # The only place where the host waits for the device.
-        for request_id, token in zip(list(self._batch.live), ids.tolist(), strict=True):
-            live = self._batch.live[request_id]
+        lives = list(self._batch.live.values())
+        for live in lives:
             live.generated += 1
-            stopped = token == STOP_SPEECH
-            last = stopped or live.generated == live.max_tokens
-            tokens.append(Token(request_id, None if stopped else token, last))
-            if last:
-                self._leave(request_id)
-        return tokens
+        return Chosen(lives, ids)
 
-    def _check(self, prompt: Prompt, max_tokens: int) -> None:
-        config, ids, voice = self._t3.config, prompt.text_ids, prompt.voice
-        if not ids:
-            raise ValueError("the text has no tokens")
-        if min(ids) < 0 or max(ids) >= config.text_ids:
-            raise ValueError(f"the text has token ids outside of 0 to {config.text_ids - 1}")
-        if max_tokens < 1:
-            raise ValueError("at least one speech token must be allowed")
-        if config.text_positions is not None and len(ids) > config.text_positions:
-            raise ValueError(f"the text has {len(ids)} tokens where {config.text_positions} are the most")
-        if config.speech_positions is not None and max_tokens > config.speech_positions:
-            raise ValueError(f"{max_tokens} speech tokens are asked for where {config.speech_positions} are the most")
-        count = len(voice.t3_tokens)
-        if config.positions is not None:
-            # The last token is never fed back, so the start of speech takes its place in the sum.
-            room = config.positions - config.prefix_length(count) - max_tokens
-            if len(ids) > room:
-                raise ValueError(f"the text has {len(ids)} tokens where there is room for {max(room, 0)}")
-        if config.resampled is not None and not 0 < count <= (config.speech_positions or count):
-            raise ValueError(f"the voice has {count} prompt tokens, 1 to {config.speech_positions} are wanted")
+    def _read(self, chosen: Chosen) -> list[Token]:
+        """The tokens of those who are still there."""
+        tokens = []
+        for live, token, limited in chosen.read():
+            if self._batch.live.get(live.request_id) is not live:
+                continue
+            stopped = token == STOP_SPEECH
+            last = stopped or limited
+            tokens.append(Token(live.request_id, None if stopped else token, last))
+            if last:
+                self._leave(live.request_id)
+        return tokens
 
     def _admit(self) -> list[Tensor]:
         """Compute the prompts of waiting requests; gives the last hidden state of their rows in order."""
         budget = PREFILLS_PER_STEP
-        admitted: list[tuple[Live, KeyValueCache]] = []
+        admitted: list[tuple[Live, Cache]] = []
         while self._waiting and budget > 0 and self._batch.free:
             head = self._waiting[0]
             prefix = self._prefixes.get(head.prompt.voice_key)
@@ -202,7 +229,7 @@ class Decoder:
             budget -= 1
         return self._prefill(admitted)
 
-    def _prefix(self, prompt: Prompt) -> KeyValueCache:
+    def _prefix(self, prompt: Prompt) -> Cache:
         embedded = self._t3.prefix(prompt.voice)[None]
         length = embedded.shape[1]
         entry = self._t3.cache(1)
@@ -212,20 +239,23 @@ class Decoder:
         self._prefixes.put(prompt.voice_key, entry)
         return entry
 
-    def _prefill(self, admitted: Sequence[tuple[Live, KeyValueCache]]) -> list[Tensor]:
+    def _prefill(self, admitted: Sequence[tuple[Live, Cache]]) -> list[Tensor]:
         hidden = []
         start = 0
         while start < len(admitted):
             # Prompts go together when their prefixes are of one length.
-            length = admitted[start][1].position_capacity
+            length = self._prefix_length(admitted[start][0].prompt)
             end = start + 1
-            while end < len(admitted) and admitted[end][1].position_capacity == length:
+            while end < len(admitted) and self._prefix_length(admitted[end][0].prompt) == length:
                 end += 1
             hidden.append(self._prefill_together(admitted[start:end], length))
             start = end
         return hidden
 
-    def _prefill_together(self, group: Sequence[tuple[Live, KeyValueCache]], prefix_length: int) -> Tensor:
+    def _prefix_length(self, prompt: Prompt) -> int:
+        return self._t3.config.prefix_length(len(prompt.voice.t3_tokens))
+
+    def _prefill_together(self, group: Sequence[tuple[Live, Cache]], prefix_length: int) -> Tensor:
         t3 = self._t3
         embedded, counts = [], []
         for live, _ in group:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from ..capture import Capturer, Replay, compare, row_counts
 from .batch import Pending
 from .cache import KeyValueCache, Span
 from .config import SPEECH_IDS
 from .model import T3
 
-__all__ = ["POSITIONS", "Capturer", "CudaCapturer", "Graphs", "Replay", "StaticStep", "row_counts"]
+__all__ = ["POSITIONS", "Graphs", "StaticStep"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,54 +29,6 @@ LEAST_CAPACITY = 1024
 """With less room most requests would outgrow the fixed cache."""
 MEMORY_SHARE = 0.5
 """Of the device's free memory, what the fixed cache may take. Other models and the vocoder need theirs."""
-RUNS_BEFORE_CAPTURE = 3
-"""Libraries choose kernels and take workspace in the first runs, which a capture does not allow."""
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-"""Between a graph's logits and those of the same step launched one by one, as a share of the largest."""
-
-Replay = Callable[[], Tensor]
-
-
-class Capturer(Protocol):
-    """What graphs need of a device."""
-
-    def free_bytes(self) -> int:
-        """Memory that is not in use."""
-
-    def capture(self, step: Replay) -> Replay:
-        """Something that repeats what ``step`` launches. Its result is always the same tensor, which holds good until
-        anything captured here runs again."""
-
-
-class CudaCapturer:
-    """Captures on a stream of its own, into one pool of memory: graphs run one at a time, so they may share it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def free_bytes(self) -> int:
-        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        return torch.cuda.mem_get_info(self._device)[0] + kept
-
-    def capture(self, step: Replay) -> Replay:
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            for _ in range(RUNS_BEFORE_CAPTURE):
-                step()
-        current.wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the process may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            result = step()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return result
-
-        return replay
 
 
 class StaticStep:
@@ -174,11 +126,6 @@ class Graphs:
         return self._replays[rows, positions]()
 
 
-def row_counts(most: int) -> list[int]:
-    """1, 2, 4 and so on, and ``most``."""
-    return [*(1 << power for power in range((most - 1).bit_length())), most]
-
-
 class _Check:
     """Compares captured steps with the steps themselves, on a cache and inputs drawn at random.
 
@@ -188,7 +135,7 @@ class _Check:
     def __init__(self, t3: T3, cache: KeyValueCache, latest: Tensor) -> None:
         self._config = t3.config
         self._slots = len(latest)
-        self._tolerance = TOLERANCE[t3.dtype]
+        self._dtype = t3.dtype
         self._random = torch.Generator().manual_seed(0)
         random_on_device = torch.Generator(latest.device).manual_seed(0)
         for tensor in (*cache.keys, *cache.values):
@@ -205,15 +152,8 @@ class _Check:
             torch.arange(rows),
         )
         inputs.copy_(torch.stack(drawn))
-        # First, or the graph would find in the cache what it is to write there.
-        replayed = replay().clone()
-        expected = step()
-        error, largest = float((replayed - expected).abs().max()), float(expected.abs().max())
-        # So that a NaN fails too.
-        if not error <= self._tolerance * largest:
-            raise RuntimeError(
-                f"for {rows} rows of {positions} positions it gives logits that are off by {error:.3g} of {largest:.3g}"
-            )
+        # The graph goes first, or it would find in the cache what it is to write there.
+        compare(replay, step, f"{rows} rows of {positions} positions", self._dtype)
 
     def _below(self, end: int, count: int) -> Tensor:
         return torch.randint(end, (count,), generator=self._random)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from ..conditionals import Conditionals
 from ..tensors import Tensors
-from .cache import KeyValueCache, Span
+from .backbone import Backbone, Cache, TorchBackbone
+from .cache import Span
 from .conditioning import Conditioning
-from .config import SPEECH_IDS, START_SPEECH, T3Config
-from .gpt2 import Gpt2
-from .llama import Llama
-from .weights import Linear, Weights
+from .config import START_SPEECH, T3Config
+from .native import NativeBackbone, Precision
+from .weights import Weights
 
 __all__ = ["T3", "Prompt"]
 
@@ -40,7 +40,7 @@ class T3:
     A sequence is *prefix* (depends on the voice alone), *prompt* (emotion, text, start) and *speech tokens*.
     """
 
-    def __init__(self, config: T3Config, weights: Weights) -> None:
+    def __init__(self, config: T3Config, weights: Weights, backbone: Backbone) -> None:
         width = config.width
         self.config = config
         self.device = weights.device
@@ -51,32 +51,33 @@ class T3:
         learned = config.text_positions is not None
         self._text_positions = weights.tensor("text_pos_emb.emb.weight", -1, width) if learned else None
         self._speech_positions = weights.tensor("speech_pos_emb.emb.weight", -1, width) if learned else None
-        self._backbone: Llama | Gpt2 = (
-            Llama(weights.scope("tfmr."), config)
-            if config.backbone == "llama"
-            else Gpt2(weights.scope("tfmr."), config)
-        )
-        head = weights.linear("speech_head", width, -1, bias=config.backbone == "gpt2")
-        # Ids above are no speech and break S3Gen when they are drawn, so they get no logits at all.
-        self._head = Linear(head.weight[:SPEECH_IDS], None if head.bias is None else head.bias[:SPEECH_IDS])
+        self._backbone = backbone
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, *, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Raises ``CheckpointError`` for tensors that are no T3's."""
-        weights = Weights(tensors, device=torch.device(device), dtype=dtype)
-        return cls(T3Config.from_tensors(tensors), weights)
+    def from_tensors(
+        cls,
+        tensors: Tensors,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        backend: Literal["torch", "native"] = "torch",
+        precision: Precision = "fp32",
+    ) -> Self:
+        """Raises ``CheckpointError`` for tensors that are no T3's.
 
-    def cache(self, most_rows: int) -> KeyValueCache:
+        The native backend computes in float32 and on the CPU alone, from weights that are kept as ``precision`` says;
+        torch keeps all weights as ``dtype``.
+        """
+        weights, config = Weights(tensors, device=torch.device(device), dtype=dtype), T3Config.from_tensors(tensors)
+        if backend == "torch":
+            return cls(config, weights, TorchBackbone(config, weights))
+        if weights.device.type != "cpu" or dtype != torch.float32:
+            raise ValueError(f"the native backend computes on the CPU in float32, not on {device} in {dtype}")
+        return cls(config, weights, NativeBackbone(config, tensors, precision))
+
+    def cache(self, most_rows: int) -> Cache:
         """An empty cache for this model."""
-        config = self.config
-        return KeyValueCache(
-            layers=config.layers,
-            heads=config.heads,
-            channels=config.width // config.heads,
-            most_rows=most_rows,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        return self._backbone.cache(most_rows)
 
     def prefix(self, voice: Conditionals) -> Tensor:
         """Embeddings that depend on the voice alone, ``[prefix, width]``."""
@@ -113,10 +114,10 @@ class T3:
             embedded = embedded + self._speech_positions[numbers]
         return embedded[:, None]
 
-    def forward(self, embedded: Tensor, cache: KeyValueCache, span: Span) -> Tensor:
+    def forward(self, embedded: Tensor, cache: Cache, span: Span) -> Tensor:
         """``[rows, new, width]`` through the backbone, behind what ``cache`` holds."""
         return self._backbone.forward(embedded, cache, span)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the next speech token, ``[rows, SPEECH_IDS]`` float32, from the last position's ``[rows, width]``."""
-        return self._head(self._backbone.norm(hidden)).float()
+        return self._backbone.logits(hidden)

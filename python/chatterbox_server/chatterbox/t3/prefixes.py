@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .cache import KeyValueCache
+from .backbone import Cache
 
 __all__ = ["Prefixes"]
 
@@ -17,7 +17,7 @@ class Prefixes:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._entries: OrderedDict[str, KeyValueCache] = OrderedDict()
+        self._entries: OrderedDict[str, Cache] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
@@ -26,13 +26,13 @@ class Prefixes:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def get(self, key: str) -> KeyValueCache | None:
+    def get(self, key: str) -> Cache | None:
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: str, entry: KeyValueCache) -> None:
+    def put(self, key: str, entry: Cache) -> None:
         self._entries[key] = entry
         self._entries.move_to_end(key)
         while len(self._entries) > 1 and self.nbytes > self._limit:

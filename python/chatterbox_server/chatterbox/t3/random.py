@@ -39,10 +39,12 @@ def step_state(start: int, step: int) -> int:
     return _signed(start + step * NUMBERS_PER_STEP * INCREMENT)
 
 
-def exponentials(states: Tensor, count: int) -> Tensor:
-    """Exponentially distributed numbers above 0, float32 ``[rows, count]``, from ``step_state``'s ``[rows]``."""
-    place = torch.arange(1, count + 1, device=states.device)
-    words = mix(states[:, None] + place * _signed(INCREMENT))
+def exponentials(states: Tensor, ids: Tensor) -> Tensor:
+    """Exponentially distributed numbers above 0, float32 ``[rows, ids]``, from ``step_state``'s ``[rows]``.
+
+    Each is that of its id, whatever the other ``ids`` are.
+    """
+    words = mix(states[:, None] + (ids + 1) * _signed(INCREMENT))
     # Odd, so that none is 0; the nearest float32 may be 1, which gives infinity.
     odd = _shifted(words, 64 - BITS) * 2 + 1
     return -torch.log1p(-(odd.float() / 2 ** (BITS + 1)))

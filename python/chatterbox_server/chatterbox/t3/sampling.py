@@ -109,10 +109,10 @@ class Sampler:
             least = best.gather(-1, place).masked_fill(self._counts == 0, float("-inf"))
             logits = logits.masked_fill(logits < least, float("-inf"))
         if self._top_p:
-            ascending, order = logits.sort(-1)
+            ascending, order = _ascending(logits)
             unlikely = ascending.softmax(-1).cumsum(-1) <= self._columns[2]
             unlikely[:, -1] = False
-            logits = logits.masked_fill(unlikely.scatter(-1, order, unlikely), float("-inf"))
+            logits = logits.scatter(-1, order, ascending.masked_fill(unlikely, float("-inf")))
         if self._penalty_last:
             logits = self._penalize(logits, seen)
         return logits
@@ -124,6 +124,16 @@ class Sampler:
         return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
+def _ascending(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits in ascending order and their ids, ``[rows, ids or fewer]``; ids that are excluded may be left out."""
+    if logits.device.type != "cpu":
+        return logits.sort(-1)
+    # Sorting all would take longer than everything else here. To count what is left costs nothing where no host waits.
+    left = int((logits != float("-inf")).sum(-1).max())
+    best, order = logits.topk(left)
+    return best.flip(-1), order.flip(-1)
+
+
 def _race(probabilities: Tensor, states: Tensor) -> Tensor:
     """Draw by letting exponential clocks race, as ``torch.multinomial`` does.
 
@@ -131,4 +141,9 @@ def _race(probabilities: Tensor, states: Tensor) -> Tensor:
     same would move the bounds of thousands of ids, and with them far more draws, so that a request's tokens would not
     be the same in another batch.
     """
-    return (probabilities / exponentials(states, probabilities.shape[-1])).argmax(-1)
+    if probabilities.device.type == "cpu":
+        # Clocks of ids that cannot be drawn need not run.
+        ids = probabilities.any(0).nonzero()[:, 0]
+        return ids[(probabilities[:, ids] / exponentials(states, ids)).argmax(-1)]
+    ids = torch.arange(probabilities.shape[-1], device=probabilities.device)
+    return (probabilities / exponentials(states, ids)).argmax(-1)

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from ..tensors import CheckpointError
 from .punctuation import normalise
 
-__all__ = ["SubwordEncoder"]
+__all__ = ["SubwordEncoder", "open_tokenizer"]
 
 
 class SubwordEncoder:
@@ -21,7 +21,7 @@ class SubwordEncoder:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._tokenizer = _open(folder)
+            self._tokenizer = open_tokenizer(folder)
         except Exception as error:  # the library raises Exception itself
             raise CheckpointError(f"{folder}: its tokeniser cannot be read ({error}).") from error
         added = self._tokenizer.get_added_tokens_decoder()
@@ -32,7 +32,8 @@ class SubwordEncoder:
         return tuple(self._tokenizer.encode(normalise(text, plain=True)).ids)
 
 
-def _open(folder: Path) -> Tokenizer:
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokeniser of the files in ``folder``. The library's errors are plain exceptions."""
     whole = folder / "tokenizer.json"
     if whole.is_file():
         return Tokenizer.from_file(str(whole))

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from ..conditionals import Conditionals
 
-__all__ = ["VoiceCache"]
+__all__ = ["VoiceCache", "decode", "encode", "replace"]
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class VoiceCache:
         path = self._path(self._folder, key)
         try:
             with path.open("rb") as file:
-                return _decode(file.read(MAX_FILE_BYTES + 1), self._model, key)
+                return decode(file.read(MAX_FILE_BYTES + 1), self._model, key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, SafetensorError) as error:
@@ -125,7 +125,7 @@ class VoiceCache:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(self._path(self._folder, key), f".{key}.", _encode(voice, self._model, key))
+            replace(self._path(self._folder, key), f".{key}.", encode(voice, self._model, key))
         except OSError as error:
             if not self._warned:
                 log.warning("%s: prepared voices cannot be kept there (%s)", self._folder, error)
@@ -137,13 +137,14 @@ def _check(key: str) -> None:
         raise ValueError(f"{key!r} is not a clip's key")
 
 
-def _encode(voice: Conditionals, model: str, key: str) -> bytes:
+def encode(voice: Conditionals, model: str, key: str) -> bytes:
+    """The file of a voice that ``model`` made of the clip ``key``."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in voice.tensors().items()}
     metadata = {"format": FORMAT, "model": model, "voice": key, "digest": _digest(tensors)}
     return safetensors.torch.save(tensors, metadata)
 
 
-def _decode(data: bytes, model: str, key: str) -> Conditionals:
+def decode(data: bytes, model: str, key: str) -> Conditionals:
     """The voice in a file's content. ``ValueError`` or ``SafetensorError`` if it is not whole or not this one."""
     if len(data) > MAX_FILE_BYTES:
         raise ValueError("it is too large")
@@ -168,7 +169,7 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _replace(path: Path, prefix: str, data: bytes) -> None:
+def replace(path: Path, prefix: str, data: bytes) -> None:
     """Write ``data`` to ``path`` so that at every moment there is the old file or the whole new one."""
     descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     try:

@@ -26,7 +26,7 @@ from .clip import MAX_SECONDS, Samples, check_level, check_samples, resample
 from .tokens import SpeechTokenizer
 from .upstream import import_all, resampler, speaker_encoder, upstream_module, voice_encoder
 
-__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer"]
+__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer", "with_loudness"]
 
 LISTEN_RATE = 16_000
 """Rate that the tokeniser and both speaker encoders hear, in Hz."""
@@ -137,7 +137,7 @@ class VoicePreparer:
         clip = resample(pcm, rate, SAMPLE_RATE)
         yield
         if self._recipe.normalise_loudness:
-            clip = _with_loudness(clip, LOUDNESS)
+            clip = with_loudness(clip, LOUDNESS)
         heard = resample(clip, SAMPLE_RATE, LISTEN_RATE)
         yield
         reference = torch.from_numpy(clip[: REFERENCE_SECONDS * SAMPLE_RATE]).to(self._device)[None]
@@ -175,7 +175,7 @@ def _tensors(source: Source) -> Tensors:
     return open_tensors(source) if isinstance(source, Path) else source()
 
 
-def _with_loudness(clip: Samples, target: float) -> Samples:
+def with_loudness(clip: Samples, target: float) -> Samples:
     """``clip`` (24 kHz) at ``target`` LUFS; as it is where its loudness cannot be told.
 
     Equals upstream's ``norm_loudness`` in ``tts_turbo.py`` under NumPy 1: under NumPy 2 its gain turns the clip into

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..tensors import Tensors
 from .upstream import token_encoder
 
-__all__ = ["SpeechTokenizer"]
+__all__ = ["SpeechTokenizer", "mel_filters"]
 
 RATE = 16_000
 FFT, HOP = 400, 160
@@ -39,7 +39,7 @@ class SpeechTokenizer:
         self._encoder, self._quantizer = token_encoder(tensors, device)
         self._window = _buffer(tensors, "window", lambda: torch.hann_window(FFT), device)
         mels = tensors["encoder.conv1.weight"].shape[1]
-        self._filters = _buffer(tensors, "_mel_filters", lambda: _mel_filters(mels), device)
+        self._filters = _buffer(tensors, "_mel_filters", lambda: mel_filters(mels), device)
 
     def tokens(self, audio: Tensor, max_tokens: int | None = None) -> Generator[None, None, Tensor]:
         """Tokens ``[n]`` int64 of ``audio`` ``[samples]`` at 16 kHz, at most ``max_tokens``. Yields between pieces.
@@ -125,7 +125,8 @@ def _buffer(tensors: Tensors, name: str, make: Callable[[], Tensor], device: tor
     return (tensors[name] if name in tensors else make()).to(device)
 
 
-def _mel_filters(mels: int) -> Tensor:
+def mel_filters(mels: int) -> Tensor:
+    """``[mels, bins]`` of the log-mel spectrogram."""
     import librosa
 
     return torch.from_numpy(librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=mels)).float()

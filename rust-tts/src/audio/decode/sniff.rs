@@ -20,6 +20,19 @@ pub(super) fn is_audio_container(bytes: &[u8]) -> bool {
         || is_mpeg_frame(bytes)
 }
 
+/// The usual extension of such a file, by its content; `wav` for bytes that are no audio.
+pub fn extension(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'f', b'L', b'a', b'C', ..] => "flac",
+        [b'O', b'g', b'g', b'S', ..] => "ogg",
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => "webm",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "m4a",
+        [0xFF, second, ..] if second & 0xF6 == 0xF0 => "aac",
+        [b'I', b'D', b'3', ..] | [0xFF, ..] => "mp3",
+        _ => "wav",
+    }
+}
+
 /// Whether the bytes begin with a frame header of MPEG audio: MP3, or AAC in ADTS (ISO/IEC 11172-3, 13818-7).
 fn is_mpeg_frame(bytes: &[u8]) -> bool {
     let &[0xFF, second, third, ..] = bytes else {

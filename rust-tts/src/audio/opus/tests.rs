@@ -58,7 +58,7 @@ pub(in crate::audio) fn error_db(audio: &[f32], expected: &[f32]) -> f32 {
 #[test]
 fn the_codec_starts_at_every_rate() {
     for rate in SAMPLE_RATES {
-        let packets = Packets::new(rate);
+        let packets = Packets::new(rate, None);
         assert!(packets.codec.is_some(), "{rate} Hz");
         assert!((1..PACKET_SAMPLES as u16).contains(&packets.pre_skip()));
     }
@@ -73,7 +73,11 @@ fn the_bit_rate_is_about_what_is_asked_for() {
                 Some((f64::from(*state) / f64::from(u32::MAX) - 0.5) as f32)
             })
             .collect();
-        let bytes: usize = Packets::new(rate).push(&noise).iter().map(Vec::len).sum();
+        let bytes: usize = Packets::new(rate, None)
+            .push(&noise)
+            .iter()
+            .map(Vec::len)
+            .sum();
         let bit_rate = 8.0 * bytes as f64 / 5.0;
         assert!(
             (30_000.0..60_000.0).contains(&bit_rate),
@@ -88,7 +92,7 @@ fn samples_that_are_no_numbers_are_silent() {
     samples.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30]);
     samples.extend(tone(24_000, 24_000));
     for rate in [24_000, 44_100] {
-        let mut packets = Packets::new(rate);
+        let mut packets = Packets::new(rate, None);
         let mut made = packets.push(&samples);
         made.extend(packets.finish().0);
         let audio = decoded(made.iter().map(Vec::as_slice));
@@ -98,7 +102,7 @@ fn samples_that_are_no_numbers_are_silent() {
 
 #[test]
 fn no_samples_are_a_packet_that_is_all_padding() {
-    let mut packets = Packets::new(16_000);
+    let mut packets = Packets::new(16_000, None);
     let (made, padding) = packets.finish();
     assert_eq!(made.len(), 1);
     assert_eq!(padding, PACKET_SAMPLES - u64::from(packets.pre_skip()));
@@ -106,7 +110,7 @@ fn no_samples_are_a_packet_that_is_all_padding() {
 
 #[test]
 fn a_codec_that_fails_gives_nothing_more() {
-    let mut packets = Packets::new(24_000);
+    let mut packets = Packets::new(24_000, None);
     assert_eq!(packets.push(&[0.0; 960]).len(), 2);
     // No frame of Opus has this length.
     packets.frame = 7;

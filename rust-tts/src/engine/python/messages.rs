@@ -73,7 +73,8 @@ impl<'py> Messages<'py> {
         fields.set_item(intern!(py, "slicing"), self.slicing(py, &speak.slicing)?)?;
         fields.set_item(intern!(py, "max_audio_seconds"), speak.max_audio_seconds)?;
         fields.set_item(intern!(py, "stream"), speak.stream)?;
-        fields.set_item(intern!(py, "return_tokens"), speak.return_tokens)
+        fields.set_item(intern!(py, "return_tokens"), speak.return_tokens)?;
+        fields.set_item(intern!(py, "in_hand_seconds"), speak.in_hand_seconds)
     }
 
     fn params(&self, py: Python<'py>, params: &Params) -> PyResult<Bound<'py, PyAny>> {
@@ -135,7 +136,10 @@ fn fill_enroll(fields: &Bound<'_, PyDict>, enroll: &Enroll) -> PyResult<()> {
     fields.set_item("voice", &enroll.voice)?;
     fields.set_item("model", &enroll.model)?;
     fields.set_item("pcm", write_pcm(fields.py(), &enroll.pcm))?;
-    fields.set_item("sample_rate", enroll.sample_rate)
+    fields.set_item("sample_rate", enroll.sample_rate)?;
+    let portable = enroll.portable.as_deref();
+    let portable = portable.map(|bytes| PyBytes::new(fields.py(), bytes));
+    fields.set_item("portable", portable)
 }
 
 fn fill_convert(fields: &Bound<'_, PyDict>, convert: &Convert) -> PyResult<()> {

@@ -1,5 +1,6 @@
 //! The engine that lives in Python. Only this module, `lib.rs` and `main.rs` name `pyo3`.
 
+mod command;
 mod messages;
 mod probe;
 
@@ -15,6 +16,7 @@ use self::messages::Messages;
 use super::worker::Worker;
 use super::{Engine, EngineError, EngineStatus, Progress};
 use crate::engine::messages::{Command, EngineInfo, Event};
+pub use command::command;
 pub use probe::{read_event, read_model, sample_commands};
 
 /// What `chatterbox_server.loading.load` is given.
@@ -28,13 +30,23 @@ pub struct LoadSettings {
     pub threads: Option<u32>,
     /// Folder of checkpoints; nothing is downloaded then.
     pub model_path: Option<String>,
-    /// `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+    /// `"auto"`, `"native"`, `"torch"` or `"onnx"`.
+    pub backend: String,
+    /// `"auto"`, or a precision's name.
     pub model_dtype: String,
+    /// `"fp32"`, `"bf16"` or `"int8"`.
+    pub s3gen_dtype: String,
+    /// `"auto"` or `"meanflow"`.
+    pub s3gen_decoder: String,
+    pub s3gen_steps: Option<u32>,
+    pub s3gen_prompt_seconds: Option<f64>,
     pub watermark: bool,
     /// `"v2"` or `"v3"`.
     pub multilingual_version: String,
     /// Requests that a model decodes together.
     pub slots: u32,
+    /// `"latency"`, `"balanced"` or `"throughput"`.
+    pub profile: String,
     pub voice_cache_bytes: u64,
     /// Where what was computed of voices is kept across restarts.
     pub voices_dir: PathBuf,
@@ -79,10 +91,16 @@ impl<'py> PythonEngine<'py> {
         options.set_item("models", &settings.models)?;
         options.set_item("threads", settings.threads)?;
         options.set_item("model_path", &settings.model_path)?;
+        options.set_item("backend", &settings.backend)?;
         options.set_item("model_dtype", &settings.model_dtype)?;
+        options.set_item("s3gen_dtype", &settings.s3gen_dtype)?;
+        options.set_item("s3gen_decoder", &settings.s3gen_decoder)?;
+        options.set_item("s3gen_steps", settings.s3gen_steps)?;
+        options.set_item("s3gen_prompt_seconds", settings.s3gen_prompt_seconds)?;
         options.set_item("watermark", settings.watermark)?;
         options.set_item("multilingual_version", &settings.multilingual_version)?;
         options.set_item("slots", settings.slots)?;
+        options.set_item("profile", &settings.profile)?;
         options.set_item("voice_cache_bytes", settings.voice_cache_bytes)?;
         options.set_item("voices_dir", settings.voices_dir.as_os_str())?;
         options.set_item("progress", progress(py, status)?)?;

@@ -40,6 +40,7 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         max_audio_seconds: 12.5,
         stream: true,
         return_tokens: true,
+        in_hand_seconds: 2.5,
     };
     let bare = Speak {
         id: 2,
@@ -49,6 +50,7 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         slicing: Slicing::default(),
         stream: false,
         return_tokens: false,
+        in_hand_seconds: 0.0,
         ..speak.clone()
     };
     let pcm: Arc<[f32]> = Arc::from([0.0, 0.5, -1.0]);
@@ -58,6 +60,7 @@ pub fn sample_commands(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         model: "fake".into(),
         pcm: Arc::clone(&pcm),
         sample_rate: 16_000,
+        portable: Some(Arc::from([1, 2, 255])),
     };
     let convert = Convert {
         id: 4,

@@ -172,6 +172,7 @@ fn speak(text: &str) -> Speak {
         max_audio_seconds: 40.0,
         stream: true,
         return_tokens: false,
+        in_hand_seconds: 0.0,
     }
 }
 
@@ -195,6 +196,7 @@ fn enroll() -> Enroll {
         model: "scripted".into(),
         pcm: Arc::from([0.0].as_slice()),
         sample_rate: 8000,
+        portable: None,
     }
 }
 

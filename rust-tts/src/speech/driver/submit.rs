@@ -67,6 +67,7 @@ impl Driver {
             max_audio_seconds,
             stream: request.stream,
             return_tokens: request.return_tokens,
+            in_hand_seconds: self.tally.in_hand(self.shaper.seconds()),
         };
         let spoken = self.app.engine.speak(speak).await;
         spoken.map_err(|_| ApiError::engine_gone())
@@ -94,6 +95,7 @@ impl Driver {
                 {
                     attempts += 1;
                     let found = tokio::task::block_in_place(|| store.find(&voice.id))?;
+                    self.hold = Some(self.app.enrolments.hold(&found));
                     self.request.voice = VoiceChoice::Cloned(found);
                 }
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::messages::{Command, EngineInfo, Event, FailureCode, Model};
 use crate::engine::{Engine, EngineError, spawn};
-use crate::voices::UploadLimits;
+use crate::voices::{Details, UploadLimits};
 
 /// An engine that prepares a voice when the test says so.
 struct Preparing {
@@ -87,7 +87,9 @@ impl Stage {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = VoiceStore::open(folder.path(), None, UploadLimits::default()).unwrap();
-        let voice = store.save("a.wav", &clip(), false).unwrap();
+        let voice = store
+            .save("a.wav", &clip(), false, &Details::default())
+            .unwrap();
         let (came, seen) = blocking::channel();
         let (answers, script) = blocking::channel();
         let engine = Preparing {
@@ -214,4 +216,51 @@ async fn ahead_of_time_every_cloning_model_prepares_and_a_failure_stops_none() {
     let (engine, store) = (&stage.engine, &stage.store);
     stage.enrolments.prepare(engine, store, &stage.voice).await;
     assert_eq!([stage.came().model, stage.came().model], ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
+    let stage = Stage::new().await;
+    let (enrolments, engine) = (Arc::clone(&stage.enrolments), stage.engine.clone());
+    let store = Arc::clone(&stage.store);
+    let listens = Arc::new(tokio::sync::Notify::new());
+    let forgetting = {
+        let listens = Arc::clone(&listens);
+        tokio::spawn(async move {
+            let forget = enrolments.forget_gone(&engine, &store);
+            listens.notify_one();
+            forget.await;
+        })
+    };
+    listens.notified().await;
+    stage.answers.send(true).unwrap();
+    stage.ask().await.unwrap().unwrap();
+    let hold = || stage.enrolments.hold(&stage.voice);
+    let prepared = || !stage.enrolments.lock().is_empty();
+    let settled = || tokio::time::sleep(Duration::from_millis(50));
+    settled().await;
+    let (first, second) = (hold(), hold());
+    stage.store.delete("a").unwrap();
+    settled().await;
+    drop(first);
+    settled().await;
+    assert!(prepared(), "somebody speaks with it");
+    drop(second);
+    while prepared() {
+        settled().await;
+    }
+
+    // What is back in time is kept.
+    let back = |name| stage.store.save(name, &clip(), false, &Details::default());
+    back("b.wav").unwrap();
+    stage.answers.send(true).unwrap();
+    stage.ask().await.unwrap().unwrap();
+    let third = hold();
+    stage.store.delete("b").unwrap();
+    settled().await;
+    back("c.wav").unwrap();
+    drop(third);
+    settled().await;
+    assert!(prepared());
+    forgetting.abort();
 }

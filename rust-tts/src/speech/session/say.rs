@@ -37,15 +37,15 @@ impl Say {
     pub fn new(key: Key, request: &SpeechRequest, utterance_chars: usize) -> Self {
         let output = request.output;
         let audio = if request.stream {
-            let chunk = u64::from(output.sample_rate) * u64::from(output.chunk_ms) / 1000;
-            let encoder = encoder(output.format, output.sample_rate, Length::Unknown);
+            let chunk = u64::from(output.encoding.sample_rate) * u64::from(output.chunk_ms) / 1000;
+            let encoder = encoder(output.encoding, Length::Unknown);
             Audio::Chunks {
                 chunker: Some(Chunker::new(chunk as usize)),
                 encoder,
                 index: 0,
             }
         } else {
-            Audio::Whole(Some(WholeFile::new(output.format, output.sample_rate)))
+            Audio::Whole(Some(WholeFile::new(output.encoding)))
         };
         Self {
             key,
@@ -135,9 +135,7 @@ impl Say {
         match &mut self.audio {
             Audio::Whole(file) => {
                 let Output {
-                    sample_rate,
-                    binary,
-                    ..
+                    encoding, binary, ..
                 } = self.output;
                 let bytes = file.take().map(WholeFile::finish).unwrap_or_default();
                 let data = (!binary).then(|| BASE64.encode(&bytes));
@@ -145,7 +143,7 @@ impl Say {
                 out.push(send(&ServerMessage::Audio {
                     id,
                     data: data.as_deref(),
-                    sample_rate,
+                    sample_rate: encoding.sample_rate,
                     duration_seconds,
                 }));
                 if binary {

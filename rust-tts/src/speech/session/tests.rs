@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Action, Frame, Host, Key, Limits, Session};
-use crate::audio::Format;
+use crate::audio::{Encoding, Format};
 use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
 use crate::speech::draft::Draft;
@@ -64,8 +64,11 @@ impl Host for FakeHost {
             .as_deref()
             .map_or(Some(Format::PcmS16le), Format::parse);
         let output = Output {
-            format: format.ok_or_else(|| ApiError::parameter("audio.format", "unknown"))?,
-            sample_rate: draft.audio.sample_rate.unwrap_or(24_000),
+            encoding: Encoding {
+                format: format.ok_or_else(|| ApiError::parameter("audio.format", "unknown"))?,
+                sample_rate: draft.audio.sample_rate.unwrap_or(24_000),
+                bitrate: None,
+            },
             chunk_ms: draft.audio.chunk_size_ms.unwrap_or(40),
             binary: draft.audio.binary.unwrap_or(false),
         };
@@ -81,6 +84,7 @@ impl Host for FakeHost {
             seed: draft.seed.unwrap_or(0),
             max_audio_seconds: None,
             stream: draft.stream.unwrap_or(true),
+            normalization: None,
             return_tokens: false,
             output,
         })

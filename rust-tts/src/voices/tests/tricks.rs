@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::{Place, clip};
-use crate::voices::{VoiceError, VoiceStore};
+use crate::voices::{Details, VoiceError, VoiceStore};
 
 /// None of these may find, delete or choose anything. `{root}` is the folder around that of the voices.
 const TRICKS: &[&str] = &[
@@ -202,7 +202,7 @@ fn no_file_name_of_an_upload_leads_out_of_the_folder() {
     let (place, store) = prepared();
     let before = contents(place.outside.path());
     for trick in all_tricks(&place) {
-        let Ok(voice) = store.save(&trick, &clip(1.0), false) else {
+        let Ok(voice) = store.save(&trick, &clip(1.0), false, &Details::default()) else {
             continue;
         };
         assert_eq!(voice.path, place.folder().join(&voice.id), "{trick:?}");
@@ -215,7 +215,10 @@ fn no_file_name_of_an_upload_leads_out_of_the_folder() {
     }
     for taken in ["link.wav", "folder.wav", "pipe.wav"] {
         assert!(
-            matches!(store.save(taken, &clip(1.0), true), Err(VoiceError::Exists)),
+            matches!(
+                store.save(taken, &clip(1.0), true, &Details::default()),
+                Err(VoiceError::Exists)
+            ),
             "{taken}"
         );
     }
@@ -230,7 +233,10 @@ fn no_file_name_of_an_upload_leads_out_of_the_folder() {
         "a/",
     ] {
         assert!(
-            matches!(store.save(bad, &clip(1.0), true), Err(VoiceError::BadName)),
+            matches!(
+                store.save(bad, &clip(1.0), true, &Details::default()),
+                Err(VoiceError::BadName)
+            ),
             "{bad:?}"
         );
     }
@@ -245,7 +251,12 @@ fn a_file_cannot_be_named_after_the_content_of_another() {
     let (_place, store) = prepared();
     let good = store.find("good.wav").unwrap();
     store
-        .save(&format!("{}.wav", good.key), &clip(2.0), false)
+        .save(
+            &format!("{}.wav", good.key),
+            &clip(2.0),
+            false,
+            &Details::default(),
+        )
         .unwrap();
     assert_eq!(store.find(&good.key).unwrap(), good);
 }

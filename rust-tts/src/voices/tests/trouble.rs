@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use super::{Place, clip, ids};
-use crate::voices::{VoiceError, VoiceStore};
+use crate::voices::{Details, Material, VoiceError, VoiceStore};
 
 /// Names the folder to a child process, which is this test run once more.
 const FOLDER: &str = "VOICES_TEST_FOLDER";
@@ -41,14 +41,17 @@ fn assert_passed(output: &Output) {
 fn a_write_that_fails_leaves_nothing_behind() {
     if let Some(folder) = folder_of_child() {
         let store = VoiceStore::open(&folder, None, super::UploadLimits::default()).unwrap();
-        let result = store.save("big.wav", &clip(3.0), false);
+        let result = store.save("big.wav", &clip(3.0), false, &Details::default());
         assert!(matches!(result, Err(VoiceError::StorageFull)), "{result:?}");
-        let result = store.save("kept.wav", &clip(3.0), true);
+        let result = store.save("kept.wav", &clip(3.0), true, &Details::default());
         assert!(matches!(result, Err(VoiceError::StorageFull)), "{result:?}");
         return;
     }
     let place = Place::new();
-    let kept = place.open().save("kept.wav", &clip(1.0), false).unwrap();
+    let kept = place
+        .open()
+        .save("kept.wav", &clip(1.0), false, &Details::default())
+        .unwrap();
     // Files of at most 32 KiB; a clip of 3 s has 94. The signal would otherwise end the process.
     let test = "a_write_that_fails_leaves_nothing_behind";
     assert_passed(
@@ -70,6 +73,7 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
                     &format!("v{n}.wav"),
                     &clip(1.0 + (n % 7) as f32 / 8.0),
                     false,
+                    &Details::default(),
                 )
                 .unwrap();
             // One system call, so that a line is there whole or not at all.
@@ -111,7 +115,10 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
 #[test]
 fn only_temporary_files_of_the_dead_are_swept() {
     let place = Place::new();
-    place.open().save("a.wav", &clip(1.0), false).unwrap();
+    place
+        .open()
+        .save("a.wav", &clip(1.0), false, &Details::default())
+        .unwrap();
     let file = |name: &str| place.folder().join(name);
     for name in [".upload-dead.tmp", ".upload-other.txt", "upload-other.tmp"] {
         fs::write(file(name), b"torn").unwrap();
@@ -141,14 +148,20 @@ fn everything_at_once_never_mixes_voices() {
     let place = Place::new();
     let store = place.open();
     let versions = [clip(1.0), clip(1.25), clip(1.5)];
-    store.save("b.wav", &versions[0], true).unwrap();
+    store
+        .save("b.wav", &versions[0], true, &Details::default())
+        .unwrap();
     thread::scope(|scope| {
         for bytes in &versions {
             let (store, bytes) = (&store, bytes.as_slice());
             scope.spawn(move || {
                 for _ in 0..12 {
-                    store.save("a.wav", bytes, true).unwrap();
-                    store.save("b.wav", bytes, true).unwrap();
+                    store
+                        .save("a.wav", bytes, true, &Details::default())
+                        .unwrap();
+                    store
+                        .save("b.wav", bytes, true, &Details::default())
+                        .unwrap();
                 }
             });
         }
@@ -171,13 +184,13 @@ fn everything_at_once_never_mixes_voices() {
                 for reference in ["a", "b.wav"] {
                     let found = store.find(reference);
                     match found.and_then(|voice| store.load(&voice).map(|clip| (voice, clip))) {
-                        Ok((voice, clip)) => {
+                        Ok((voice, Material::Clip(clip))) => {
                             assert!(
                                 (clip.duration_seconds() - voice.duration_seconds).abs() < 1e-9
                             );
                         }
                         Err(VoiceError::NotFound) => {}
-                        Err(error) => panic!("{error:?}"),
+                        other => panic!("{other:?}"),
                     }
                 }
             }

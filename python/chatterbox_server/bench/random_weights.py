@@ -1,22 +1,25 @@
 """Checkpoints in upstream's exact file format with random weights, made by upstream's own classes.
 
-``python tests/chatterbox/checkpoints.py FOLDER KIND [--full]`` writes one by hand.
+They cost what released ones do and say nothing, so that anybody can measure and test without a download.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
+import shutil
+import tempfile
 import unicodedata
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import oracle
 import torch
 
-__all__ = ["write"]
+from . import upstream_package
+
+__all__ = ["ensure", "t3_config", "write"]
 
 SPECIAL = ("[STOP]", "[UNK]", "[SPACE]", "[PAD]", "[SEP]", "[CLS]", "[MASK]")
 START_ID = 255
@@ -35,10 +38,28 @@ MERGES = (("t", "h"), ("th", "e"), ("i", "n"), ("a", "n"), ("e", "r"), ("o", "n"
 TAGS = ("[laugh]", "[chuckle]", "[cough]", "[sigh]", "[gasp]", "[groan]", "[sniff]", "[clear throat]", "[shush]")
 
 
+def ensure(kind: str, root: Path, *, full: bool = True) -> Path:
+    """The folder ``root / kind`` with a checkpoint of ``kind``, which is written unless it is there."""
+    folder = root / kind
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        # Under another name until it is whole: whoever stops in the middle leaves no half of one.
+        with tempfile.TemporaryDirectory(prefix=f".{kind}-", dir=root) as unfinished:
+            write(kind, Path(unfinished, kind), full=full)
+            try:
+                os.rename(Path(unfinished, kind), folder)
+            except OSError:
+                # Somebody else was faster.
+                shutil.rmtree(Path(unfinished, kind))
+    return folder
+
+
 def write(kind: str, folder: Path, *, full: bool = False) -> Path:
     """Write a checkpoint of ``kind`` into ``folder`` and return it."""
-    if not full:
-        oracle.shrink()
+    if full:
+        upstream_package.add_nano()
+    else:
+        upstream_package.shrink()
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
@@ -72,21 +93,18 @@ def _write_weights(kind: str, folder: Path, *, full: bool) -> None:
         else:
             save_file(state, folder / name)
 
-    t3 = T3(_t3_config(kind))
+    voice_encoder, t3_name, s3gen = {
+        "multilingual": ("ve.pt", "t3_mtl23ls_v2.safetensors", "s3gen.pt"),
+        "standard": ("ve.safetensors", "t3_cfg.safetensors", "s3gen.safetensors"),
+    }.get(kind, ("ve.safetensors", f"t3_{kind}_v1.safetensors", "s3gen_meanflow.safetensors"))
+    t3 = T3(t3_config(kind))
     if not full:
         _sensitise(t3)
-    if kind == "multilingual":
-        save(VoiceEncoder(), "ve.pt")
-        save(t3, "t3_mtl23ls_v2.safetensors")
-        save(S3Gen(), "s3gen.pt")
-    elif kind == "standard":
-        save(VoiceEncoder(), "ve.safetensors")
-        save(t3, "t3_cfg.safetensors")
-        save(S3Gen(), "s3gen.safetensors")
-    else:
-        save(VoiceEncoder(), "ve.safetensors")
-        save(t3, f"t3_{kind}_v1.safetensors")
-        save(S3Gen(meanflow=True), "s3gen_meanflow.safetensors")
+    save(VoiceEncoder(), voice_encoder)
+    save(t3, t3_name)
+    # Two of them at once are some GB.
+    del t3
+    save(S3Gen(meanflow=kind in ("turbo", "nano")), s3gen)
 
 
 def _sensitise(t3: Any) -> None:
@@ -104,7 +122,8 @@ def _sensitise(t3: Any) -> None:
                 weight.mul_(8.0)
 
 
-def _t3_config(kind: str) -> Any:
+def t3_config(kind: str) -> Any:
+    """The configuration of upstream's T3 of ``kind``."""
     from chatterbox.models.t3.modules.t3_config import T3Config
 
     if kind == "multilingual":
@@ -199,17 +218,3 @@ def _write_builtin_voice(path: Path, *, t3_tokens: int, s3_tokens: int) -> None:
         "embedding": torch.randn(1, 192, generator=generator),
     }
     torch.save({"t3": t3, "gen": gen}, path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("kind", choices=oracle.KINDS)
-    parser.add_argument("--full", action="store_true", help="upstream's real size instead of a tiny one")
-    given = parser.parse_args()
-    for path in sorted(write(given.kind, given.folder, full=given.full).iterdir()):
-        print(f"{path.stat().st_size:>13,} {path.name}")
-
-
-if __name__ == "__main__":
-    main()

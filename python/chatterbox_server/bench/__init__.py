@@ -1,0 +1,1 @@
+"""``chatterbox-server bench``: the engine measured beside upstream's package, and a server under load."""

@@ -1,0 +1,1 @@
+"""Turbo and nano as ONNX graphs, in the layout in which Turbo's are published: run, and made from a checkpoint."""

@@ -1,0 +1,1 @@
+"""Makes the graphs of a checkpoint. Needs the package ``onnx``, which running them does not."""

@@ -1,0 +1,165 @@
+"""The two networks that hear who speaks, as parts of a graph: CAMPPlus for S3Gen, the voice encoder for T3.
+
+The same as upstream's ``s3gen/xvector.py`` and ``voice_encoder.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from .graph import Array, Graph, Name
+from .layers import Layers
+from .spectra import voice_mel
+
+__all__ = ["s3_speaker", "t3_speaker"]
+
+_EPSILON = 1e-5
+_SEGMENT = 100
+_DILATIONS = (1, 2, 2)
+"""Of CAMPPlus' three dense blocks."""
+_WINDOW, _STEP = 160, 77
+"""Frames that the voice encoder takes at once, and from window to window."""
+_COVERED = 128 - (_WINDOW - _STEP)
+"""Frames behind the last whole window from which on another one is worth its padding: 80 % of it is filled."""
+_FRAME, _HOP = 2048, 512
+"""Of the measure of loudness that finds the silence around a clip."""
+_SILENCE = 0.01
+"""Of the loudest frame's power: 20 dB."""
+
+
+def s3_speaker(layers: Layers, features: Name) -> Name:
+    """CAMPPlus' vector ``[1, 192]`` of filter banks ``[1, 80, frames]``."""
+    graph, head = layers.graph, layers.scope("head.")
+    x = graph.add("Unsqueeze", features, graph.ints(1))
+    x = _relu(graph, _normed(head, _conv(head, x, "conv1", pads=[1] * 4), "bn1"))
+    for layer in ("layer1.", "layer2."):
+        for number in range(head.count(layer)):
+            x = _residual(head.scope(f"{layer}{number}."), x, 1 if number else 2)
+    x = _relu(graph, _normed(head, _conv(head, x, "conv2", pads=[1] * 4, strides=[2, 1]), "bn2"))
+    channels = layers.array("xvector.tdnn.linear.weight").shape[1]
+    x = graph.reshape(x, 1, channels, -1)
+    body = layers.scope("xvector.")
+    x = _conv(body, x, "tdnn.linear", pads=[2, 2], strides=[2])
+    x = _relu(graph, _normed(body, x, "tdnn.nonlinear.batchnorm"))
+    for stage, dilation in enumerate(_DILATIONS, start=1):
+        for number in range(1, 1 + body.count(f"block{stage}.")):
+            dense = _dense(body.scope(f"block{stage}.tdnnd{number}."), x, dilation)
+            x = graph.add("Concat", x, dense, axis=1)
+        transit = body.scope(f"transit{stage}.")
+        x = _conv(transit, _relu(graph, _normed(transit, x, "nonlinear.batchnorm")), "linear")
+    x = _relu(graph, _normed(body, x, "out_nonlinear.batchnorm"))
+    mean = graph.add("ReduceMean", x, graph.ints(2), keepdims=1)
+    apart = graph.add("Sub", x, mean)
+    squares = graph.add("ReduceSum", graph.add("Mul", apart, apart), graph.ints(2), keepdims=1)
+    count = graph.cast(graph.add("Sub", graph.size(x, 2), graph.ints(1)), TensorProto.FLOAT)
+    pooled = graph.add("Concat", mean, graph.add("Sqrt", graph.add("Div", squares, count)), axis=1)
+    return graph.add(
+        "Squeeze", _normed(body, _conv(body, pooled, "dense.linear"), "dense.nonlinear.batchnorm"), graph.ints(2)
+    )
+
+
+def t3_speaker(layers: Layers, audio: Name) -> Name:
+    """The voice encoder's vector ``[1, 256]`` of audio ``[1, n]`` at 16 kHz."""
+    graph = layers.graph
+    mels = layers.array("lstm.weight_ih_l0").shape[1]
+    windows = _windows(graph, voice_mel(graph, _without_silence(graph, audio), mels))
+    x = graph.transpose(windows, 1, 0, 2)
+    for number in range(3):
+        weights = [_gates(layers.array(f"lstm.weight_{part}_l{number}"))[None] for part in ("ih", "hh")]
+        biases = [_gates(layers.array(f"lstm.bias_{part}_l{number}")) for part in ("ih", "hh")]
+        hidden = weights[1].shape[2]
+        given = [graph.constant(array) for array in (*weights, np.concatenate(biases)[None])]
+        sequence, last = graph.split("LSTM", 2, x, *given, hidden_size=hidden)
+        x = graph.add("Squeeze", sequence, graph.ints(1))
+    heard = layers.linear(graph.add("Squeeze", last, graph.ints(0)), "proj")
+    heard = graph.add("LpNormalization", graph.add("Relu", heard), axis=1, p=2)
+    return graph.add("LpNormalization", graph.add("ReduceMean", heard, graph.ints(0), keepdims=1), axis=1, p=2)
+
+
+def _conv(layers: Layers, x: Name, name: str, **how: Any) -> Name:
+    return layers.graph.add("Conv", x, layers.constant(f"{name}.weight"), **how)
+
+
+def _relu(graph: Graph, x: Name) -> Name:
+    return graph.add("Relu", x)
+
+
+def _normed(layers: Layers, x: Name, name: str) -> Name:
+    """A batch norm; one without weights only subtracts and divides."""
+    mean, variance = (layers.array(f"{name}.running_{part}") for part in ("mean", "var"))
+    affine = f"{name}.weight" in layers
+    weight = layers.array(f"{name}.weight") if affine else np.ones_like(mean)
+    bias = layers.array(f"{name}.bias") if affine else np.zeros_like(mean)
+    given = [layers.graph.constant(array) for array in (weight, bias, mean, variance)]
+    return layers.graph.add("BatchNormalization", x, *given, epsilon=_EPSILON)
+
+
+def _residual(layers: Layers, x: Name, stride: int) -> Name:
+    graph = layers.graph
+    inner = _relu(graph, _normed(layers, _conv(layers, x, "conv1", pads=[1] * 4, strides=[stride, 1]), "bn1"))
+    inner = _normed(layers, _conv(layers, inner, "conv2", pads=[1] * 4), "bn2")
+    if "shortcut.0.weight" in layers:
+        x = _normed(layers, _conv(layers, x, "shortcut.0", strides=[stride, 1]), "shortcut.1")
+    return _relu(graph, graph.add("Add", inner, x))
+
+
+def _dense(layers: Layers, x: Name, dilation: int) -> Name:
+    """A layer whose outputs are weighted by what it hears around them."""
+    graph = layers.graph
+    x = _conv(layers, _relu(graph, _normed(layers, x, "nonlinear1.batchnorm")), "linear1")
+    x = _relu(graph, _normed(layers, x, "nonlinear2.batchnorm"))
+    cam = layers.scope("cam_layer.")
+    local = _conv(cam, x, "linear_local", pads=[dilation] * 2, dilations=[dilation])
+    around = graph.add("Add", graph.add("ReduceMean", x, graph.ints(2), keepdims=1), _by_segment(graph, x))
+    first, second = ((cam.constant(f"linear{n}.weight"), cam.constant(f"linear{n}.bias")) for n in (1, 2))
+    weight = graph.add("Sigmoid", graph.add("Conv", _relu(graph, graph.add("Conv", around, *first)), *second))
+    return graph.add("Mul", local, weight)
+
+
+def _by_segment(graph: Graph, x: Name) -> Name:
+    """The mean of each segment of ``[1, channels, n]`` at all of its places; the last one may be shorter."""
+    length = graph.size(x, 2)
+    missing = graph.add("Mod", graph.add("Neg", length), graph.ints(_SEGMENT))
+    padded = graph.add("Pad", x, graph.shape(0, 0, 0, 0, 0, missing))
+    sums = graph.add("ReduceSum", graph.reshape(padded, 0, 0, -1, _SEGMENT), graph.ints(3), keepdims=1)
+    starts = graph.add("Mul", graph.indices(graph.size(sums, 2)), graph.ints(_SEGMENT))
+    counts = graph.add("Min", graph.add("Sub", length, starts), graph.ints(_SEGMENT))
+    counts = graph.add("Unsqueeze", graph.cast(counts, TensorProto.FLOAT), graph.ints(1))
+    everywhere = graph.add("Expand", graph.add("Div", sums, counts), graph.ints(1, 1, 1, _SEGMENT))
+    return graph.slice(graph.reshape(everywhere, 0, 0, -1), 2, 0, length)
+
+
+def _without_silence(graph: Graph, audio: Name) -> Name:
+    """``librosa.effects.trim``."""
+    squares = graph.add("Unsqueeze", graph.add("Mul", audio, audio), graph.ints(1))
+    mean = graph.constant(np.full((1, 1, _FRAME), 1 / _FRAME, np.float32))
+    loud = graph.add("Conv", squares, mean, strides=[_HOP], pads=[_FRAME // 2] * 2)
+    least = graph.add("Mul", graph.add("ReduceMax", loud, keepdims=1), graph.number(_SILENCE))
+    heard = graph.add("NonZero", graph.reshape(graph.add("Greater", loud, least), -1))
+    frames = graph.reshape(heard, -1)
+    first, last = graph.slice(frames, 0, 0, 1), graph.slice(frames, 0, -1)
+    hop = graph.ints(_HOP)
+    end = graph.add("Mul", graph.add("Add", last, graph.ints(1)), hop)
+    return graph.slice(audio, 1, graph.add("Mul", first, hop), end)
+
+
+def _windows(graph: Graph, mel: Name) -> Name:
+    """``[windows, 160, mels]`` of ``[frames, mels]``."""
+    frames = graph.size(mel, 0)
+    beyond = graph.add("Max", graph.add("Sub", frames, graph.ints(_WINDOW - _STEP)), graph.ints(0))
+    whole, left = graph.add("Div", beyond, graph.ints(_STEP)), graph.add("Mod", beyond, graph.ints(_STEP))
+    none = graph.add("Equal", whole, graph.ints(0))
+    another = graph.add("Or", none, graph.add("GreaterOrEqual", left, graph.ints(_COVERED)))
+    count = graph.add("Add", whole, graph.cast(another, TensorProto.INT64))
+    starts = graph.add("Mul", graph.add("Unsqueeze", graph.indices(count), graph.ints(1)), graph.ints(_STEP))
+    places = graph.add("Add", starts, graph.constant(np.arange(_WINDOW)))
+    return graph.add("Gather", graph.add("Pad", mel, graph.ints(0, 0, _WINDOW, 0)), places)
+
+
+def _gates(array: Array) -> Array:
+    """An LSTM's gates in ONNX's order: input, output, forget, cell; torch has input, forget, cell, output."""
+    gate_in, forget, cell, out = np.split(array, 4)
+    return np.concatenate([gate_in, out, forget, cell])

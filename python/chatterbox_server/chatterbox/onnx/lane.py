@@ -1,0 +1,43 @@
+"""A model that speaks through ONNX graphs, and its requests."""
+
+from __future__ import annotations
+
+from ...lane import RequestError
+from ...messages import Speak
+from ..conditionals import Conditionals
+from ..lane import ChatterboxLane
+from ..rendering import RenderOptions, SliceRendering
+from ..text import TextEncoder
+from .rendering import WaveRendering
+
+__all__ = ["GraphLane", "GraphText"]
+
+
+class GraphText:
+    """A text encoder whose texts have at least two ids, for the graphs take one alone for speech."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+
+    def encode(self, text: str, language: str | None) -> tuple[int, ...]:
+        ids = self._encoder.encode(text, language)
+        if len(ids) < 2:
+            raise RequestError("INVALID_PARAMETER", "text: is too short for BACKEND=onnx; add a word.")
+        return ids
+
+
+class GraphLane(ChatterboxLane):
+    """The lane of the weights, but for what is made of an utterance's tokens."""
+
+    def submit(self, speak: Speak) -> None:
+        if speak.params.speed != 1.0:
+            message = "speed: BACKEND=onnx speaks at 1.0 alone, for its graphs show no frames that could be stretched."
+            raise RequestError("INVALID_PARAMETER", message)
+        super().submit(speak)
+
+    def _rendering(
+        self, voice: Conditionals, seed: int, options: RenderOptions, closing: tuple[int, ...] = ()
+    ) -> SliceRendering:
+        watermarker = self._parts.watermarker
+        marker = watermarker.stream() if watermarker else None
+        return WaveRendering(voice=voice, options=options, marker=marker, closing=closing)

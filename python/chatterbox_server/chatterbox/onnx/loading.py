@@ -1,0 +1,101 @@
+"""Makes a lane of a model's graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from onnxruntime import InferenceSession
+
+from ...lane import Model
+from ..backends import Choice
+from ..lane import BUILTIN_VOICE, Parts
+from ..loading import LoadOptions, profile_named, read_ahead
+from ..render_batch import RenderBatch
+from ..speech_tokens import SAMPLE_RATE
+from ..t3 import START_SPEECH, Decoder
+from ..text import SubwordEncoder
+from ..variants import Variant
+from ..voices import VoiceCache
+from ..watermark import Watermarker
+from .backbone import GraphBackbone
+from .files import locate
+from .lane import GraphLane, GraphText
+from .rendering import GraphS3Gen
+from .sessions import Providers, open_session
+from .t3 import GraphT3
+from .voices import GraphPreparer, load_voice
+
+__all__ = ["graph_lane"]
+
+
+def graph_lane(
+    chosen: Variant,
+    options: LoadOptions,
+    choice: Choice,
+    *,
+    device: str,
+    watermarker: Watermarker | None,
+    share: int,
+) -> GraphLane:
+    """The lane of ``chosen``, whose voices may take ``share`` bytes. Raises ``SettingError`` or ``CheckpointError``."""
+    files = locate(chosen.name, dtype=choice.dtype, model_path=options.model_path, progress=options.progress)
+    text = SubwordEncoder(files.tokenizer)
+    # What voices are prepared with: other weights make other voices.
+    fingerprint = hashlib.sha256()
+    encoder = files.graphs["speech_encoder"]
+    for path in (encoder, _data(encoder)):
+        if path.is_file():
+            read_ahead(path, options.progress, fingerprint.update)
+    providers = Providers(device, options.threads)
+    sessions: dict[str, InferenceSession] = {}
+    for name in ("embed_tokens", "language_model", "conditional_decoder"):
+        options.progress(f"loading {files.graphs[name].name}", len(sessions), 3)
+        sessions[name] = open_session(files.graphs[name], providers)
+    backbone = GraphBackbone(sessions["language_model"], device=device)
+    starts = text.encode("a", None)[-1] == START_SPEECH
+    t3 = GraphT3(sessions["embed_tokens"], backbone, starts=starts)
+    preparer = GraphPreparer(encoder, providers)
+    # A damaged file must show now, not at the first voice; the graph itself is loaded again for it.
+    for _ in preparer.load():
+        options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
+    preparer.release()
+    builtin = load_voice(files.voice) if files.voice else None
+    model = Model(
+        name=chosen.name,
+        sample_rate=SAMPLE_RATE,
+        can_clone=True,
+        can_convert=False,
+        languages=chosen.languages,
+        voices=(BUILTIN_VOICE,) if builtin else (),
+        tags=text.tags,
+        watermark=watermarker is not None,
+    )
+    s3gen = GraphS3Gen(sessions["conditional_decoder"])
+    parts = Parts(
+        model=model,
+        variant=chosen,
+        text=GraphText(text),
+        # A voice is a megabyte, but what T3 has computed of it is fifty times as much.
+        decoder=Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8),
+        s3gen=s3gen,
+        preparer=preparer,
+        voices=VoiceCache(
+            limit_bytes=share // 8,
+            folder=options.voices_folder,
+            model=f"{chosen.name}-onnx-{fingerprint.hexdigest()[:16]}",
+        ),
+        builtin=builtin,
+        watermarker=watermarker,
+        # A step ends after each run: a graph cannot be paused within it.
+        rendering=RenderBatch(s3gen, size=1, pauses=False, clock=time.perf_counter),
+        profile=profile_named(options.profile),
+        clock=time.perf_counter,
+    )
+    return GraphLane(parts)
+
+
+def _data(graph: Path) -> Path:
+    """Where the weights of a graph are, if they are in a file of their own."""
+    return graph.with_name(f"{graph.name}_data")

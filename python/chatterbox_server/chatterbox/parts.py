@@ -1,0 +1,38 @@
+"""What a lane is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..lane import Model
+from .conditionals import Conditionals
+from .profiles import Profile
+from .render_batch import RenderBatch
+from .s3gen import S3Gen
+from .t3 import Decoder
+from .text import TextEncoder
+from .variants import Variant
+from .voices import VoiceCache, VoicePreparer
+from .watermark import Watermarker
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a lane is made of."""
+
+    model: Model
+    variant: Variant
+    text: TextEncoder
+    decoder: Decoder
+    s3gen: S3Gen
+    preparer: VoicePreparer
+    voices: VoiceCache
+    builtin: Conditionals | None
+    watermarker: Watermarker | None
+    rendering: RenderBatch
+    profile: Profile
+    clock: Callable[[], float]
+    """Seconds that never go back."""

@@ -1,0 +1,63 @@
+"""The estimator's layers on a CPU, computed by the compiled module from packed weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..dimensions import head_count
+from ..tensors import CheckpointError
+from .layers import Weights
+
+if TYPE_CHECKING:
+    from ..._core import FlowEstimator
+
+__all__ = ["NativeNetwork", "Precision"]
+
+Precision = Literal["fp32", "int8"]
+"""How weights are kept and multiplied; everything else is float32."""
+
+
+class NativeNetwork:
+    """A ``Network`` whose rows are computed one after the other, each no longer than it is: nothing is padded."""
+
+    def __init__(self, weights: Weights, precision: Precision) -> None:
+        self._estimator = _estimator(weights, precision)
+        self._outputs = weights.tensor("final_proj.weight", -1, -1, 1).shape[0]
+
+    def __call__(self, x: Tensor, biases: Tensor, real: Tensor | None) -> Tensor:
+        rows, frames, _ = x.shape
+        lengths = [frames] * rows if real is None else real.sum(1).tolist()
+        directions = x.new_zeros(rows, frames, self._outputs)
+        self._estimator.run(_array(x), _array(biases), lengths, _array(directions))
+        return directions
+
+
+def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
+    from ..._core import FlowEstimator  # not at the top: torch's networks are there without it
+
+    def take(name: str, *shape: int) -> NDArray[np.float32]:
+        return _array(weights.tensor(name, *shape))
+
+    def layers(block: Weights) -> int:
+        return len(block.layers("1."))
+
+    count = (
+        layers(weights.scope("down_blocks.0.")),
+        [layers(block) for block in weights.layers("mid_blocks.")],
+        layers(weights.scope("up_blocks.0.")),
+    )
+    channels = weights.tensor("down_blocks.0.1.0.attn1.to_q.weight", -1, -1).shape[0]
+    try:
+        return FlowEstimator(take, count, channels // head_count(channels), precision)
+    except ValueError as error:
+        raise CheckpointError(f"{weights.path}: the flow's estimator is of another kind: {error}") from error
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().to(torch.float32).contiguous().numpy()
+    return array

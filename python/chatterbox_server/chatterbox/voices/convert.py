@@ -1,0 +1,36 @@
+"""Turns a voice that the Python package of Chatterbox has saved into one that the server reads.
+
+Such a file is a pickle, which can run code when it is read as one. Here only tensors are read, and anything else is
+refused; the server itself never opens one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the voice in the file ``arguments[0]`` to ``arguments[1]``; returns the exit status."""
+    source, target = (Path(argument) for argument in arguments)
+    try:
+        from ..tensors import CheckpointError
+        from .builtin import load_builtin
+        from .cache import replace
+        from .portable import read_portable, write_portable
+    except ImportError as error:
+        print(f"error: {error}: install chatterbox-server[chatterbox] to convert voices", file=sys.stderr)
+        return 1
+    from ...lane import RequestError
+
+    try:
+        data = write_portable(load_builtin(source))
+        read_portable(data)
+        replace(target, f".upload-{target.name}-", data)
+    except (CheckpointError, RequestError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

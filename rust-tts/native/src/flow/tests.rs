@@ -1,0 +1,199 @@
+//! Against the same formulas in f64.
+
+use super::attention::{Attention, Heads};
+use super::functions::{Norm, add_and_gelu};
+use super::quantised::QuantisedAttention;
+use super::resnet::Convolution;
+use crate::matrix::{Matrix, Precision};
+use crate::pool::Pool;
+
+/// Numbers in -1 to 1 that look random.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 * 2.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn close(found: &[f32], wanted: &[f64], bound: f64) {
+    assert_eq!(found.len(), wanted.len());
+    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+        let error = (f64::from(*found) - wanted).abs();
+        assert!(error < bound, "{index}: {found} is not {wanted}");
+    }
+}
+
+fn attention_in_f64(inputs: &[f32], heads: Heads) -> Vec<f64> {
+    let channels = heads.channels();
+    let rows: Vec<&[f32]> = inputs.chunks_exact(3 * channels).collect();
+    let mut mixed = vec![0.0; rows.len() * channels];
+    for (query, mixed) in rows.iter().zip(mixed.chunks_exact_mut(channels)) {
+        for head in (0..channels).step_by(heads.width) {
+            let span = head..head + heads.width;
+            let weights: Vec<f64> = rows
+                .iter()
+                .map(|key| {
+                    let products = query[span.clone()]
+                        .iter()
+                        .zip(&key[channels..][span.clone()]);
+                    let score: f64 = products.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                    (score / (heads.width as f64).sqrt()).exp()
+                })
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            for channel in span {
+                let values = rows
+                    .iter()
+                    .map(|row| f64::from(row[2 * channels + channel]));
+                mixed[channel] = values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / sum;
+            }
+        }
+    }
+    mixed
+}
+
+#[test]
+fn attention_is_a_softmax_over_all_frames() {
+    let mut attention = Attention::default();
+    for (frames, count, width) in [
+        (1, 1, 16),
+        (2, 3, 16),
+        (17, 2, 64),
+        (193, 2, 64),
+        (400, 1, 20),
+    ] {
+        let heads = Heads { count, width };
+        // Some scores are so large that their powers alone would overflow.
+        let inputs: Vec<f32> = numbers(frames * 3 * count * width, 7)
+            .into_iter()
+            .map(|number| 9.0 * number)
+            .collect();
+        let wanted = attention_in_f64(&inputs, heads);
+        for threads in [1, 3] {
+            let mut mixed = vec![f32::NAN; wanted.len()];
+            attention.run(&Pool::new(threads), &inputs, &mut mixed, heads);
+            close(&mixed, &wanted, 2e-4);
+        }
+    }
+}
+
+#[test]
+fn attention_of_bytes_is_near() {
+    let mut attention = QuantisedAttention::default();
+    for (frames, count, width) in [
+        (1, 1, 16),
+        (2, 3, 16),
+        (17, 2, 64),
+        (193, 2, 64),
+        (400, 1, 20),
+    ] {
+        let heads = Heads { count, width };
+        let inputs: Vec<f32> = numbers(frames * 3 * count * width, 7)
+            .into_iter()
+            .map(|number| 1.5 * number)
+            .collect();
+        let wanted = attention_in_f64(&inputs, heads);
+        let mut mixed = vec![f32::NAN; wanted.len()];
+        attention.run(&Pool::new(1), &inputs, &mut mixed, heads);
+        close(&mixed, &wanted, 0.1);
+        let squares = mixed
+            .iter()
+            .zip(&wanted)
+            .map(|(a, b)| (f64::from(*a) - b).powi(2));
+        let error = (squares.sum::<f64>() / wanted.len() as f64).sqrt();
+        assert!(error < 0.02, "{frames} {count} {width}: {error}");
+        let mut again = vec![f32::NAN; wanted.len()];
+        attention.run(&Pool::new(3), &inputs, &mut again, heads);
+        assert_eq!(mixed, again);
+    }
+}
+
+#[test]
+fn gelu_is_exact_to_rounding() {
+    let x: Vec<f32> = (-6000..6000).map(|step| step as f32 / 500.0).collect();
+    let mut found = x.clone();
+    add_and_gelu(&mut found, &vec![0.25; x.len()]);
+    let wanted: Vec<f64> = x
+        .iter()
+        .map(|x| normal_gelu(f64::from(*x) + 0.25))
+        .collect();
+    close(&found, &wanted, 6e-7);
+}
+
+/// `x Phi(x)`, with `Phi` from its series.
+fn normal_gelu(x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (x, x, 1.0);
+    while term.abs() > 1e-17 {
+        term *= x * x / (2.0 * n + 1.0);
+        sum += term;
+        n += 1.0;
+    }
+    let half = sum * (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    x * (0.5 + half)
+}
+
+#[test]
+fn norm_has_mean_and_variance_of_a_row() {
+    for width in [20, 256, 300] {
+        let (gain, bias) = (numbers(width, 1), numbers(width, 2));
+        let after = numbers(width, 3);
+        // Far from 0, as activations may be.
+        let x: Vec<f32> = numbers(40 * width, 4)
+            .into_iter()
+            .map(|x| 30.0 * x + 20.0)
+            .collect();
+        let mut wanted = Vec::new();
+        let mut wanted_mish = Vec::new();
+        for row in x.chunks_exact(width) {
+            let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
+            let deviations = row.iter().map(|x| (f64::from(*x) - mean).powi(2));
+            let deviation = (deviations.sum::<f64>() / width as f64 + 1e-5).sqrt();
+            for (channel, x) in row.iter().enumerate() {
+                let value = (f64::from(*x) - mean) / deviation * f64::from(gain[channel])
+                    + f64::from(bias[channel]);
+                wanted.push(value);
+                wanted_mish.push(value * value.exp().ln_1p().tanh() + f64::from(after[channel]));
+            }
+        }
+        let norm = Norm::new(gain, bias);
+        let mut found = vec![0.0; x.len()];
+        norm.run(&Pool::new(2), &x, &mut found);
+        close(&found, &wanted, 1e-5);
+        norm.run_mish(&Pool::new(2), &x, &mut found, &after);
+        close(&found, &wanted_mish, 1e-5);
+    }
+}
+
+#[test]
+fn convolution_looks_back() {
+    let (frames, inputs, outputs) = (9, 20, 40);
+    for kernel in [1, 3, 5] {
+        let (weights, bias) = (numbers(outputs * kernel * inputs, 1), numbers(outputs, 2));
+        let x = numbers(frames * inputs, 3);
+        let mut wanted = Vec::new();
+        for frame in 0..frames {
+            for output in 0..outputs {
+                let mut sum = f64::from(bias[output]);
+                for back in 0..kernel.min(frame + 1) {
+                    let w = &weights[(output * kernel + kernel - 1 - back) * inputs..][..inputs];
+                    let x = &x[(frame - back) * inputs..][..inputs];
+                    sum += w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum::<f64>();
+                }
+                wanted.push(sum);
+            }
+        }
+        let strides = (kernel * inputs, 1);
+        let convolution = Convolution {
+            weights: Matrix::pack(&weights, outputs, kernel * inputs, strides, Precision::F32),
+            bias,
+            inputs,
+        };
+        let (mut found, mut padded) = (Vec::new(), Vec::new());
+        convolution.run(&Pool::new(2), &x, &mut found, &mut padded);
+        close(&found, &wanted, 1e-5);
+    }
+}

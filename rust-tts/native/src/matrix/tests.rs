@@ -1,0 +1,201 @@
+use super::dots::DotSet;
+use super::*;
+use crate::isa::Isa;
+
+const PRECISIONS: [Precision; 4] = [
+    Precision::F32,
+    Precision::Bf16,
+    Precision::Int8,
+    Precision::Int4,
+];
+
+/// Numbers between -1 and 1.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 * 2.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Every combination that this processor has.
+fn sets() -> Vec<Set> {
+    let best = Set::best();
+    let mut floats = vec![Isa::Baseline];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if best.floats != Isa::Baseline {
+            floats.push(Isa::Avx2);
+        }
+        if best.floats == Isa::Avx512 {
+            floats.push(Isa::Avx512);
+        }
+    }
+    let floats = floats.into_iter().map(|floats| Set { floats, ..best });
+    let dots = DotSet::all().iter().map(|&dots| Set { dots, ..best });
+    floats.chain(dots).collect()
+}
+
+fn product(matrix: &Matrix, set: Set, threads: usize, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![f32::NAN; x.len() / matrix.inputs() * matrix.outputs()];
+    let pool = Pool::new(threads);
+    matrix.multiply_on(set, &pool, (x, matrix.inputs()), &mut y, &|_, _, _| ());
+    y
+}
+
+/// The largest error that a precision may make, as a part of the root mean square of the exact product.
+fn bound(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 4e-6,
+        Precision::Bf16 => 1.2e-2,
+        Precision::Int8 => 3e-2,
+        Precision::Int4 => 0.35,
+    }
+}
+
+#[test]
+fn it_is_the_product() {
+    for (outputs, inputs) in [(1, 1), (17, 31), (40, 67), (95, 300), (130, 520)] {
+        let weights = noise(outputs * inputs, 7);
+        for rows in [1, 2, 5, 6, 7, 13, 40] {
+            let x = noise(rows * inputs, 11);
+            let exact: Vec<f64> = x
+                .chunks_exact(inputs)
+                .flat_map(|x| {
+                    weights.chunks_exact(inputs).map(move |w| {
+                        let terms = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                        terms.sum()
+                    })
+                })
+                .collect();
+            let mean = (inputs as f64).sqrt() / 3.0;
+            for precision in PRECISIONS {
+                let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+                for set in sets() {
+                    let y = product(&matrix, set, 2, &x);
+                    let error = y
+                        .iter()
+                        .zip(&exact)
+                        .map(|(&y, &exact)| (f64::from(y) - exact).abs());
+                    let worst = error.fold(0.0, f64::max) / mean;
+                    assert!(
+                        worst < bound(precision),
+                        "{precision:?} {set:?} {rows}x{inputs}x{outputs}: {worst}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours_or_threads() {
+    let (outputs, inputs) = (100, 600);
+    let weights = noise(outputs * inputs, 3);
+    let x = noise(200 * inputs, 5);
+    for precision in PRECISIONS {
+        let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+        for set in sets() {
+            let alone: Vec<f32> = x
+                .chunks_exact(inputs)
+                .flat_map(|x| product(&matrix, set, 1, x))
+                .collect();
+            for rows in (2..=17).chain([97, 200]) {
+                for threads in 1..=3 {
+                    let y = product(&matrix, set, threads, &x[..rows * inputs]);
+                    assert!(
+                        y == alone[..rows * outputs],
+                        "{precision:?} {set:?} {rows} rows, {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn strides_of_weights_and_rows() {
+    let (outputs, inputs) = (33, 48);
+    let weights = noise(outputs * inputs, 3);
+    let transposed: Vec<f32> = (0..inputs * outputs)
+        .map(|at| weights[at % outputs * inputs + at / outputs])
+        .collect();
+    let x = noise(4 * 16 + inputs, 5);
+    let unfolded: Vec<f32> = (0..5)
+        .flat_map(|row| x[row * 16..][..inputs].to_vec())
+        .collect();
+    let pool = Pool::new(2);
+    for precision in PRECISIONS {
+        let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+        let same = Matrix::pack(&transposed, outputs, inputs, (1, outputs), precision);
+        let y = product(&matrix, Set::best(), 2, &unfolded);
+        let mut from_overlapping = vec![0.0; y.len()];
+        same.multiply_from(&pool, &x, 16, &mut from_overlapping, &|_, _, _| ());
+        assert!(y == from_overlapping, "{precision:?}");
+    }
+}
+
+#[test]
+fn every_output_is_finished_once() {
+    let (outputs, inputs, rows) = (300, 40, 110);
+    let matrix = Matrix::pack(
+        &noise(outputs * inputs, 3),
+        outputs,
+        inputs,
+        (inputs, 1),
+        Precision::F32,
+    );
+    let x = noise(rows * inputs, 5);
+    let plain = product(&matrix, Set::best(), 1, &x);
+    let mut y = vec![0.0; rows * outputs];
+    matrix.multiply(&Pool::new(3), &x, &mut y, &|row, output, values| {
+        for (at, value) in values.iter_mut().enumerate() {
+            *value += (row * 1000 + output + at) as f32;
+        }
+    });
+    for (at, (y, plain)) in y.iter().zip(&plain).enumerate() {
+        let added = (at / outputs * 1000 + at % outputs) as f32;
+        assert!(y.to_bits() == (plain + added).to_bits());
+    }
+}
+
+#[test]
+fn the_largest_weights_and_inputs_do_not_saturate() {
+    let (outputs, inputs) = (20, 512);
+    for sign in [1.0, -1.0] {
+        let weights = vec![sign; outputs * inputs];
+        let x: Vec<f32> = [vec![1.0; inputs], vec![-1.0; inputs]].concat();
+        for precision in PRECISIONS {
+            let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+            for set in sets() {
+                let y = product(&matrix, set, 1, &x);
+                for (y, expected) in y.chunks_exact(outputs).zip([sign, -sign]) {
+                    let expected = expected * inputs as f32;
+                    assert!(
+                        y.iter().all(|y| (y / expected - 1.0).abs() < 0.01),
+                        "{precision:?} {set:?}: {y:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_stay_zeros() {
+    let pool = Pool::new(1);
+    for precision in PRECISIONS {
+        let matrix = Matrix::pack(&[0.0; 70], 2, 35, (35, 1), precision);
+        let mut y = vec![1.0; 4];
+        matrix.multiply(
+            &pool,
+            &[&[0.0; 35][..], &[1.0; 35]].concat(),
+            &mut y,
+            &|_, _, _| (),
+        );
+        assert!(y == [0.0; 4], "{precision:?}: {y:?}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Attention of new positions to all that came before them, straight from and into the cache.
+
+use super::Invalid;
+use super::cache::Cache;
+use super::kernels::{QUERIES, Weighted, put, softmax};
+use super::page::{Opened, PAGE};
+use crate::pool::Pool;
+use crate::shared::Shared;
+
+/// Channels of a head at most.
+pub(super) const MOST_CHANNELS: usize = 128;
+
+/// Cosines and sines of the angles by which queries and keys are turned, `[rows * new, channels / 2]` each.
+pub(super) struct Rotation {
+    pub cosines: Vec<f32>,
+    pub sines: Vec<f32>,
+}
+
+impl Rotation {
+    /// Turns a head's channels, of which the second half are the partners of the first, as at the `index`-th position.
+    fn turn(&self, index: usize, channels: &mut [f32]) {
+        let half = channels.len() / 2;
+        let (first, second) = channels.split_at_mut(half);
+        let angles = self.cosines[index * half..][..half]
+            .iter()
+            .zip(&self.sines[index * half..][..half]);
+        for ((a, b), (cosine, sine)) in first.iter_mut().zip(second).zip(angles) {
+            (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+        }
+    }
+}
+
+/// The rows of a cache while a pass adds `new` positions to each of them.
+pub(super) struct Attention<'a> {
+    rows: Vec<Opened<'a>>,
+    starts: &'a [usize],
+    new: usize,
+    heads: usize,
+    channels: usize,
+}
+
+/// What the tasks of one layer have in common.
+struct Task<'a> {
+    layer: usize,
+    projections: &'a [f32],
+    rotation: Option<&'a Rotation>,
+    attended: &'a Shared<'a, f32>,
+}
+
+impl<'a> Attention<'a> {
+    /// Makes room for the positions from `starts[i]` on in each of the rows from `first` on.
+    pub(super) fn open(
+        cache: &'a mut Cache,
+        first: usize,
+        starts: &'a [usize],
+        new: usize,
+    ) -> Result<Self, Invalid> {
+        let shape = cache.shape();
+        Ok(Self {
+            rows: cache.open(first, starts, new)?,
+            starts,
+            new,
+            heads: shape.heads,
+            channels: shape.channels,
+        })
+    }
+
+    /// Stores what `layer`'s `projections` `[rows * new, 3 * width]` (queries, keys, values) hold, and attends: to
+    /// `attended` `[rows * new, width]`.
+    pub(super) fn attend(
+        &self,
+        pool: &Pool,
+        layer: usize,
+        projections: &[f32],
+        rotation: Option<&Rotation>,
+        attended: &mut [f32],
+    ) {
+        let attended = Shared::new(attended);
+        let task = Task {
+            layer,
+            projections,
+            rotation,
+            attended: &attended,
+        };
+        pool.run(self.rows.len() * self.heads, &|number| {
+            self.head(&task, number / self.heads, number % self.heads);
+        });
+    }
+
+    fn head(&self, task: &Task<'_>, row: usize, head: usize) {
+        self.store(task, row, head);
+        let end = self.starts[row] + self.new;
+        let mut scores = vec![0.0; QUERIES.min(self.new) * end.next_multiple_of(PAGE)];
+        let together = self.new - self.new % QUERIES;
+        for first in (0..together).step_by(QUERIES) {
+            self.queries::<QUERIES>(task, row, head, first, &mut scores);
+        }
+        for first in together..self.new {
+            self.queries::<1>(task, row, head, first, &mut scores);
+        }
+    }
+
+    /// A head's channels in the projections of the row's `index`-th new position: 0 = query, 1 = key, 2 = value.
+    fn projection<'p>(
+        &self,
+        task: &Task<'p>,
+        row: usize,
+        head: usize,
+        index: usize,
+        which: usize,
+    ) -> &'p [f32] {
+        let place = (row * self.new + index) * 3 + which;
+        &task.projections[(place * self.heads + head) * self.channels..][..self.channels]
+    }
+
+    fn store(&self, task: &Task<'_>, row: usize, head: usize) {
+        let mut turned = [0.0; MOST_CHANNELS];
+        let turned = &mut turned[..self.channels];
+        for index in 0..self.new {
+            turned.copy_from_slice(self.projection(task, row, head, index, 1));
+            if let Some(rotation) = task.rotation {
+                rotation.turn(row * self.new + index, turned);
+            }
+            let position = self.starts[row] + index;
+            // SAFETY: the head's task is the only one that touches its part of the row, and nothing is borrowed of it.
+            let page = unsafe { self.rows[row].store(task.layer, head, position / PAGE) };
+            let value = self.projection(task, row, head, index, 2);
+            put(position % PAGE, turned, value, page);
+        }
+    }
+
+    /// `Q` queries from the row's `first` new position on; each sees the positions up to its own.
+    fn queries<const Q: usize>(
+        &self,
+        task: &Task<'_>,
+        row: usize,
+        head: usize,
+        first: usize,
+        scores: &mut [f32],
+    ) {
+        let channels = self.channels;
+        let mut turned = [0.0; QUERIES * MOST_CHANNELS];
+        let scale = 1.0 / (channels as f32).sqrt();
+        for (query, turned) in turned.chunks_exact_mut(channels).take(Q).enumerate() {
+            turned.copy_from_slice(self.projection(task, row, head, first + query, 0));
+            if let Some(rotation) = task.rotation {
+                rotation.turn(row * self.new + first + query, turned);
+            }
+            for channel in turned {
+                *channel *= scale;
+            }
+        }
+        let seen = self.starts[row] + first + 1;
+        let last = seen + Q - 1;
+        let stride = last.next_multiple_of(PAGE);
+        let scores = &mut scores[..Q * stride];
+        scores.fill(0.0);
+        for page in 0..last.div_ceil(PAGE) {
+            // SAFETY: the head's task is the only one that touches its part of the row, and has stored what it stores.
+            let keys = unsafe { self.rows[row].keys(task.layer, head, page) };
+            let scores = &mut scores[page * PAGE..];
+            Weighted::<Q> {
+                factors: &turned,
+                factor_stride: channels,
+                count: channels,
+                matrix: keys,
+                lanes: PAGE,
+                out: scores,
+                out_stride: stride,
+            }
+            .add();
+        }
+        for (query, scores) in scores.chunks_exact_mut(stride).enumerate() {
+            let (seen, hidden) = scores.split_at_mut(seen + query);
+            softmax(seen);
+            hidden.fill(0.0);
+        }
+        let mut sums = [0.0; QUERIES * MOST_CHANNELS];
+        for page in 0..last.div_ceil(PAGE) {
+            let count = (last - page * PAGE).min(PAGE);
+            // SAFETY: as for the keys.
+            let values = unsafe { self.rows[row].values(task.layer, head, page) };
+            let weights = &scores[page * PAGE..];
+            Weighted::<Q> {
+                factors: weights,
+                factor_stride: stride,
+                count,
+                matrix: values,
+                lanes: channels,
+                out: &mut sums,
+                out_stride: channels,
+            }
+            .add();
+        }
+        for (query, sums) in sums.chunks_exact(channels).take(Q).enumerate() {
+            let place = row * self.new + first + query;
+            let start = (place * self.heads + head) * channels;
+            // SAFETY: no two heads have a channel in common.
+            unsafe { task.attended.part(start, channels) }.copy_from_slice(sums);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Linear layers with or without a bias.
+
+use super::Invalid;
+use super::elementwise::add;
+use crate::matrix::{Matrix, Precision, strided};
+use crate::pool::Pool;
+
+/// Weights of a linear layer, as a checkpoint holds them.
+pub struct Linear<'a> {
+    /// `[outputs, inputs]`, or `[inputs, outputs]` if `transposed`.
+    pub weight: &'a [f32],
+    pub transposed: bool,
+    /// `[outputs]`, or empty for none.
+    pub bias: &'a [f32],
+}
+
+impl Linear<'_> {
+    /// Packs the layer, which has `inputs`.
+    pub(super) fn pack(
+        &self,
+        pool: &Pool,
+        inputs: usize,
+        precision: Precision,
+    ) -> Result<(Matrix, Vec<f32>), Invalid> {
+        let outputs = self.weight.len() / inputs.max(1);
+        if outputs == 0 || self.weight.len() != outputs * inputs {
+            return Err(Invalid(format!(
+                "a linear layer of {inputs} inputs cannot have {} weights",
+                self.weight.len()
+            )));
+        }
+        if !self.bias.is_empty() && self.bias.len() != outputs {
+            return Err(Invalid(format!(
+                "a linear layer of {outputs} outputs has {} biases",
+                self.bias.len()
+            )));
+        }
+        let strides = if self.transposed {
+            (1, outputs)
+        } else {
+            (inputs, 1)
+        };
+        let fill = strided(self.weight, inputs, strides);
+        let matrix = Matrix::pack_rows(pool, outputs, inputs, precision, &fill);
+        Ok((matrix, self.bias.to_vec()))
+    }
+}
+
+pub(super) fn add_bias(values: &mut [f32], bias: &[f32], first: usize) {
+    if !bias.is_empty() {
+        add(values, &bias[first..]);
+    }
+}
+
+/// `out = others + (x W^T + b)`
+pub(super) fn add_product(
+    pool: &Pool,
+    (matrix, bias): &(Matrix, Vec<f32>),
+    x: &[f32],
+    others: &[f32],
+    out: &mut [f32],
+) {
+    let width = matrix.outputs();
+    matrix.multiply(pool, x, out, &|row, first, values| {
+        add_bias(values, bias, first);
+        add(values, &others[row * width + first..]);
+    });
+}

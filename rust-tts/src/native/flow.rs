@@ -1,0 +1,231 @@
+//! The flow's estimator.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chatterbox_native::flow::{Block, Convolution, Estimator, Memory, Norm, Resnet, Transformer};
+use chatterbox_native::matrix::strided;
+use chatterbox_native::{Matrix, Pool, Precision};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::pool;
+
+/// Any size, where a shape is asked for.
+const ANY: isize = -1;
+
+/// The network of `s3gen/estimator.py` without what makes biases of a step's time.
+#[pyclass(frozen, module = "chatterbox_server._core")]
+pub struct FlowEstimator {
+    pool: Arc<Pool>,
+    estimator: Estimator,
+    /// Channels of a bias.
+    width: usize,
+    memory: Mutex<Memory>,
+}
+
+#[pymethods]
+impl FlowEstimator {
+    /// `take(name, *shape)` gives a weight as a contiguous float32 array of that shape (-1 = any size), or raises; `layers`
+    /// are the numbers of transformer layers of the first block, of those in the middle, and of the last; `precision` is
+    /// "fp32" or "int8". Raises `ValueError` for what does not fit together.
+    #[new]
+    fn new(
+        take: &Bound<'_, PyAny>,
+        layers: (usize, Vec<usize>, usize),
+        head_width: usize,
+        precision: &str,
+    ) -> PyResult<Self> {
+        let precision = match precision {
+            "fp32" => Precision::F32,
+            "int8" => Precision::Int8,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "precision {precision:?} is unknown; fp32 and int8 are there"
+                )));
+            }
+        };
+        let pool = pool();
+        let weights = Weights {
+            take,
+            pool: &pool,
+            head_width,
+            precision,
+        };
+        let (down, middle, up) = layers;
+        let middle = middle.iter().enumerate();
+        let estimator = Estimator {
+            down: weights.block("down_blocks.0", down)?,
+            after_down: weights.convolution("down_blocks.0.2")?,
+            middle: middle
+                .map(|(index, layers)| weights.block(&format!("mid_blocks.{index}"), *layers))
+                .collect::<PyResult<_>>()?,
+            up: weights.block("up_blocks.0", up)?,
+            after_up: weights.convolution("up_blocks.0.2")?,
+            last: weights.convolution("final_block.block.0")?,
+            last_norm: weights.norm("final_block.block.2")?,
+            out: weights.convolution("final_proj")?,
+        };
+        estimator.check().map_err(PyValueError::new_err)?;
+        let width = estimator.width();
+        Ok(Self {
+            pool,
+            estimator,
+            width,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Writes `directions` `[B, T, outputs]` for `x` `[B, T, inputs]` and `biases` `[B, blocks, channels]`, all
+    /// contiguous float32; row `b` has `lengths[b]` frames, and what is beyond them is left as it is.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a buffer cannot be borrowed from Python's arguments"
+    )]
+    fn run(
+        &self,
+        py: Python<'_>,
+        x: PyBuffer<f32>,
+        biases: PyBuffer<f32>,
+        lengths: Vec<usize>,
+        directions: PyBuffer<f32>,
+    ) -> PyResult<()> {
+        let (inputs, outputs) = (self.estimator.inputs(), self.estimator.outputs());
+        let blocks = self.estimator.blocks();
+        let frames = match *x.shape() {
+            [rows, frames, channels] if rows == lengths.len() && channels == inputs => frames,
+            _ => return Err(shape_error("x", &x)),
+        };
+        if *biases.shape() != [lengths.len(), blocks, self.width] {
+            return Err(shape_error("biases", &biases));
+        }
+        if *directions.shape() != [lengths.len(), frames, outputs] {
+            return Err(shape_error("directions", &directions));
+        }
+        if lengths.iter().any(|length| *length > frames) {
+            return Err(PyValueError::new_err("a row is longer than x"));
+        }
+        let (given, biases, mut found) =
+            (x.to_vec(py)?, biases.to_vec(py)?, directions.to_vec(py)?);
+        py.detach(|| {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, length) in lengths.into_iter().enumerate() {
+                let x = &given[row * frames * inputs..][..length * inputs];
+                let biases = &biases[row * blocks * self.width..][..blocks * self.width];
+                let direction = self.estimator.run(&self.pool, x, biases, &mut memory);
+                found[row * frames * outputs..][..direction.len()].copy_from_slice(direction);
+            }
+        });
+        directions.copy_from_slice(py, &found)
+    }
+}
+
+fn shape_error(name: &str, buffer: &PyBuffer<f32>) -> PyErr {
+    PyValueError::new_err(format!("{name} has shape {:?}", buffer.shape()))
+}
+
+/// Where weights come from, by name.
+struct Weights<'a, 'py> {
+    take: &'a Bound<'py, PyAny>,
+    pool: &'a Pool,
+    head_width: usize,
+    precision: Precision,
+}
+
+impl Weights<'_, '_> {
+    /// A tensor's elements and its shape.
+    fn tensor(&self, name: &str, shape: &[isize]) -> PyResult<(Vec<f32>, Vec<usize>)> {
+        let py = self.take.py();
+        let mut arguments = vec![name.into_pyobject(py)?.into_any()];
+        for size in shape {
+            arguments.push(size.into_pyobject(py)?.into_any());
+        }
+        let found = self.take.call1(PyTuple::new(py, arguments)?)?;
+        let buffer = PyBuffer::<f32>::get(&found)?;
+        if buffer.shape().len() != shape.len() {
+            return Err(shape_error(name, &buffer));
+        }
+        Ok((buffer.to_vec(py)?, buffer.shape().to_vec()))
+    }
+
+    fn vector(&self, name: &str) -> PyResult<Vec<f32>> {
+        Ok(self.tensor(name, &[ANY])?.0)
+    }
+
+    /// A linear layer's weights; those of several of one input side by side.
+    fn matrix(&self, names: &[&str]) -> PyResult<Matrix> {
+        let (mut together, mut outputs, mut inputs) = (Vec::new(), 0, ANY);
+        for name in names {
+            let (weights, shape) = self.tensor(&format!("{name}.weight"), &[ANY, inputs])?;
+            together.extend(weights);
+            outputs += shape[0];
+            inputs = shape[1].cast_signed();
+        }
+        let inputs = inputs.unsigned_abs();
+        Ok(self.pack(&together, outputs, inputs))
+    }
+
+    fn pack(&self, weights: &[f32], outputs: usize, inputs: usize) -> Matrix {
+        let fill = strided(weights, inputs, (inputs, 1));
+        Matrix::pack_rows(self.pool, outputs, inputs, self.precision, &fill)
+    }
+
+    fn norm(&self, name: &str) -> PyResult<Norm> {
+        let gain = self.vector(&format!("{name}.weight"))?;
+        Ok(Norm::new(gain, self.vector(&format!("{name}.bias"))?))
+    }
+
+    /// Of `[outputs, inputs, kernel]`.
+    fn convolution(&self, name: &str) -> PyResult<Convolution> {
+        let (weights, shape) = self.tensor(&format!("{name}.weight"), &[ANY, ANY, ANY])?;
+        let (outputs, inputs, kernel) = (shape[0], shape[1], shape[2]);
+        let mut turned = Vec::with_capacity(weights.len());
+        for output in weights.chunks_exact((inputs * kernel).max(1)) {
+            for step in 0..kernel {
+                turned.extend(output.iter().skip(step).step_by(kernel));
+            }
+        }
+        Ok(Convolution {
+            weights: self.pack(&turned, outputs, inputs * kernel),
+            bias: self.vector(&format!("{name}.bias"))?,
+            inputs,
+        })
+    }
+
+    fn block(&self, name: &str, layers: usize) -> PyResult<Block> {
+        let resnet = format!("{name}.0");
+        let shortcut = self.convolution(&format!("{resnet}.res_conv"))?;
+        Ok(Block {
+            resnet: Resnet {
+                first: self.convolution(&format!("{resnet}.block1.block.0"))?,
+                first_norm: self.norm(&format!("{resnet}.block1.block.2"))?,
+                second: self.convolution(&format!("{resnet}.block2.block.0"))?,
+                second_norm: self.norm(&format!("{resnet}.block2.block.2"))?,
+                shortcut: shortcut.weights,
+                shortcut_bias: shortcut.bias,
+            },
+            layers: (0..layers)
+                .map(|index| self.transformer(&format!("{name}.1.{index}")))
+                .collect::<PyResult<_>>()?,
+        })
+    }
+
+    fn transformer(&self, name: &str) -> PyResult<Transformer> {
+        let part = |part: &str| format!("{name}.{part}");
+        let (query, key, value) = (part("attn1.to_q"), part("attn1.to_k"), part("attn1.to_v"));
+        Ok(Transformer {
+            head_width: self.head_width,
+            quantised: self.precision == Precision::Int8,
+            attention_norm: self.norm(&part("norm1"))?,
+            inputs: self.matrix(&[&query, &key, &value])?,
+            mixed: self.matrix(&[&part("attn1.to_out.0")])?,
+            mixed_bias: self.vector(&part("attn1.to_out.0.bias"))?,
+            feed_forward_norm: self.norm(&part("norm3"))?,
+            widen: self.matrix(&[&part("ff.net.0.proj")])?,
+            widen_bias: self.vector(&part("ff.net.0.proj.bias"))?,
+            narrow: self.matrix(&[&part("ff.net.2")])?,
+            narrow_bias: self.vector(&part("ff.net.2.bias"))?,
+        })
+    }
+}

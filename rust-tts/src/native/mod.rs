@@ -1,0 +1,27 @@
+//! The networks of `chatterbox-native` as classes of the extension module. They hold packed weights and no Python object,
+//! and compute without the interpreter's lock.
+
+pub mod flow;
+pub mod t3;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chatterbox_native::Pool;
+use pyo3::prelude::*;
+
+/// What networks made from now on compute with. One for all: they run one after the other.
+static POOL: Mutex<Option<Arc<Pool>>> = Mutex::new(None);
+
+/// The threads of the networks: as many as `set_threads` said, or as the processor runs at once.
+pub fn pool() -> Arc<Pool> {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    let threads = || std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::clone(pool.get_or_insert_with(|| Arc::new(Pool::new(threads()))))
+}
+
+/// Computes with `count` threads in networks that are made from now on; those there are keep theirs.
+#[pyfunction]
+pub fn set_threads(count: usize) {
+    let pool = Arc::new(Pool::new(count));
+    *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(pool);
+}

@@ -1,0 +1,53 @@
+//! The voices, in each dialect that manages them.
+
+pub mod consents;
+mod fields;
+mod form;
+pub mod library;
+pub mod native;
+pub mod openai;
+pub mod register;
+
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+
+pub use self::form::{MAX_PARTS, broken, too_large};
+use crate::config::VoiceCache;
+use crate::error::{ApiError, Code};
+use crate::state::Shared;
+use crate::voices::{Voice, VoiceError};
+
+/// The reference at the end of a path. One that is no text leads nowhere.
+type Reference = Result<Path<String>, PathRejection>;
+
+fn reference(path: Reference) -> Result<String, ApiError> {
+    let Path(reference) = path.map_err(|_| VoiceError::NotFound)?;
+    Ok(reference)
+}
+
+/// Runs work that touches the disk away from the threads that serve sockets.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VoiceError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| {
+        ApiError::new(
+            Code::GenerationError,
+            "The voices folder could not be used.",
+        )
+    })??)
+}
+
+/// Prepares a voice that has come, for the sake of the first request that speaks with it.
+fn prepare_soon(app: &Shared, voice: &Voice) {
+    if app.voice_options.voice_cache == VoiceCache::Lazy {
+        return;
+    }
+    let (app, voice) = (app.clone(), voice.clone());
+    // No drain waits for it: it is for requests to come.
+    tokio::spawn(async move {
+        app.enrolments
+            .prepare(&app.engine, &app.voices, &voice)
+            .await;
+    });
+}

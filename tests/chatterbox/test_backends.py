@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+from chatterbox_server.chatterbox.backends import Choice, SettingError, choose
+from chatterbox_server.loading import LoadError, load
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "device", "chosen"),
+    [
+        ("torch", "auto", "cpu", Choice("torch", "fp32")),
+        ("torch", "auto", "cuda", Choice("torch", "bf16")),
+        ("torch", "fp16", "cuda", Choice("torch", "fp16")),
+        ("onnx", "auto", "cpu", Choice("onnx", "fp32")),
+        ("onnx", "auto", "cuda", Choice("onnx", "fp16")),
+        ("onnx", "q4f16", "cuda", Choice("onnx", "q4f16")),
+        ("onnx", "int4", "cpu", Choice("onnx", "q4")),
+        ("onnx", "q8", "cpu", Choice("onnx", "q8")),
+        ("native", "auto", "cpu", Choice("native", "fp32")),
+        ("native", "q8", "cpu", Choice("native", "int8")),
+        ("native", "int4", "cpu", Choice("native", "int4")),
+    ],
+)
+def test_a_precision_may_be_called_by_either_name(backend: str, dtype: str, device: str, chosen: Choice) -> None:
+    assert choose(backend, dtype, models=["turbo"], device=device) == chosen
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "device", "models", "said"),
+    [
+        ("tensorrt", "auto", "cpu", ["turbo"], "BACKEND: 'tensorrt' is unknown"),
+        ("auto", "int3", "cpu", ["turbo"], "MODEL_DTYPE: 'int3' is unknown"),
+        ("torch", "int8", "cpu", ["turbo"], "MODEL_DTYPE: BACKEND=torch has .* or BACKEND=native or onnx"),
+        ("onnx", "bf16", "cpu", ["turbo"], "MODEL_DTYPE: BACKEND=onnx has .* or BACKEND=native or torch"),
+        ("native", "q4f16", "cpu", ["turbo"], "MODEL_DTYPE: BACKEND=native has .* or BACKEND=onnx"),
+        ("native", "auto", "cuda", ["turbo"], "BACKEND: native computes on the CPU"),
+        ("onnx", "auto", "cpu", ["turbo", "standard"], "BACKEND: onnx speaks turbo and nano alone, .* standard"),
+    ],
+)
+def test_what_does_not_go_together_is_named(
+    backend: str, dtype: str, device: str, models: list[str], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        choose(backend, dtype, models=models, device=device)
+
+
+def test_a_device_that_onnx_does_not_have_is_named() -> None:
+    settings = {"models": ["turbo"], "backend": "onnx", "device": "mps"}
+    with pytest.raises(LoadError, match="DEVICE: mps is not available"):
+        load(settings)

@@ -1,0 +1,195 @@
+"""Who is served first: by a clock that only the lane's own work moves."""
+
+from __future__ import annotations
+
+import pytest
+from chatterbox_server.chatterbox.deadline import WHOLE_SECONDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated import Machine
+
+FIRST_SLICE = 16 + 3
+"""Tokens that must be there before anything is heard: the first slice and its lookahead."""
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, tokens: int, **costs: float) -> float:
+    """Seconds to the first audio of a request that has the machine to itself."""
+    machine = Machine(monkeypatch, **costs)  # type: ignore[arg-type]
+    machine.ask(1, tokens)
+    machine.run()
+    return machine.heard[1].first
+
+
+def test_alone_the_first_audio_takes_its_tokens_and_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alone(monkeypatch, 200) == pytest.approx(FIRST_SLICE * 0.02 + 2 * 0.3)
+
+
+@pytest.mark.parametrize(("render", "steps"), [(0.1, 2), (0.02, 10)])
+def test_a_late_comer_hears_something_as_soon_as_if_alone(
+    monkeypatch: pytest.MonkeyPatch, render: float, steps: int
+) -> None:
+    """Whoever came first has seconds in hand; one Euler step or one decoding step may be under way."""
+    machine = Machine(monkeypatch, decode=0.005, render=render, steps=steps)
+    for number in range(1, 4):
+        machine.ask(number, 300)
+    machine.run(until=0.5)
+    while min(machine.heard[number].plays_until for number in (1, 2, 3)) < machine.clock.now + 2.0:
+        machine.step()
+    silence = [heard.silence for heard in machine.heard.values()]
+    machine.ask(9, 300)
+    machine.run()
+    late = machine.heard.pop(9)
+    assert late.first - late.asked <= alone(monkeypatch, 300, decode=0.005, render=render, steps=steps) + render + 1e-6
+    assert [heard.silence for heard in machine.heard.values()] == silence
+
+
+def test_whoever_is_about_to_run_dry_goes_before_a_late_comer(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, decode=0.005, render=0.05)
+    machine.ask(1, 120)
+    while machine.heard[1].tokens == 0:
+        machine.step()
+    # The 0.6 s of the first slice are about to end, and the second slice has its tokens.
+    while not machine.lane._live[1].rendering.due:
+        machine.step()
+    machine.clock.now = machine.heard[1].plays_until - 0.2
+    machine.ask(2, 120)
+    machine.run()
+    assert machine.heard[1].silence == 0.0
+    assert machine.heard[2].first - machine.heard[2].asked < 0.5
+
+
+def test_the_next_utterance_of_a_listener_who_has_much_to_hear_stands_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask(1, 100, in_hand=8.0)
+    machine.ask(2, 100)
+    machine.run()
+    assert machine.heard[2].first == pytest.approx(alone(monkeypatch, 100))
+    assert machine.heard[2].first < machine.heard[1].first < 8.0
+
+
+def test_nobody_decodes_far_ahead_while_a_slice_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask(1, 400)
+    while machine.heard[1].tokens == 0:
+        machine.step()
+    assert len(machine.lane._live[1].tokens) == FIRST_SLICE
+
+
+def test_listeners_go_before_who_wants_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"decode": 0.01, "render": 0.1}
+    machine = Machine(monkeypatch, **costs)  # type: ignore[arg-type]
+    machine.ask(1, 200, stream=False)
+    machine.run(until=1.0)
+    machine.ask(2, 100)
+    machine.run()
+    assert machine.heard[2].first - machine.heard[2].asked <= alone(monkeypatch, 100, **costs) + 0.1 + 1e-6
+    assert machine.heard[2].silence == 0.0
+    assert machine.heard[1].ended < float("inf")
+
+
+def test_who_wants_the_whole_is_not_starved_by_listeners_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They ask for twice what the machine can do."""
+    machine = Machine(monkeypatch, render=0.6, steps=2)
+    machine.ask(0, 100, stream=False)
+    number = 0
+    while machine.heard[0].ended == float("inf"):
+        assert machine.clock.now < 10 * WHOLE_SECONDS
+        while len(machine.lane._live) < 5:
+            number += 1
+            machine.ask(number, 50)
+        machine.step()
+    assert number > 5
+    assert WHOLE_SECONDS < machine.heard[0].ended < 3 * WHOLE_SECONDS
+
+
+def test_whole_utterances_end_in_the_order_in_which_they_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    for number in range(6):
+        machine.ask(number, 60, stream=False)
+        machine.run(until=machine.clock.now + 0.05)
+    machine.run()
+    ends = [machine.heard[number].ended for number in range(6)]
+    assert ends == sorted(ends)
+
+
+def test_listeners_of_one_time_are_served_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, render=0.1)
+    for number in range(6):
+        machine.ask(number, 300)
+    machine.run(until=6.0)
+    tokens = [heard.tokens for heard in machine.heard.values()]
+    assert max(tokens) - min(tokens) <= 100
+
+
+def test_who_waits_for_a_slot_takes_nothing_from_those_who_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its deadline is long over: decoding ahead would free the slot sooner, and the listener would hear silence."""
+    machine = Machine(monkeypatch, decode=0.01, render=0.1, slots=1)
+    machine.ask(1, 500)
+    machine.ask(2, 100)
+    machine.run()
+    assert machine.heard[1].silence == 0.0
+    assert machine.heard[2].ended < float("inf")
+
+
+def test_a_clip_is_prepared_at_once_unless_somebody_runs_dry(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, decode=0.005, render=0.05, prepare=0.2)
+    machine.ask(1, 300)
+    machine.run(until=1.0)
+    machine.enroll(2)
+    machine.run()
+    assert machine.heard[1].silence == 0.0
+    assert machine.heard[2].ended - machine.heard[2].asked < 1.5
+
+
+def test_a_request_cancelled_in_the_middle_of_a_slice_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, steps=10)
+    machine.ask(1, 100)
+    while machine.clock.now < FIRST_SLICE * 0.02 + 0.5:
+        machine.step()
+    machine.cancel(1)
+    assert machine.lane.idle
+    began = machine.clock.now
+    machine.ask(2, 10)
+    machine.run()
+    assert machine.heard[1].tokens == 0
+    assert machine.heard[2].first - began == pytest.approx(10 * 0.02 + 10 * 0.3)
+
+
+def test_a_device_renders_many_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, decode=0.001, render=0.002, steps=2, together=8)
+    for number in range(8):
+        machine.ask(number, 200)
+    machine.run()
+    (first,) = {heard.first for heard in machine.heard.values()}
+    assert first == pytest.approx(FIRST_SLICE * 0.001 + 2 * 8 * 0.002)
+
+
+Request = st.tuples(st.floats(0.0, 3.0), st.integers(1, 150), st.booleans(), st.booleans())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    requests=st.lists(Request, min_size=1, max_size=12),
+    slots=st.integers(1, 6),
+    steps=st.sampled_from([2, 10]),
+    together=st.sampled_from([1, 4]),
+)
+def test_everybody_is_served_in_full_whatever_the_load(
+    requests: list[tuple[float, int, bool, bool]], slots: int, steps: int, together: int
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        machine = Machine(monkeypatch, slots=slots, steps=steps, together=together)
+        cancelled = set()
+        for number, (pause, tokens, stream, dropped) in enumerate(requests):
+            machine.run(until=machine.clock.now + pause)
+            machine.ask(number, tokens, stream=stream)
+            if dropped and number:
+                machine.cancel(number - 1)
+                cancelled.add(number - 1)
+        work = sum(tokens * 0.02 + (1 + tokens / 16) * steps * 0.3 * together for _, tokens, _, _ in requests)
+        machine.run(until=machine.clock.now + work)
+        assert machine.lane.idle, "more work than there is"
+        for number, (_, tokens, _, _) in enumerate(requests):
+            if number not in cancelled:
+                assert machine.heard[number].tokens == tokens
+                assert machine.heard[number].ended < float("inf")

@@ -1,0 +1,117 @@
+"""``chatterbox-server bench server``: the installed command measures an installed server. No time is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chatterbox_server.bench.listener import Heard, Request
+from chatterbox_server.bench.sweep import Sweep, percentile
+from command_helpers import run
+from PIL import Image
+from running_server import Server
+
+SHORT = ("--text", "A few words.", "--requests", "4")
+REQUEST = Request(url="http://127.0.0.1:1", text="A.", model=None, voice=None, api_key=None, chunk_ms=100)
+
+
+def test_levels_over_both_transports(fake: Server, tmp_path: Path) -> None:
+    files = ("--json", "bench.json", "--plot", "bench.png")
+    done = run(tmp_path, "bench", "server", "--url", fake.url, "--concurrency", "1,3", *SHORT, *files)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    assert sorted(results["transports"]) == ["http", "ws"]
+    for levels in results["transports"].values():
+        assert [level["concurrency"] for level in levels] == [1, 3]
+        assert [level["requests"] for level in levels] == [4, 6]
+        for level in levels:
+            assert level["errors"] == {}
+            assert 0 < level["rtf"]["p50"] <= level["rtf"]["p95"]
+            first = level["first_audio_seconds"]
+            assert 0 < first["p50"] <= first["p95"] <= first["p99"]
+            assert 0 <= level["late_chunks"] < level["chunks"]
+            assert level["audio_seconds_per_second"] > 0 < level["requests_per_second"]
+    table = done.stdout.decode()
+    assert "BENCHMARK REPORT" in table
+    assert table.count("Most streams in real time: ") == 2
+    assert "RTF Mean |" in table
+    with Image.open(tmp_path / "bench.png") as picture:
+        assert picture.format == "PNG"
+        picture.load()
+
+
+def test_a_server_is_started_and_its_limit_found(tmp_path: Path) -> None:
+    # Three times slower than speech: not even one is carried.
+    serve = ("--serve", "--engine", "fake", "--fake-rtf", "3", "--voices-dir", str(tmp_path / "voices"))
+    search = ("--find-max-concurrency", "--max-concurrency", "2", "--transports", "ws", "--json", "bench.json")
+    done = run(tmp_path, "bench", "server", "--text", "Yes.", "--requests", "1", *search, *serve)
+    assert done.returncode == 0, done.stderr
+    (level,) = json.loads((tmp_path / "bench.json").read_text("utf-8"))["transports"]["ws"]
+    assert level["carried"] is False
+    assert level["errors"] == {}
+    assert "Most streams in real time: none" in done.stdout.decode()
+
+
+def test_no_server_is_said(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        done = run(tmp_path, "bench", "server", "--url", f"http://127.0.0.1:{unused.getsockname()[1]}", *SHORT)
+    assert done.returncode == 1
+    assert b"a first request over ws failed" in done.stderr
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "server", *SHORT, "--serve", "--engine", "nothing")
+    assert done.returncode == 1
+    assert b"the server did not start" in done.stderr
+    assert b"nothing" in done.stderr
+
+
+def test_help_and_wrong_options(tmp_path: Path) -> None:
+    for name in ("engine", "server"):
+        told = run(tmp_path, "bench", name, "--help")
+        assert told.returncode == 0, told.stderr
+        assert f"chatterbox-server bench {name}".encode() in told.stdout
+    assert run(tmp_path, "bench", "server", "--transports", "smoke").returncode == 2
+    assert b"bench" in run(tmp_path, "--help").stdout
+
+
+def test_a_chunk_is_late_when_the_player_has_run_dry(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    heard = Heard(started=now[0])
+    # When it comes, how long it is in seconds, and how many were late by then.
+    for at, seconds, late in ((0.5, 0.1, 0), (0.6, 0.1, 0), (0.8, 0.1, 1), (0.81, 1.0, 1), (1.5, 0.1, 1)):
+        now[0] = 100.0 + at
+        heard.take(round(48_000 * seconds))
+        assert heard.late == late, at
+    now[0] = 102.8
+    heard.end()
+    assert heard.first_audio == pytest.approx(0.5)
+    assert heard.real_time_factor == pytest.approx(2.8 / 1.4)
+    silent = Heard(started=now[0])
+    silent.end()
+    assert silent.error == "no audio came"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 5, 12, 37, 64])
+def test_search_ends_next_to_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def level(_sweep: Sweep, concurrency: int) -> dict[str, Any]:
+        return {"concurrency": concurrency, "carried": concurrency <= limit}
+
+    monkeypatch.setattr(Sweep, "level", level)
+    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, tell=lambda what: None)
+    levels = asyncio.run(sweep.search(64))
+    carried = max((each["concurrency"] for each in levels if each["carried"]), default=0)
+    assert limit - max(1, limit // 8) < carried <= limit or carried == limit == 0
+    assert [each["concurrency"] for each in levels] == sorted({each["concurrency"] for each in levels})
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    values = [5.0, 1.0, 3.0, 2.0, 4.0]
+    assert [percentile(values, share) for share in (0.0, 0.5, 0.95, 1.0)] == [1.0, 3.0, 5.0, 5.0]
+    assert percentile([], 0.5) is None
