@@ -31,8 +31,8 @@ def set_threads(count: int) -> None:
 class T3Backbone:
     """The transformer and the head of a T3, from packed weights. Arrays are C-contiguous.
 
-    Raises ``ValueError`` for what does not fit. ``precision`` is "fp32", "bf16", "int8" or "int4". Each layer's arrays are
-    packed before the next ones are asked for.
+    Raises ``ValueError`` for what does not fit. ``precision`` is "fp32", "bf16", "int8" or "int4". Each layer's arrays
+    are packed before the next ones are asked for.
     """
 
     @staticmethod
@@ -68,12 +68,13 @@ class T3Backbone:
     ) -> None:
         """``embedded`` ``[rows, new, width]`` through every layer to ``hidden``, of the same shape.
 
-        The positions of the cache's rows from ``first`` on, each from ``starts[row]`` on. What a row held from there on is
-        forgotten.
+        The positions of the cache's rows from ``first`` on, each from ``starts[row]`` on. What a row held from there on
+        is forgotten.
         """
 
     def logits(self, hidden: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
-        """Of the next token, to ``logits`` ``[rows, ids]``, from the rows' last position ``hidden`` ``[rows, width]``."""
+        """Of the next token, to ``logits`` ``[rows, ids]``, from the rows' last position, ``hidden`` of
+        ``[rows, width]``."""
 
 class T3Cache:
     """Keys and values of the past positions of some rows."""
@@ -114,8 +115,22 @@ class FlowEstimator:
         lengths: list[int],
         directions: NDArray[np.float32],
     ) -> None:
-        """Writes ``directions`` ``[B, T, outputs]`` for ``x`` ``[B, T, inputs]`` and ``biases`` ``[B, blocks, channels]``,
-        all C-contiguous.
+        """Writes ``directions`` ``[B, T, outputs]`` for ``x`` ``[B, T, inputs]`` and ``biases``
+        ``[B, blocks, channels]``, all C-contiguous.
 
         A row has as many frames as ``lengths`` says, and what is beyond them stays as it is.
         """
+
+class VocoderGenerator:
+    """The vocoder's network from a mel and a source signal to samples, from packed weights."""
+
+    def __init__(
+        self, take: Callable[..., NDArray[np.float32]], rates: list[int], blocks: int, dilations: list[int]
+    ) -> None:
+        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size), with its norm multiplied
+        out; what it raises, this raises. ``rates`` are the stages' upsampling; of the ``blocks`` residual blocks each
+        stage has as many, whose pairs of convolutions begin with one of a dilation of ``dilations``. Raises
+        ``ValueError`` for what does not fit together."""
+
+    def run(self, mel: NDArray[np.float32], source: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
+        """Writes ``samples`` ``[n]`` for ``mel`` ``[T, channels]`` and ``source`` ``[n]``, all C-contiguous."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -75,6 +76,9 @@ def _load_models(models: tuple[str, ...], settings: Mapping[str, object]) -> Eng
 
 
 def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple[Sequence[Lane], str]:
+    # Torch's threads would go on spinning after each of its operations, on the cores that the native networks compute
+    # on next. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         # Most of them are only imported for the first voice, but it is now that the operator is looking.
         for package in ("torch", "chatterbox", "librosa", "s3tokenizer", "torchaudio"):

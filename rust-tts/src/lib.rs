@@ -31,13 +31,15 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::engine::python::{log, read_event, read_model, sample_commands};
+    #[pymodule_export]
     use crate::native::flow::FlowEstimator;
     #[pymodule_export]
     use crate::native::set_threads;
     #[pymodule_export]
     use crate::native::t3::{T3Backbone, T3Cache};
     #[pymodule_export]
-    use crate::engine::python::{log, read_event, read_model, sample_commands};
+    use crate::native::vocoder::VocoderGenerator;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from chatterbox_server.chatterbox.backends import Choice, SettingError, choose
+from chatterbox_server.chatterbox.backends import Choice, S3GenOptions, SettingError, choose
 from chatterbox_server.loading import LoadError, load
 
 
 @pytest.mark.parametrize(
     ("backend", "dtype", "device", "chosen"),
     [
+        ("auto", "auto", "cpu", Choice("native", "fp32")),
+        ("auto", "q8", "cpu", Choice("native", "int8")),
+        ("auto", "fp16", "cpu", Choice("torch", "fp16")),
+        ("auto", "auto", "cuda", Choice("torch", "bf16")),
         ("torch", "auto", "cpu", Choice("torch", "fp32")),
         ("torch", "auto", "cuda", Choice("torch", "bf16")),
         ("torch", "fp16", "cuda", Choice("torch", "fp16")),
@@ -42,6 +46,29 @@ def test_what_does_not_go_together_is_named(
 ) -> None:
     with pytest.raises(SettingError, match=said):
         choose(backend, dtype, models=models, device=device)
+
+
+@pytest.mark.parametrize(
+    ("options", "backend", "device", "said"),
+    [
+        (S3GenOptions(dtype="int4"), "native", "cpu", "S3GEN_DTYPE: 'int4' is unknown"),
+        (S3GenOptions(decoder="other"), "native", "cpu", "S3GEN_DECODER: 'other' is unknown"),
+        (S3GenOptions(steps=4), "onnx", "cpu", r"S3GEN_\*: the graphs"),
+        (S3GenOptions(dtype="int8"), "torch", "cuda", "S3GEN_DTYPE: int8 is computed by BACKEND=native"),
+        (S3GenOptions(dtype="bf16"), "native", "cpu", "S3GEN_DTYPE: bf16 is for BACKEND=torch on CUDA"),
+    ],
+)
+def test_options_of_s3gen_that_cannot_be_met_are_named(
+    options: S3GenOptions, backend: str, device: str, said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        options.check(backend, device)
+
+
+def test_options_of_s3gen_that_can_be_met_pass() -> None:
+    S3GenOptions().check("onnx", "cuda")
+    S3GenOptions(dtype="int8", decoder="meanflow", steps=4, prompt_seconds=3.0).check("native", "cpu")
+    S3GenOptions(dtype="bf16").check("torch", "cuda")
 
 
 def test_a_device_that_onnx_does_not_have_is_named() -> None:

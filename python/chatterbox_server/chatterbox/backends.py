@@ -71,7 +71,7 @@ def choose(backend: str, dtype: str, *, models: Iterable[str], device: str) -> C
     if dtype not in DTYPES:
         raise SettingError(f"MODEL_DTYPE: {dtype!r} is unknown; use {', '.join(DTYPES)}.")
     if backend == "auto":
-        backend = "native" if device == "cpu" else "torch"
+        backend = "native" if device == "cpu" and _offers("native", dtype) else "torch"
     if backend == "native" and device != "cpu":
         raise SettingError(f"BACKEND: native computes on the CPU, not on {device}; use torch, or DEVICE=cpu.")
     strangers = [name for name in models if name not in _GRAPHS]
@@ -83,14 +83,22 @@ def choose(backend: str, dtype: str, *, models: Iterable[str], device: str) -> C
     return Choice(backend, _precision(backend, dtype, device))
 
 
+def _offers(backend: str, dtype: str) -> bool:
+    return dtype == "auto" or not _names(dtype).isdisjoint(_OFFERED[backend])
+
+
+def _names(dtype: str) -> set[str]:
+    """What a precision is called, here and there."""
+    return {dtype, *(name for pair in _SAME.items() if dtype in pair for name in pair)}
+
+
 def _precision(backend: str, dtype: str, device: str) -> str:
     offered = _OFFERED[backend]
     if dtype == "auto":
         if device != "cuda":
             return "fp32"
         return "fp16" if backend == "onnx" else "bf16"
-    # Either name will do.
-    names = {dtype, *(name for pair in _SAME.items() if dtype in pair for name in pair)}
+    names = _names(dtype)
     found = next((name for name in offered if name in names), None)
     if found is None:
         others = [other for other, has in _OFFERED.items() if names & set(has)]

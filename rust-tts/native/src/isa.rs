@@ -13,8 +13,7 @@ pub(crate) enum Isa {
 }
 
 /// Whether the baseline multiplies and adds in one instruction. Where it does not, `mul_add` would be a call into a library.
-pub(crate) const BASELINE_FMA: bool =
-    cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+pub(crate) const BASELINE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// The best set that this processor has.
 pub(crate) fn isa() -> Isa {

@@ -4,16 +4,17 @@
 // A loop that is compiled for several instruction sets must be inlined into each of the functions that have them.
 #![allow(clippy::inline_always)]
 
-pub mod flow;
-mod math;
 pub mod floors;
+pub mod flow;
+mod isa;
+mod math;
 pub mod matrix;
 mod memory;
-mod isa;
 pub mod pool;
 mod shared;
 mod simd;
 pub mod t3;
+pub mod vocoder;
 
 pub use matrix::{Matrix, Precision};
 pub use pool::Pool;

@@ -31,11 +31,17 @@ const AHEAD: usize = 2048;
 /// Asks for the cache line [`AHEAD`] of `p`, which may be outside of what `p` belongs to.
 #[inline(always)]
 pub(crate) fn prefetch<T>(p: *const T) {
+    prefetch_line(p.wrapping_byte_add(AHEAD));
+}
+
+/// Asks for the cache line of `p`, which may be anywhere.
+#[inline(always)]
+pub(crate) fn prefetch_line<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which reads nothing.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(p.cast::<i8>().wrapping_add(AHEAD));
+        _mm_prefetch::<_MM_HINT_T0>(p.cast::<i8>());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;

@@ -8,12 +8,8 @@ use chatterbox_native::{Matrix, Pool, Precision};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
-use super::pool;
-
-/// Any size, where a shape is asked for.
-const ANY: isize = -1;
+use super::{ANY, pool, shape_error, tensor};
 
 /// The network of `s3gen/estimator.py` without what makes biases of a step's time.
 #[pyclass(frozen, module = "chatterbox_server._core")]
@@ -121,10 +117,6 @@ impl FlowEstimator {
     }
 }
 
-fn shape_error(name: &str, buffer: &PyBuffer<f32>) -> PyErr {
-    PyValueError::new_err(format!("{name} has shape {:?}", buffer.shape()))
-}
-
 /// Where weights come from, by name.
 struct Weights<'a, 'py> {
     take: &'a Bound<'py, PyAny>,
@@ -134,19 +126,8 @@ struct Weights<'a, 'py> {
 }
 
 impl Weights<'_, '_> {
-    /// A tensor's elements and its shape.
     fn tensor(&self, name: &str, shape: &[isize]) -> PyResult<(Vec<f32>, Vec<usize>)> {
-        let py = self.take.py();
-        let mut arguments = vec![name.into_pyobject(py)?.into_any()];
-        for size in shape {
-            arguments.push(size.into_pyobject(py)?.into_any());
-        }
-        let found = self.take.call1(PyTuple::new(py, arguments)?)?;
-        let buffer = PyBuffer::<f32>::get(&found)?;
-        if buffer.shape().len() != shape.len() {
-            return Err(shape_error(name, &buffer));
-        }
-        Ok((buffer.to_vec(py)?, buffer.shape().to_vec()))
+        tensor(self.take, name, shape)
     }
 
     fn vector(&self, name: &str) -> PyResult<Vec<f32>> {

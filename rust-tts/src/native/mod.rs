@@ -3,11 +3,15 @@
 
 pub mod flow;
 pub mod t3;
+pub mod vocoder;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chatterbox_native::Pool;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// What networks made from now on compute with. One for all: they run one after the other.
 static POOL: Mutex<Option<Arc<Pool>>> = Mutex::new(None);
@@ -24,4 +28,30 @@ pub fn pool() -> Arc<Pool> {
 pub fn set_threads(count: usize) {
     let pool = Arc::new(Pool::new(count));
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(pool);
+}
+
+/// Any size, where a shape is asked for.
+const ANY: isize = -1;
+
+/// The elements and the shape of the weight that `take(name, *shape)` gives.
+fn tensor(
+    take: &Bound<'_, PyAny>,
+    name: &str,
+    shape: &[isize],
+) -> PyResult<(Vec<f32>, Vec<usize>)> {
+    let py = take.py();
+    let mut arguments = vec![name.into_pyobject(py)?.into_any()];
+    for size in shape {
+        arguments.push(size.into_pyobject(py)?.into_any());
+    }
+    let found = take.call1(PyTuple::new(py, arguments)?)?;
+    let buffer = PyBuffer::<f32>::get(&found)?;
+    if buffer.shape().len() != shape.len() {
+        return Err(shape_error(name, &buffer));
+    }
+    Ok((buffer.to_vec(py)?, buffer.shape().to_vec()))
+}
+
+fn shape_error(name: &str, buffer: &PyBuffer<f32>) -> PyErr {
+    PyValueError::new_err(format!("{name} has shape {:?}", buffer.shape()))
 }

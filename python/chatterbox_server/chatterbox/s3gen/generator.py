@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from .layers import Weights
 
-__all__ = ["Generator", "PitchPredictor"]
+__all__ = ["DILATIONS", "UPSAMPLING", "Generator", "PitchPredictor", "folded"]
 
 _FFT = 16
 _HOP = 4
 _BINS = _FFT // 2 + 1
-_UPSAMPLING = (8, 5, 3)
-_DILATIONS = (1, 3, 5)
+UPSAMPLING = (8, 5, 3)
+DILATIONS = (1, 3, 5)
 _SLOPE = 0.1
 _LOUDEST = 0.99
 _LARGEST_MAGNITUDE = 1e2
@@ -29,7 +29,7 @@ _LARGEST_MAGNITUDE = 1e2
 _Layer = Callable[[Tensor], Tensor]
 
 
-def _folded(weights: Weights, name: str) -> Tensor:
+def folded(weights: Weights, name: str) -> Tensor:
     """A convolution's weight of which the file has direction and length."""
     length = weights.tensor(f"{name}.parametrizations.weight.original0", -1, 1, 1)
     direction = weights.tensor(f"{name}.parametrizations.weight.original1", length.shape[0], -1, -1)
@@ -38,7 +38,7 @@ def _folded(weights: Weights, name: str) -> Tensor:
 
 class _Convolution:
     def __init__(self, weights: Weights, name: str, dilation: int = 1) -> None:
-        self._weight = _folded(weights, name)
+        self._weight = folded(weights, name)
         self._bias = weights.tensor(f"{name}.bias", -1)
         self._dilation = dilation
         self.reach = dilation * (self._weight.shape[2] - 1) // 2
@@ -50,7 +50,7 @@ class _Convolution:
 
 class _Upsampling:
     def __init__(self, weights: Weights, name: str, rate: int) -> None:
-        self._weight = _folded(weights, name)
+        self._weight = folded(weights, name)
         self._bias = weights.tensor(f"{name}.bias", -1)
         self._rate = rate
         self._padding = (self._weight.shape[2] - rate) // 2
@@ -79,7 +79,7 @@ class _Residual:
                 _Snake(weights, f"activations2.{index}"),
                 _Convolution(weights, f"convs2.{index}"),
             )
-            for index, dilation in enumerate(_DILATIONS)
+            for index, dilation in enumerate(DILATIONS)
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -109,15 +109,15 @@ class _SourceInput:
 class Generator:
     """Mel ``[B, 80, n]`` and source ``[B, 480 n]`` to samples ``[B, 480 n]`` in -0.99 to 0.99."""
 
-    samples_per_frame = math.prod(_UPSAMPLING) * _HOP
+    samples_per_frame = math.prod(UPSAMPLING) * _HOP
 
     def __init__(self, weights: Weights) -> None:
         self._before = _Convolution(weights, "conv_pre")
-        self._up = [_Upsampling(weights, f"ups.{index}", rate) for index, rate in enumerate(_UPSAMPLING)]
-        rates = [math.prod(_UPSAMPLING[index + 1 :]) for index in range(len(_UPSAMPLING))]
+        self._up = [_Upsampling(weights, f"ups.{index}", rate) for index, rate in enumerate(UPSAMPLING)]
+        rates = [math.prod(UPSAMPLING[index + 1 :]) for index in range(len(UPSAMPLING))]
         self._sources = [_SourceInput(weights, index, rate) for index, rate in enumerate(rates)]
         blocks = [_Residual(block) for block in weights.layers("resblocks.")]
-        per_stage = len(blocks) // len(_UPSAMPLING)
+        per_stage = len(blocks) // len(UPSAMPLING)
         self._blocks = [blocks[start : start + per_stage] for start in range(0, len(blocks), per_stage)]
         self._after = _Convolution(weights, "conv_post")
         self._fourier = _Fourier(weights.device)

@@ -14,8 +14,10 @@ from ..capture import Capturer, CudaCapturer
 from ..speech_tokens import TOKENS_PER_SECOND
 from ..tensors import Tensors
 from .flow import Flow, MelJob
+from .generator import Generator as TorchGenerator
 from .layers import Weights
 from .native import NativeNetwork, Precision
+from .native_generator import NativeGenerator
 from .network import TorchNetwork
 from .vocoder import Vocoder
 
@@ -51,8 +53,8 @@ class S3Gen:
     ) -> S3Gen:
         """``dtype`` is the flow's; the vocoder is always float32, for its phases need it.
 
-        The native backend computes the flow's estimator, which nearly all of the time goes into, on the CPU, from
-        weights that are kept as ``precision`` says.
+        The native backend computes the flow's estimator and the vocoder's generator, which nearly all of the time goes
+        into, on the CPU; ``precision`` is that of the estimator's weights.
 
         Off upstream's ways are: ``steps``, the Euler steps of a model that is not mean-flow, fewer of which are less
         work; and ``reference_seconds``, after which a voice's reference is cut off for the flow, which works on
@@ -70,7 +72,10 @@ class S3Gen:
             if reference_seconds is None
             else max(1, round(reference_seconds * TOKENS_PER_SECOND)),
         )
-        vocoder = Vocoder(Weights(tensors.scope("mel2wav."), device=device, dtype=torch.float32))
+        vocoder = Vocoder(
+            Weights(tensors.scope("mel2wav."), device=device, dtype=torch.float32),
+            generator=TorchGenerator if backend == "torch" else NativeGenerator,
+        )
         return cls(flow, vocoder, device)
 
     def warm_up(self, capturer: Capturer | None = None) -> None:

@@ -16,7 +16,7 @@ from .layers import Weights
 if TYPE_CHECKING:
     from ..._core import FlowEstimator
 
-__all__ = ["NativeNetwork", "Precision"]
+__all__ = ["NativeNetwork", "Precision", "to_array"]
 
 Precision = Literal["fp32", "int8"]
 """How weights are kept and multiplied; everything else is float32."""
@@ -33,7 +33,7 @@ class NativeNetwork:
         rows, frames, _ = x.shape
         lengths = [frames] * rows if real is None else real.sum(1).tolist()
         directions = x.new_zeros(rows, frames, self._outputs)
-        self._estimator.run(_array(x), _array(biases), lengths, _array(directions))
+        self._estimator.run(to_array(x), to_array(biases), lengths, to_array(directions))
         return directions
 
 
@@ -41,7 +41,7 @@ def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
     from ..._core import FlowEstimator  # not at the top: torch's networks are there without it
 
     def take(name: str, *shape: int) -> NDArray[np.float32]:
-        return _array(weights.tensor(name, *shape))
+        return to_array(weights.tensor(name, *shape))
 
     def layers(block: Weights) -> int:
         return len(block.layers("1."))
@@ -58,6 +58,7 @@ def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
         raise CheckpointError(f"{weights.path}: the flow's estimator is of another kind: {error}") from error
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
+def to_array(tensor: Tensor) -> NDArray[np.float32]:
+    """What the compiled module takes: C-contiguous float32, which shares the tensor's memory if that is so already."""
     array: NDArray[np.float32] = tensor.detach().to(torch.float32).contiguous().numpy()
     return array

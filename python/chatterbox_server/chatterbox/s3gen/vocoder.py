@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -26,10 +28,11 @@ a sample by less than 1e-5; with 6 frames it would be 1e-3, with 4 3e-3 (of an a
 class Vocoder:
     """Equals upstream's ``HiFTGenerator.inference`` for the same random numbers."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, *, generator: Callable[[Weights], Synthesize] = Generator) -> None:
+        """``generator`` makes the network that makes samples: torch's, or another that equals it."""
         self._pitch = PitchPredictor(weights.scope("f0_predictor."))
-        self._generator = Generator(weights)
-        self._synthesize: Synthesize = self._generator
+        self._generator = generator(weights)
+        self._synthesize = self._generator
         self._source = Source(weights.scope("m_source."), SAMPLES_PER_FRAME)
         self._device = weights.device
 
@@ -75,7 +78,7 @@ class VocoderStream:
         *,
         pitch: PitchPredictor,
         source: SourceStream,
-        generator: Generator,
+        generator: Synthesize,
         synthesize: Synthesize,
         lookahead: int,
         device: torch.device,

@@ -24,7 +24,7 @@ use crate::shared::Shared;
 const ROWS: usize = 32;
 
 /// Runs `work` on every run of `size` elements of `whole` (the last may be shorter) with its number.
-fn chunks<T: Send>(
+pub(crate) fn chunks<T: Send>(
     pool: &Pool,
     whole: &mut [T],
     size: usize,

@@ -155,15 +155,23 @@ impl<'a> Attention<'a> {
         let stride = last.next_multiple_of(PAGE);
         let scores = &mut scores[..Q * stride];
         scores.fill(0.0);
-        for page in 0..last.div_ceil(PAGE) {
-            // SAFETY: the head's task is the only one that touches its part of the row, and has stored what it stores.
-            let keys = unsafe { self.rows[row].keys(task.layer, head, page) };
+        let pages = last.div_ceil(PAGE);
+        // SAFETY: the head's task is the only one that touches its part of the row, and has stored what it stores.
+        let keys = |page| unsafe { self.rows[row].keys(task.layer, head, page) };
+        // SAFETY: as for the keys.
+        let values = |page| unsafe { self.rows[row].values(task.layer, head, page) };
+        for page in 0..pages {
             let scores = &mut scores[page * PAGE..];
             Weighted::<Q> {
                 factors: &turned,
                 factor_stride: channels,
                 count: channels,
-                matrix: keys,
+                matrix: keys(page),
+                next: if page + 1 < pages {
+                    keys(page + 1)
+                } else {
+                    values(0)
+                },
                 lanes: PAGE,
                 out: scores,
                 out_stride: stride,
@@ -176,16 +184,15 @@ impl<'a> Attention<'a> {
             hidden.fill(0.0);
         }
         let mut sums = [0.0; QUERIES * MOST_CHANNELS];
-        for page in 0..last.div_ceil(PAGE) {
+        for page in 0..pages {
             let count = (last - page * PAGE).min(PAGE);
-            // SAFETY: as for the keys.
-            let values = unsafe { self.rows[row].values(task.layer, head, page) };
             let weights = &scores[page * PAGE..];
             Weighted::<Q> {
                 factors: weights,
                 factor_stride: stride,
                 count,
-                matrix: values,
+                matrix: values(page),
+                next: values((page + 1).min(pages - 1)),
                 lanes: channels,
                 out: &mut sums,
                 out_stride: channels,

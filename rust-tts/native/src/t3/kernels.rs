@@ -1,12 +1,17 @@
 //! The inner loops of attention.
 
+use std::ops::Range;
+
 use super::page::{PAGE, Store, Stored};
 use crate::isa::{isa, vectorised};
 use crate::math::exp;
-use crate::simd::{LANES, Simd, Task, run};
+use crate::simd::{LANES, Simd, Task, prefetch_line, run};
 
 /// Queries that go through keys and values together.
 pub(super) const QUERIES: usize = 4;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// An element of a cache.
 trait Element: Copy {
@@ -60,6 +65,8 @@ pub(super) struct Weighted<'a, const Q: usize> {
     pub count: usize,
     /// `[count or more, lanes]`
     pub matrix: Stored<'a>,
+    /// What is used after `matrix`, which a single query goes through faster than memory would give it unasked.
+    pub next: Stored<'a>,
     /// A multiple of 16.
     pub lanes: usize,
     /// A query's are `out_stride` behind those of the one before.
@@ -82,15 +89,16 @@ impl<const Q: usize> Task for Weighted<'_, Q> {
         assert!(self.out.len() >= (Q - 1) * self.out_stride + self.lanes);
         assert!(self.lanes.is_multiple_of(LANES));
         // Sums of one query take as many registers as those of `QUERIES`.
+        let next = self.next.bytes();
         match self.matrix {
             Stored::F32(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
-                weighted::<S, _, Q, QUERIES>(self, matrix);
+                weighted::<S, _, Q, QUERIES>(self, matrix, next);
             }
-            Stored::F32(matrix) => weighted::<S, _, Q, 1>(self, matrix),
+            Stored::F32(matrix) => weighted::<S, _, Q, 1>(self, matrix, next),
             Stored::Bf16(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
-                weighted::<S, _, Q, QUERIES>(self, matrix);
+                weighted::<S, _, Q, QUERIES>(self, matrix, next);
             }
-            Stored::Bf16(matrix) => weighted::<S, _, Q, 1>(self, matrix),
+            Stored::Bf16(matrix) => weighted::<S, _, Q, 1>(self, matrix, next),
         }
     }
 }
@@ -100,6 +108,7 @@ impl<const Q: usize> Task for Weighted<'_, Q> {
 fn weighted<S: Simd, E: Element, const Q: usize, const G: usize>(
     sizes: Weighted<'_, Q>,
     matrix: &[E],
+    next: Range<*const u8>,
 ) {
     let Weighted {
         factors,
@@ -123,6 +132,15 @@ fn weighted<S: Simd, E: Element, const Q: usize, const G: usize>(
             }
             for i in 0..count {
                 let start = matrix.as_ptr().add(i * lanes + first);
+                if Q == 1 {
+                    let bytes = size_of::<E>() * G * LANES;
+                    for line in (0..bytes).step_by(LINE) {
+                        let at = next.start.wrapping_add(i * size_of::<E>() * lanes + line);
+                        if at < next.end {
+                            prefetch_line(at);
+                        }
+                    }
+                }
                 let mut row = [S::splat(0.0); G];
                 for (group, values) in row.iter_mut().enumerate() {
                     *values = E::load::<S>(start.add(group * LANES));

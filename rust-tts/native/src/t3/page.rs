@@ -1,6 +1,7 @@
 //! Pages of keys and values, and how tasks get at them.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::cache::Keep;
@@ -69,6 +70,21 @@ impl Page {
 pub(super) enum Stored<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
+}
+
+impl Stored<'_> {
+    /// Where its bytes are.
+    pub(super) fn bytes(self) -> Range<*const u8> {
+        let Range { start, end } = match self {
+            Self::F32(elements) => {
+                elements.as_ptr_range().start.cast()..elements.as_ptr_range().end.cast()
+            }
+            Self::Bf16(elements) => {
+                elements.as_ptr_range().start.cast()..elements.as_ptr_range().end.cast()
+            }
+        };
+        start..end
+    }
 }
 
 /// A head's keys and values in a page, to be written.

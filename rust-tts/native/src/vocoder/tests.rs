@@ -1,0 +1,153 @@
+//! Against the same formulas in f64.
+
+use super::convolution::{Convolution, Geometry};
+use super::fourier::{BINS, Fourier, HOP, SHORTEST};
+use super::functions::sin;
+use super::product::Onto;
+use crate::pool::Pool;
+
+/// Numbers in -1 to 1 that look random.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 * 2.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn close(found: &[f32], wanted: &[f64], bound: f64) {
+    assert_eq!(found.len(), wanted.len());
+    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+        let error = (f64::from(*found) - wanted).abs();
+        assert!(error < bound, "{index}: {found} is not {wanted}");
+    }
+}
+
+#[test]
+fn sine_equals_the_standard_librarys() {
+    for n in -100_000..=100_000 {
+        let x = n as f32 / 100.0;
+        let wanted = f64::from(x).sin();
+        close(&[sin::<true>(x), sin::<false>(x)], &[wanted; 2], 2.5e-7);
+    }
+}
+
+#[test]
+fn convolution_is_a_sum_over_taps() {
+    for (inputs, outputs, taps, dilation, stride, steps) in [
+        (1, 1, 1, 1, 1, 1),
+        (3, 20, 7, 1, 1, 9),
+        (64, 64, 11, 5, 1, 200),
+        (18, 40, 6, 1, 3, 31),
+        (80, 18, 3, 3, 2, 97),
+    ] {
+        let geometry = Geometry {
+            inputs,
+            outputs,
+            taps,
+            dilation,
+            stride,
+            before: 0,
+        };
+        let weights = numbers(inputs * outputs * taps, 1);
+        let bias = numbers(outputs, 2);
+        let x = numbers(
+            ((steps - 1) * stride + (taps - 1) * dilation + 1) * inputs,
+            3,
+        );
+        let before = numbers(steps * outputs, 4);
+        let weight = |output, input, tap| weights[(output * inputs + input) * taps + tap];
+        let mut wanted = Vec::new();
+        for step in 0..steps {
+            for output in 0..outputs {
+                let mut sum = f64::from(bias[output]) + f64::from(before[step * outputs + output]);
+                for tap in 0..taps {
+                    for input in 0..inputs {
+                        let x = x[(step * stride + tap * dilation) * inputs + input];
+                        sum += f64::from(x) * f64::from(weight(output, input, tap));
+                    }
+                }
+                wanted.push(2.0 * sum);
+            }
+        }
+        let mut results = Vec::new();
+        for threads in [1, 3] {
+            let pool = Pool::new(threads);
+            let convolution = Convolution::new(&pool, geometry, &bias, &weight);
+            let mut y = before.clone();
+            convolution.run(&pool, &x, &mut y, Onto::Itself, &|_, values| {
+                for value in values {
+                    *value *= 2.0;
+                }
+            });
+            close(&y, &wanted, 2e-4);
+            results.push(y);
+        }
+        assert_eq!(
+            results[0], results[1],
+            "the number of threads changes nothing"
+        );
+    }
+}
+
+#[test]
+fn transposed_convolution_spreads_every_step() {
+    let (inputs, outputs, steps) = (5, 3, 7);
+    for (taps, rate) in [(16, 8), (11, 5), (7, 3), (4, 4)] {
+        let padding = (taps - rate) / 2;
+        let weights = numbers(inputs * outputs * taps, 1);
+        let bias = numbers(outputs, 2);
+        let x = numbers(steps * inputs, 3);
+        let weight = |output, input, tap| weights[(input * outputs + output) * taps + tap];
+        let bias_of_all = bias.repeat(steps * rate);
+        let mut wanted: Vec<f64> = bias_of_all.into_iter().map(f64::from).collect();
+        for step in 0..steps {
+            for tap in 0..taps {
+                let Some(place) = (step * rate + tap).checked_sub(padding) else {
+                    continue;
+                };
+                if place >= steps * rate {
+                    continue;
+                }
+                for output in 0..outputs {
+                    for input in 0..inputs {
+                        let x = f64::from(x[step * inputs + input]);
+                        wanted[place * outputs + output] +=
+                            x * f64::from(weight(output, input, tap));
+                    }
+                }
+            }
+        }
+        let pool = Pool::new(2);
+        let sizes = (inputs, outputs, taps);
+        let convolution = Convolution::transposed(&pool, sizes, (rate, padding), &bias, &weight);
+        let mut padded = vec![0.0; convolution.geometry().before * inputs];
+        padded.extend(&x);
+        padded.resize(padded.len() + convolution.geometry().after() * inputs, 0.0);
+        let mut y = vec![f32::NAN; wanted.len()];
+        convolution.run(&pool, &padded, &mut y, Onto::Nothing, &|_, _| ());
+        close(&y, &wanted, 1e-5);
+    }
+}
+
+#[test]
+fn inverse_transform_undoes_the_other() {
+    let pool = Pool::new(2);
+    let fourier = Fourier::new(&pool);
+    for count in [SHORTEST, HOP * 120] {
+        let samples = numbers(count, 5);
+        let mut spectrum = vec![0.0; (count / HOP + 1) * 2 * BINS];
+        let mut room = Vec::new();
+        fourier.forward(&pool, &samples, &mut spectrum, &mut room);
+        fourier
+            .room(&mut room, count / HOP + 1)
+            .copy_from_slice(&spectrum);
+        let mut found = vec![f32::NAN; count];
+        fourier.inverse(&pool, &room, &mut found);
+        let wanted: Vec<f64> = samples.into_iter().map(f64::from).collect();
+        close(&found, &wanted, 1e-6);
+    }
+}

@@ -1,0 +1,47 @@
+"""The settings that change how S3Gen speaks, through the engine that they are given to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chatterbox_server.chatterbox.checkpoint import CheckpointError
+from chatterbox_server.chatterbox.loading import S3GenOptions
+from engine_helpers import drain, samples, speak
+from engine_of import engine_of
+from numpy.typing import NDArray
+
+Checkpoints = Callable[[str], Path]
+
+
+def _spoken(folder: Path, **options: object) -> NDArray[np.float32]:
+    engine = engine_of(folder, ["standard"], s3gen=S3GenOptions(**options))  # type: ignore[arg-type]
+    return samples(drain(engine, [speak(1, "The quick brown fox.", model="standard", max_audio_seconds=0.6)]))
+
+
+@pytest.fixture(scope="module")
+def both(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with standard and turbo in it."""
+    folder = tmp_path_factory.mktemp("both")
+    for kind in ("standard", "turbo"):
+        (folder / kind).symlink_to(checkpoints(kind))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dtype": "int8"}, {"decoder": "meanflow"}, {"steps": 2}, {"prompt_seconds": 1.0}],
+    ids=lambda options: next(iter(options)),
+)
+def test_each_changes_what_is_heard_and_nothing_else(both: Path, options: dict[str, object]) -> None:
+    usual, changed = _spoken(both), _spoken(both, **options)
+    assert usual.size == changed.size > 0
+    assert np.isfinite(changed).all()
+    assert not np.array_equal(usual, changed)
+
+
+def test_mean_flow_without_turbos_file_is_an_error_that_says_so(checkpoints: Checkpoints) -> None:
+    with pytest.raises(CheckpointError, match=r"S3GEN_DECODER: meanflow needs turbo's s3gen_meanflow\.safetensors"):
+        engine_of(checkpoints("standard"), ["standard"], s3gen=S3GenOptions(decoder="meanflow"))
