@@ -127,10 +127,10 @@ class VocoderGenerator:
     def __init__(
         self, take: Callable[..., NDArray[np.float32]], rates: list[int], blocks: int, dilations: list[int]
     ) -> None:
-        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size), with its norm multiplied
-        out; what it raises, this raises. ``rates`` are the stages' upsampling; of the ``blocks`` residual blocks each
-        stage has as many, whose pairs of convolutions begin with one of a dilation of ``dilations``. Raises
-        ``ValueError`` for what does not fit together."""
+        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size), its norm multiplied
+        out; what it raises, this raises. ``rates`` are the stages' upsampling; each stage has as many of the ``blocks``
+        residual blocks, in which the first convolutions of pairs have ``dilations``. Raises ``ValueError`` for what
+        does not fit together."""
 
     def run(self, mel: NDArray[np.float32], source: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
         """Writes ``samples`` ``[n]`` for ``mel`` ``[T, channels]`` and ``source`` ``[n]``, all C-contiguous."""

@@ -103,13 +103,14 @@ class Sampler:
             probabilities = logits.softmax(-1)
             least = self._columns[1] * probabilities.amax(-1, keepdim=True)
             logits = logits.masked_fill(probabilities < least, float("-inf"))
+        best: tuple[Tensor, Tensor] | None = None
         if self._largest_k:
-            best = logits.topk(min(self._largest_k, logits.shape[-1])).values
-            place = self._counts.clamp(1, best.shape[-1]) - 1
-            least = best.gather(-1, place).masked_fill(self._counts == 0, float("-inf"))
+            best = logits.topk(min(self._largest_k, logits.shape[-1]))
+            place = self._counts.clamp(1, best[0].shape[-1]) - 1
+            least = best[0].gather(-1, place).masked_fill(self._counts == 0, float("-inf"))
             logits = logits.masked_fill(logits < least, float("-inf"))
         if self._top_p:
-            ascending, order = _ascending(logits)
+            ascending, order = _ascending(logits, best)
             unlikely = ascending.softmax(-1).cumsum(-1) <= self._columns[2]
             unlikely[:, -1] = False
             logits = logits.scatter(-1, order, ascending.masked_fill(unlikely, float("-inf")))
@@ -124,14 +125,19 @@ class Sampler:
         return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def _ascending(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits in ascending order and their ids, ``[rows, ids or fewer]``; ids that are excluded may be left out."""
+def _ascending(logits: Tensor, best: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Logits in ascending order and their ids, ``[rows, ids or fewer]``; ids that are excluded may be left out.
+
+    ``best`` are logits in descending order and their ids from before some were excluded, if they are at hand.
+    """
     if logits.device.type != "cpu":
         return logits.sort(-1)
     # Sorting all would take longer than everything else here. To count what is left costs nothing where no host waits.
     left = int((logits != float("-inf")).sum(-1).max())
-    best, order = logits.topk(left)
-    return best.flip(-1), order.flip(-1)
+    if best is None or left > best[0].shape[-1]:
+        best = logits.topk(left)
+    order = best[1].flip(-1)
+    return logits.gather(-1, order), order
 
 
 def _race(probabilities: Tensor, states: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ impl<T: Format> Float<T> {
     pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
         let panels = outputs.div_ceil(LANES);
         let length = inputs * LANES;
-        let mut weights = Buffer::zeroed(panels * length);
+        let mut weights = Buffer::together(panels * length);
         let parts = Shared::new(&mut weights);
         super::each_panel(pool, outputs, inputs, fill, &|panel, rows| {
             // SAFETY: panels do not overlap.

@@ -33,7 +33,7 @@ impl Int4 {
     pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
         let groups = inputs.div_ceil(GROUP);
         let length = groups * LENGTH;
-        let mut weights = Buffer::zeroed(outputs.div_ceil(LANES) * length);
+        let mut weights = Buffer::together(outputs.div_ceil(LANES) * length);
         let parts = Shared::new(&mut weights);
         super::each_panel(pool, outputs, inputs, fill, &|panel, rows| {
             // SAFETY: panels do not overlap.

@@ -24,9 +24,9 @@ impl Int8 {
     pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
         let panels = outputs.div_ceil(LANES);
         let length = inputs.div_ceil(STEP) * STEP_BYTES;
-        let mut weights = Buffer::zeroed(panels * length);
-        let mut scales = Buffer::zeroed(panels * LANES);
-        let mut totals = Buffer::zeroed(panels * LANES);
+        let mut weights = Buffer::together(panels * length);
+        let mut scales = Buffer::together(panels * LANES);
+        let mut totals = Buffer::together(panels * LANES);
         let weight_parts = Shared::new(&mut weights);
         let scale_parts = Shared::new(&mut scales);
         let total_parts = Shared::new(&mut totals);

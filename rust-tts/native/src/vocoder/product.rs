@@ -124,20 +124,10 @@ impl Product<'_> {
             while input < inputs.end {
                 let within = input % run;
                 let count = (run - within).min(inputs.end - input);
-                let mut x = row_start.add(input / run * skip + within);
-                for _ in 0..count {
-                    let mut weights = [S::splat(0.0); P];
-                    for (weights, w) in weights.iter_mut().zip(&mut w) {
-                        *weights = S::load(*w);
-                        *w = w.add(LANES);
-                    }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = S::splat(*x.add(r * step));
-                        for (sum, weights) in sums.iter_mut().zip(weights) {
-                            *sum = S::mul_add(x, weights, *sum);
-                        }
-                    }
-                    x = x.add(1);
+                let x = row_start.add(input / run * skip + within);
+                sums = accumulate::<S, R, P>(sums, (x, step), w, count);
+                for w in &mut w {
+                    *w = w.add(count * LANES);
                 }
                 input += count;
             }
@@ -150,6 +140,39 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// `sums` and the products of `count` inputs from `x` on, of rows that are `step` apart, with their weights from `w` on.
+///
+/// Takes and gives sums by value, so that they are in registers here, whatever is done to them elsewhere.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+unsafe fn accumulate<S: Simd, const R: usize, const P: usize>(
+    mut sums: [[S::V; P]; R],
+    (mut x, step): (*const f32, usize),
+    mut w: [*const f32; P],
+    count: usize,
+) -> [[S::V; P]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for _ in 0..count {
+            let mut weights = [S::splat(0.0); P];
+            for (weights, w) in weights.iter_mut().zip(&mut w) {
+                *weights = S::load(*w);
+                *w = w.add(LANES);
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = S::splat(*x.add(r * step));
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = S::mul_add(x, weights, *sum);
+                }
+            }
+            x = x.add(1);
+        }
+    }
+    sums
 }
 
 /// `count` floats from `p`, then zeros.
