@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chatterbox_server.chatterbox.checkpoint import CheckpointError
 from chatterbox_server.chatterbox.loading import S3GenOptions
+from chatterbox_server.chatterbox.tensors import CheckpointError
 from engine_helpers import drain, samples, speak
 from engine_of import engine_of
 from numpy.typing import NDArray

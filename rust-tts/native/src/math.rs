@@ -3,7 +3,7 @@
 use crate::isa::multiply_add;
 
 /// A number whose addition rounds to an integer, which the sum's low bits then hold.
-const ROUNDER: f32 = 12_582_912.0;
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
 /// `2^f` for `f` in -0.5 to 0.5, from the highest power down; a Chebyshev fit, relative error 3e-9 before rounding.
 const POWERS: [f32; 7] = [
     0.000_154_697_32,

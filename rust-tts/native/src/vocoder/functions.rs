@@ -1,10 +1,8 @@
 //! Activations, as many numbers at a time as the processor takes.
 
 use crate::isa::{multiply_add, vectorised};
-use crate::math::exp;
+use crate::math::{ROUNDER, exp};
 
-/// A number whose addition rounds to an integer, which the sum's low bits then hold.
-const ROUNDER: f32 = 12_582_912.0;
 /// Pi in three parts, of which the first two have so few bits that their products with thousands are exact.
 const PI: [f32; 3] = [3.140_625, 9.675_026e-4, 1.509_958e-7];
 /// `sin(r) / r - 1` in `r^2` from the highest power down, for `r` in -pi/2 to pi/2; a least-maximum fit of the sine, error 5e-9.
