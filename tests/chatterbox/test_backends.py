@@ -54,6 +54,7 @@ def test_what_does_not_go_together_is_named(
         (S3GenOptions(dtype="int4"), "native", "cpu", "S3GEN_DTYPE: 'int4' is unknown"),
         (S3GenOptions(decoder="other"), "native", "cpu", "S3GEN_DECODER: 'other' is unknown"),
         (S3GenOptions(steps=4), "onnx", "cpu", r"S3GEN_\*: the graphs"),
+        (S3GenOptions(decoder="meanflow", steps=4), "native", "cpu", "S3GEN_STEPS: a mean-flow decoder"),
         (S3GenOptions(dtype="int8"), "torch", "cuda", "S3GEN_DTYPE: int8 is computed by BACKEND=native"),
         (S3GenOptions(dtype="bf16"), "native", "cpu", "S3GEN_DTYPE: bf16 is for BACKEND=torch on CUDA"),
     ],
@@ -67,7 +68,7 @@ def test_options_of_s3gen_that_cannot_be_met_are_named(
 
 def test_options_of_s3gen_that_can_be_met_pass() -> None:
     S3GenOptions().check("onnx", "cuda")
-    S3GenOptions(dtype="int8", decoder="meanflow", steps=4, prompt_seconds=3.0).check("native", "cpu")
+    S3GenOptions(dtype="int8", decoder="meanflow", prompt_seconds=3.0).check("native", "cpu")
     S3GenOptions(dtype="bf16").check("torch", "cuda")
 
 

@@ -105,6 +105,12 @@ def test_a_voice_is_cloned_spoken_with_and_forgotten(engine: Engine) -> None:
     assert gone.code == "VOICE_NOT_ENROLLED"
 
 
+def test_a_voice_that_the_weights_made_is_refused(engine: Engine) -> None:
+    end = ending(drain(engine, [replace(enroll(1, KEY, "turbo"), portable=b"safetensors")]))
+    assert isinstance(end, Failed)
+    assert end.code == "CANNOT_CLONE"
+
+
 def test_a_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
     first = engine_of(root, ["turbo"], backend="onnx", voices_folder=tmp_path)
     drain(first, [enroll(1, KEY, "turbo")])

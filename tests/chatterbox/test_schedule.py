@@ -193,3 +193,16 @@ def test_everybody_is_served_in_full_whatever_the_load(
             if number not in cancelled:
                 assert machine.heard[number].tokens == tokens
                 assert machine.heard[number].ended < float("inf")
+
+
+def test_a_clip_that_is_late_silences_nobody_while_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, decode=0.002, render=0.02, prepare=0.5)
+    machine.ask(1, 400)
+    while machine.heard[1].tokens == 0:
+        machine.step()
+    # It has been waiting for long when its turn comes.
+    machine.enroll(2)
+    machine.clock.now += 0.4
+    machine.run()
+    assert machine.heard[2].ended < float("inf")
+    assert machine.heard[1].silence < 0.6

@@ -70,6 +70,7 @@ def test_nothing_in_a_file_is_run(
         ("t3_speaker", torch.zeros(255)),
         ("s3_speaker", torch.zeros(192, dtype=torch.float16)),
         ("s3_mel", torch.zeros(7, 80)),
+        ("s3_speaker", torch.full((192,), float("nan"))),
         ("s3_tokens", torch.zeros(0, dtype=torch.int64)),
         ("t3_tokens", torch.full((5,), 6561)),
         ("t3_tokens", torch.full((5,), -1)),

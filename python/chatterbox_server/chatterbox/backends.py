@@ -47,6 +47,10 @@ class S3GenOptions:
             raise SettingError(f"S3GEN_DECODER: {self.decoder!r} is unknown; use {', '.join(S3GEN_DECODERS)}.")
         if backend == "onnx" and self != S3GenOptions():
             raise SettingError("S3GEN_*: the graphs of BACKEND=onnx have S3Gen built in; leave these settings out.")
+        if self.decoder == "meanflow" and self.steps is not None:
+            raise SettingError(
+                "S3GEN_STEPS: a mean-flow decoder has two steps; leave it out with S3GEN_DECODER=meanflow."
+            )
         if self.dtype == "int8" and backend != "native":
             raise SettingError(f"S3GEN_DTYPE: int8 is computed by BACKEND=native on a CPU, not by {backend}; use fp32.")
         if self.dtype == "bf16" and (backend, device) != ("torch", "cuda"):

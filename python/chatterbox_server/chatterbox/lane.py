@@ -169,7 +169,7 @@ class ChatterboxLane:
             urgent = self._most_urgent()
             preparations = self._preparations
             if not preparations.idle and (urgent is None or preparations.deadline <= urgent.deadline.at):
-                return preparations.step()
+                return preparations.step(self._parts.clock)
             if urgent is None:
                 return []
             return self._render(urgent) if urgent.rendering.due else self._decode()

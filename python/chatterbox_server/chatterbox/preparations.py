@@ -16,6 +16,9 @@ from .tensors import CheckpointError
 
 __all__ = ["Preparation", "Preparations"]
 
+STAGE_SECONDS = 0.2
+"""How soon a clip wants its next stage after one."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,7 +28,8 @@ class Preparation:
 
     id: int
     deadline: float
-    """When its request is late."""
+    """When its request is late; each stage moves it beyond the present, as audio does a listener's: a long clip that is
+    late must not silence everybody until it is done."""
     stages: Iterator[None]
     finish: Callable[[Any], list[Event]]
 
@@ -52,7 +56,7 @@ class Preparations:
         """Forget a clip; an unknown one is ignored."""
         self._waiting = deque(clip for clip in self._waiting if clip.id != request_id)
 
-    def step(self) -> list[Event]:
+    def step(self, clock: Callable[[], float]) -> list[Event]:
         """Take the first clip one stage further."""
         clip = self._waiting[0]
         try:
@@ -69,4 +73,5 @@ class Preparations:
         except (RequestError, MemoryError) as error:
             self._waiting.popleft()
             return [failure(clip.id, error)]
+        clip.deadline = max(clip.deadline, clock() + STAGE_SECONDS)
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...lane import RequestError
-from ...messages import Speak
+from ...messages import Enroll, Speak
 from ..conditionals import Conditionals
 from ..lane import ChatterboxLane
 from ..rendering import RenderOptions, SliceRendering
@@ -34,6 +34,12 @@ class GraphLane(ChatterboxLane):
             message = "speed: BACKEND=onnx speaks at 1.0 alone, for its graphs show no frames that could be stretched."
             raise RequestError("INVALID_PARAMETER", message)
         super().submit(speak)
+
+    def enroll(self, command: Enroll) -> None:
+        if command.portable is not None:
+            message = "voice: BACKEND=onnx prepares voices in its own way; upload the clip that this one was made of."
+            raise RequestError("CANNOT_CLONE", message)
+        super().enroll(command)
 
     def _rendering(
         self, voice: Conditionals, seed: int, options: RenderOptions, closing: tuple[int, ...] = ()

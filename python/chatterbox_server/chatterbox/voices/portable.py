@@ -43,6 +43,8 @@ def read_portable(data: bytes) -> Conditionals:
         if not fits or any(want not in (-1, size) for want, size in zip(shape, tensor.shape, strict=True)):
             found = f"{tensor.dtype} of shape {list(tensor.shape)}"
             raise RequestError("UNSUPPORTED_AUDIO", f"The voice file cannot be used: {name} is {found}.")
+        if not bool(torch.isfinite(tensor).all()):
+            raise RequestError("UNSUPPORTED_AUDIO", f"The voice file cannot be used: {name} has no numbers.")
     if voice.s3_mel.shape[0] != 2 * voice.s3_tokens.shape[0]:
         raise RequestError(
             "UNSUPPORTED_AUDIO", "The voice file cannot be used: its mel and its tokens differ in length."
