@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +50,7 @@ class RenderOptions:
     max_samples: int
 
 
-class SliceRendering:
+class SliceRendering(ABC):
     """Takes an utterance's tokens, tells when a slice of them is due, and sees to samples before they leave.
 
     ``marker`` is ``None`` when nothing is to be marked. ``closing`` tokens are put after the last one.
@@ -103,13 +104,13 @@ class SliceRendering:
         assert part is not None, "no slice is due"
         return self._voice.s3_tokens.numel() + part.end - part.context + (0 if part.final else LOOKAHEAD)
 
+    @abstractmethod
     def job(self) -> MelJob:
         """What S3Gen is to make of the slice that is due; ``accept`` takes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def accept(self, made: Tensor) -> Samples:
         """The samples that are ready to leave with what was ``made`` of the slice that was due."""
-        raise NotImplementedError
 
     def _finished(self, samples: Samples, *, final: bool) -> Samples:
         samples = self._within_cap(self._faded_in(samples))
