@@ -9,25 +9,10 @@ import json
 import sys
 import time
 
+from chatterbox_server.defaults import MODEL_PARAMS, MODEL_SLICING
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
-from chatterbox_server.messages import Audio, Failed, Params, Slicing, Speak
-
-PARAMS = Params(
-    temperature=None,
-    top_p=None,
-    min_p=None,
-    top_k=None,
-    repetition_penalty=None,
-    exaggeration=None,
-    cfg_weight=None,
-)
-SLICING = Slicing(
-    tokens_per_slice=None,
-    context_window=None,
-    overlap=None,
-    crossfade_ms=None,
-)
+from chatterbox_server.messages import Audio, Failed, Speak
 
 
 def first_audio(engine: Engine, number: int, text: str) -> float:
@@ -39,8 +24,8 @@ def first_audio(engine: Engine, number: int, text: str) -> float:
         language=None,
         voice=None,
         seed=number,
-        params=PARAMS,
-        slicing=SLICING,
+        params=MODEL_PARAMS,
+        slicing=MODEL_SLICING,
         max_audio_seconds=40.0,
         stream=True,
         return_tokens=False,

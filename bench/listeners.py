@@ -17,20 +17,11 @@ from statistics import median
 from typing import Any
 
 from chatterbox_server.chatterbox.profiles import PROFILES
+from chatterbox_server.defaults import MODEL_PARAMS, MODEL_SLICING
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
-from chatterbox_server.messages import Audio, Done, Failed, Params, Slicing, Speak
+from chatterbox_server.messages import Audio, Done, Failed, Speak
 
-PARAMS = Params(
-    temperature=None,
-    top_p=None,
-    min_p=None,
-    top_k=None,
-    repetition_penalty=None,
-    exaggeration=None,
-    cfg_weight=None,
-)
-SLICING = Slicing(tokens_per_slice=None, context_window=None, overlap=None, crossfade_ms=None)
 TEXT = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep until the sun is up again. " * 3
 BYTES_PER_SECOND = 4 * 24_000
 LATE_SECONDS = 0.02
@@ -108,8 +99,8 @@ class Room:
             language=None,
             voice=None,
             seed=self.number,
-            params=PARAMS,
-            slicing=SLICING,
+            params=MODEL_PARAMS,
+            slicing=MODEL_SLICING,
             max_audio_seconds=self.seconds,
             stream=self.stream,
             return_tokens=False,

@@ -17,9 +17,10 @@ from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from ..chatterbox.s3gen import MelJob, Noise
 from ..chatterbox.speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE, TOKENS_PER_SECOND
 from ..chatterbox.t3 import Prompt
+from ..defaults import MODEL_PARAMS, MODEL_SLICING
 from ..engine import Engine
 from ..loading import load
-from ..messages import Audio, Cancel, Done, Failed, Params, Slicing, Speak
+from ..messages import Audio, Cancel, Done, Failed, Speak
 from .distance import compare, decibels, distributions
 from .machine import count_work
 from .process import memory_mb
@@ -27,16 +28,6 @@ from .subjects import Clock, Unavailable, mel_frames, sentence, speech_tokens
 
 __all__ = ["Ours"]
 
-_PARAMS = Params(
-    temperature=None,
-    top_p=None,
-    min_p=None,
-    top_k=None,
-    repetition_penalty=None,
-    exaggeration=None,
-    cfg_weight=None,
-)
-_SLICING = Slicing(tokens_per_slice=None, context_window=None, overlap=None, crossfade_ms=None)
 _ATTEMPTS = 5
 """Random weights stop by themselves once in some thousand tokens: an utterance that is too short is spoken again."""
 _KEPT_STEPS = 2
@@ -232,7 +223,7 @@ class Ours:
         )
 
     def _add(self, request_id: int, characters: int, most: int) -> None:
-        sampling = self._parts.variant.resolve(_PARAMS, seed=request_id)
+        sampling = self._parts.variant.resolve(MODEL_PARAMS, seed=request_id)
         self._parts.decoder.add(request_id, self._prompt(characters), sampling, most)
 
     def _speak(self, seconds: float, seed: int, *, stream: bool) -> Speak:
@@ -245,8 +236,8 @@ class Ours:
             language=None,
             voice=None,
             seed=seed,
-            params=_PARAMS,
-            slicing=_SLICING,
+            params=MODEL_PARAMS,
+            slicing=MODEL_SLICING,
             max_audio_seconds=seconds,
             stream=stream,
             return_tokens=True,

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..defaults import MODEL_SLICING
 from ..lane import RequestError, has_words
-from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Slicing, Speak, Stats
+from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
 from .conditionals import Conditionals
 from .deadline import WHOLE_SECONDS, Deadline
 from .guards import loop_start, token_limit
@@ -28,12 +29,6 @@ __all__ = ["BUILTIN_VOICE", "ChatterboxLane", "Parts"]
 
 BUILTIN_VOICE = "default"
 """Name of the voice that comes with the weights."""
-_AS_IT_COMES = Slicing(
-    tokens_per_slice=None,
-    context_window=None,
-    overlap=None,
-    crossfade_ms=None,
-)
 
 
 class ChatterboxLane:
@@ -107,7 +102,7 @@ class ChatterboxLane:
     def convert(self, command: Convert) -> None:
         voice, _ = self._voice(command.voice)
         options = RenderOptions(
-            slicing=_AS_IT_COMES,
+            slicing=MODEL_SLICING,
             schedule=self._parts.profile.schedule,
             stream=command.stream,
             speed=1.0,
