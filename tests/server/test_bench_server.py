@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chatterbox_server.bench import server_command
 from chatterbox_server.bench.listener import Heard, Request
 from chatterbox_server.bench.sweep import Sweep, percentile
 from command_helpers import run
@@ -115,3 +117,37 @@ def test_percentiles_are_values_that_occurred() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert [percentile(values, share) for share in (0.0, 0.5, 0.95, 1.0)] == [1.0, 3.0, 5.0, 5.0]
     assert percentile([], 0.5) is None
+
+
+def test_the_search_tries_the_most_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def level(_sweep: Sweep, concurrency: int) -> dict[str, Any]:
+        return {"concurrency": concurrency, "carried": True}
+
+    monkeypatch.setattr(Sweep, "level", level)
+    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, tell=lambda what: None)
+    levels = asyncio.run(sweep.search(100))
+    assert [each["concurrency"] for each in levels] == [1, 2, 4, 8, 16, 32, 64, 100]
+
+
+@pytest.mark.parametrize(
+    ("variables", "key"),
+    [
+        ({}, None),
+        ({"API_KEY": "one,two"}, "one"),
+        ({"API_KEY": " ,", "API_TOKEN": "three"}, "three"),
+        ({"API_TOKEN_FILE": "keys"}, "four"),
+        ({"API_KEY_FILE": "there is none"}, None),
+    ],
+)
+def test_the_key_is_one_that_the_server_takes(
+    variables: dict[str, str], key: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("four\nfive\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("API_KEY", "API_TOKEN", "API_KEY_FILE", "API_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    parser = argparse.ArgumentParser()
+    server_command.add_options(parser)
+    assert parser.parse_args([]).api_key == key

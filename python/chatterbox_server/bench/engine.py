@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,28 @@ from .work import Floors
 
 __all__ = ["PRECISIONS", "EngineOptions", "measure"]
 
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What an engine is loaded with, by the settings' names."""
+
+    model_dtype: str
+    s3gen_dtype: str
+    s3gen_decoder: str = "auto"
+    s3gen_prompt_seconds: float | None = None
+
+
 PRECISIONS = {
-    "fp32": ("fp32", "fp32"),
-    "bf16": ("bf16", "fp32"),
-    "int8": ("int8", "int8"),
-    "int4": ("int4", "int8"),
+    "fp32": Precision("fp32", "fp32"),
+    "bf16": Precision("bf16", "fp32"),
+    "int8": Precision("int8", "int8"),
+    "int4": Precision("int4", "int8"),
+    "int4-short": Precision("int4", "int8", s3gen_prompt_seconds=3.0),
+    "int8-meanflow": Precision("int8", "int8", s3gen_decoder="meanflow"),
 }
-"""``model_dtype`` and ``s3gen_dtype`` by the name of a precision."""
+"""By name. The last two change more than the rounding, and are named after what they change: S3Gen sees the last
+seconds of the reference only, or is turbo's."""
+_OWN_MEAN_FLOW = ("turbo", "nano")
 
 Tell = Callable[[str], None]
 
@@ -38,6 +53,7 @@ class EngineOptions:
     """Names in ``comparison.SECTIONS``."""
     device: str
     backend: str
+    profile: str
     threads: int | None
     model_path: Path | None
     """Folder of the checkpoints; ``None`` leaves the place to the engine, and upstream out."""
@@ -69,9 +85,9 @@ class _Run:
         options = self.options
         if options.random_weights is not None:
             self.tell(f"{model}: random weights in {options.random_weights / model}")
-            weights = {"kind": model, "root": str(options.random_weights), "full": not options.tiny}
-            with Child("weights", weights):
-                pass
+            self._made(model)
+            if self._precisions(model, "meanflow"):
+                self._made("turbo")
         if self._root is not None:
             _read(self._root / model)
         with contextlib.ExitStack() as stack:
@@ -84,8 +100,20 @@ class _Run:
                     reason = str(error)
                     self.tell(f"{model}: without upstream: {reason}")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chatterbox-bench-"))
-            results = [self._precision(model, name, upstream, Path(folder, "fp32")) for name in options.precisions]
+            results = [self._precision(model, name, upstream, Path(folder, "fp32")) for name in self._precisions(model)]
         return results if upstream else [result | {"without_upstream": reason} for result in results]
+
+    def _made(self, model: str) -> None:
+        """Make a checkpoint unless it is there."""
+        options = self.options
+        with Child("weights", {"kind": model, "root": str(options.random_weights), "full": not options.tiny}):
+            pass
+
+    def _precisions(self, model: str, decoder: str | None = None) -> list[str]:
+        """The names of those to be measured; a decoder that the model has anyway is no other one."""
+        known = {name: PRECISIONS[name].s3gen_decoder for name in self.options.precisions}
+        own = "meanflow" if model in _OWN_MEAN_FLOW else None
+        return [name for name, of in known.items() if of != own and (decoder is None or of == decoder)]
 
     @property
     def _root(self) -> Path | None:
@@ -99,15 +127,15 @@ class _Run:
         return Child("upstream", settings | {"device": options.device, "threads": options.threads})
 
     def _precision(self, model: str, precision: str, upstream: Child | None, reference: Path) -> dict[str, Any]:
-        options, (t3, s3gen) = self.options, PRECISIONS[precision]
+        options, chosen = self.options, PRECISIONS[precision]
         settings = {
             "models": [model],
             "device": options.device,
             "backend": options.backend,
+            "profile": options.profile,
             "threads": options.threads,
             "model_path": None if self._root is None else str(self._root),
-            "model_dtype": t3,
-            "s3gen_dtype": s3gen,
+            **asdict(chosen),
             "slots": max(options.batches),
             "watermark": True,
         }
@@ -122,6 +150,7 @@ class _Run:
             comparison = Comparison(
                 model=model,
                 exact=precision == "fp32",
+                mean_flow=chosen.s3gen_decoder == "meanflow",
                 ours=ours,
                 upstream=upstream,
                 effort=options.effort,
@@ -131,7 +160,7 @@ class _Run:
             comparison.loading()
             with comparison.part("floors"):
                 work = ours.ask("work", characters=options.effort.characters)
-                comparison.floors = Floors.of(work, self.rates, t3)
+                comparison.floors = Floors.of(work, self.rates, chosen.model_dtype)
             for name in options.sections:
                 self.tell(f"{model} {precision}: {name}")
                 SECTIONS[name](comparison)

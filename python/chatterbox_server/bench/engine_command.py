@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..chatterbox.profiles import PROFILES
 from ..loading import CHATTERBOX
 from . import engine
 from .child import BenchError
@@ -71,11 +72,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--precisions",
         type=_names(engine.PRECISIONS),
         default=list(engine.PRECISIONS),
-        help=f"of {precisions} (default: all that the engine has); S3Gen is fp32, with int8 and int4 int8",
+        help=f"of {precisions} (default: all that the engine has); S3Gen is fp32, with int8 and int4 int8; -short: it "
+        "sees 3 s of the reference; -meanflow: it is turbo's",
     )
     parser.add_argument("--only", type=_names(SECTIONS), default=list(SECTIONS), help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: cpu)")
     parser.add_argument("--backend", default="auto", help="auto, native, torch or onnx (default: auto)")
+    parser.add_argument("--profile", choices=PROFILES, default="balanced", help="as PROFILE (default: balanced)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the engine's choice)")
     parser.add_argument(
         "--batches",
@@ -98,6 +101,7 @@ def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         sections=given.only,
         device=given.device,
         backend=given.backend,
+        profile=given.profile,
         threads=given.threads,
         model_path=given.model_path,
         random_weights=_apart(given.random_weights, tiny=given.tiny),
@@ -153,6 +157,7 @@ def _plain(options: engine.EngineOptions) -> dict[str, object]:
     return {
         "device": options.device,
         "backend": options.backend,
+        "profile": options.profile,
         "threads": options.threads,
         "batches": list(options.batches),
         "weights": "random" if options.random_weights else "given",

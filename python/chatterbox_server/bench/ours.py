@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..chatterbox.checkpoint import locate
+from ..chatterbox.checkpoint import locate, locate_mean_flow
 from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from ..chatterbox.s3gen import MelJob, Noise
 from ..chatterbox.speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE, TOKENS_PER_SECOND
@@ -20,7 +21,7 @@ from ..chatterbox.t3 import Prompt
 from ..defaults import MODEL_PARAMS, MODEL_SLICING
 from ..engine import Engine
 from ..loading import load
-from ..messages import Audio, Cancel, Done, Failed, Speak
+from ..messages import Audio, Done, Failed, Speak
 from .distance import compare, decibels, distributions
 from .machine import count_work
 from .process import memory_mb
@@ -46,12 +47,12 @@ class Ours:
         self._clock = Clock(self._engine.device)
         self._next_id = 0
         path, version = settings.get("model_path"), settings.get("multilingual_version", "v2")
-        self._files = locate(
-            model,
-            model_path=Path(path) if path else None,
-            multilingual_version=version,
-            progress=lambda what, done, total: None,
-        )
+        folder = Path(path) if path else None
+        self._files = locate(model, model_path=folder, multilingual_version=version, progress=_quietly)
+        if settings.get("s3gen_decoder") == "meanflow":
+            s3gen = locate_mean_flow(model_path=folder, progress=_quietly)
+            self._files = dataclasses.replace(self._files, s3gen=s3gen)
+        self._reference_seconds: float = settings.get("s3gen_prompt_seconds") or math.inf
 
     @property
     def _parts(self) -> Parts:
@@ -65,12 +66,13 @@ class Ours:
     def work(self, characters: int) -> dict[str, int]:
         """What has to be done, as ``work.Work``."""
         parts, prompt = self._parts, self._prompt(characters)
-        return asdict(
+        reference = min(len(prompt.voice.s3_tokens), self._reference_seconds * TOKENS_PER_SECOND)
+        return dataclasses.asdict(
             count_work(
                 self._files,
                 parts.decoder.t3.config,
                 t3_tokens=len(prompt.voice.t3_tokens),
-                reference=len(prompt.voice.s3_tokens),
+                reference=int(reference),
                 text=len(prompt.text_ids),
             )
         )
@@ -143,18 +145,18 @@ class Ours:
                 return [elapsed]
         raise Unavailable(f"the model stops before {seconds:g} s")
 
-    def first_audio(self, seconds: float) -> Samples:
-        """Milliseconds until an utterance that is streamed is first heard. Its voice has been used before."""
+    def streamed(self, seconds: float) -> dict[str, Samples]:
+        """Milliseconds until an utterance of so many seconds is first heard, and until it has been heard to its end if
+        nothing waits for a listener. Its voice has been used before."""
         speak = self._speak(seconds, 0, stream=True)
+        first: Samples = []
         started = self._clock.now()
         for event in self._events([speak]):
             if isinstance(event, Failed):
                 raise Unavailable(event.message)
-            if isinstance(event, Audio):
-                break
-        elapsed = 1000 * (time.perf_counter() - started)
-        self._engine.step([Cancel(id=speak.id)])
-        return [elapsed]
+            if isinstance(event, Audio) and not first:
+                first.append(1000 * (time.perf_counter() - started))
+        return {"first": first, "whole": [1000 * (self._clock.now() - started)]}
 
     def together(self, requests: int, seconds: float, *, at_once: bool) -> dict[str, float]:
         """How long so many whole utterances take at once, or one after the other, and how much audio they are."""
@@ -257,6 +259,10 @@ class Ours:
             if isinstance(event, Done):
                 finished.append(event)
         return finished
+
+
+def _quietly(what: str, done: int, total: int) -> None:
+    """Tells nobody of a download."""
 
 
 def _whole(done: Done, seconds: float) -> bool:

@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default=TEXT, help="what is spoken")
     parser.add_argument("--model", help="model that speaks")
     parser.add_argument("--voice", help="a built-in voice, or a file of the voices folder")
-    parser.add_argument("--api-key", default=os.environ.get("API_KEY"), help="(environment: API_KEY)")
+    parser.add_argument("--api-key", default=_key(), help="(environment: the first of API_KEY or API_TOKEN)")
     parser.add_argument(
         "--chunk-ms", default=100, type=int, metavar="MS", help="length of WebSocket chunks (default: 100)"
     )
@@ -120,16 +120,15 @@ def _server(given: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[
         yield given.url
         return
     most = max(given.max_concurrency if given.find_max_concurrency else 0, *given.concurrency)
-    # None of these is what is measured.
-    room = [
-        "--max-connections",
-        most + 64,
-        "--max-ws-connections",
-        most + 64,
-        "--max-ws-connections-per-client",
-        most + 64,
-    ]
-    command = [*interpreter(), "-m", "chatterbox_server", "--port", "0", *map(str, room), *given.serve]
+    # None of these is what is measured. Whoever sets one of them means it.
+    limits = {
+        "--max-concurrent-requests": most,
+        "--max-connections": most + 64,
+        "--max-ws-connections": most + 64,
+        "--max-ws-connections-per-client": most + 64,
+    }
+    room = [part for name, limit in limits.items() if name not in given.serve for part in (name, str(limit))]
+    command = [*interpreter(), "-m", "chatterbox_server", "--port", "0", *room, *given.serve]
     with tempfile.TemporaryDirectory(prefix="chatterbox-bench-") as folder:
         log = Path(folder, "log")
         with log.open("w", encoding="utf-8") as errors:
@@ -159,6 +158,18 @@ def _address(process: subprocess.Popen[str]) -> str | None:
     for line in process.stdout:
         if found := re.search(r"listens on (http://\S+)", line):
             return found[1]
+    return None
+
+
+def _key() -> str | None:
+    """One of the keys that a server with this environment takes."""
+    for name in ("API_KEY", "API_TOKEN"):
+        text, path = os.environ.get(name, ""), os.environ.get(f"{name}_FILE")
+        if not text and path:
+            with contextlib.suppress(OSError):
+                text = Path(path).read_text(encoding="utf-8")
+        if keys := [key.strip() for key in re.split(r"[,\n]", text) if key.strip()]:
+            return keys[0]
     return None
 
 

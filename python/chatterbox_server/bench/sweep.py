@@ -45,12 +45,12 @@ class Sweep:
         """Double until it is too many, then halve the gap down to an eighth; all levels in the order of their size."""
         results: dict[int, dict[str, Any]] = {}
         carried, refused, count = 0, 0, 1
-        while count <= most:
+        while carried < most:
             results[count] = await self.level(count)
             carried, refused = (count, refused) if results[count]["carried"] else (carried, count)
             if refused and refused - carried <= max(1, carried // 8):
                 break
-            count = (carried + refused) // 2 if refused else 2 * count
+            count = (carried + refused) // 2 if refused else min(2 * count, most)
         return [results[count] for count in sorted(results)]
 
     async def level(self, concurrency: int) -> dict[str, Any]:

@@ -68,12 +68,16 @@ class Floors:
     t3: str
 
     def decode(self, requests: int, steps: int) -> float:
-        """A step of T3, the middle one of ``steps``: every weight is read once, and all that the cache holds."""
+        """A step of T3, the middle one of ``steps``: every weight is read once, and all that the cache holds.
+
+        What depends on the voice alone is there once, however many requests have that voice.
+        """
         work = self.work
         weights = (work.layer_weights + work.head_weights) * BYTES[self.t3]
-        positions = work.prefix + work.prompt + steps // 2
-        cache = requests * work.rows * positions * work.values_per_position * (4 if self.t3 == "fp32" else 2)
-        products = requests * work.rows * (work.layer_weights + work.head_weights)
+        rows = requests * work.rows
+        positions = work.prefix + rows * (work.prompt + steps // 2)
+        cache = positions * work.values_per_position * (4 if self.t3 == "fp32" else 2)
+        products = rows * (work.layer_weights + work.head_weights)
         return self._slower(weights + cache, products)
 
     def prefill(self, *, warm: bool) -> float:
