@@ -25,6 +25,10 @@ def read_model(model: Model) -> tuple[object, ...]:
 def sample_commands() -> list[Command]:
     """One command of each kind as the host builds them; for tests."""
 
+def available_threads() -> int:
+    """As many threads as may run at once: of the machine's, those that this process was given, by affinity or by a
+    container's quota."""
+
 def set_threads(count: int) -> None:
     """Compute with ``count`` threads in networks that are made from now on; those there are keep theirs."""
 
@@ -93,6 +97,17 @@ class T3Cache:
 
     def remove(self, row: int) -> None:
         """Drop ``row``; the last one takes its number."""
+
+class LinearLayer:
+    """``y = x W^T + b`` with packed weights. What a row gives does not depend on the rows beside it."""
+
+    def __init__(self, weights: NDArray[np.float32], bias: NDArray[np.float32] | None, precision: str) -> None:
+        """``weights`` is ``[outputs, inputs]``, ``bias`` ``[outputs]``, C-contiguous; ``precision`` is "fp32" or
+        "int8". Raises ``ValueError`` for what does not fit together."""
+
+    def run(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+        """Writes ``y`` ``[rows, outputs]`` for ``x`` ``[rows, inputs]``, both C-contiguous, neither of them touched by
+        anybody else meanwhile."""
 
 class FlowEstimator:
     """The layers of S3Gen's estimator, from packed weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 import unicodedata
@@ -73,9 +72,11 @@ def load(threads: int | None = None) -> LiteLane:
     from hibari import Hibari
     from hibari.voices import voice_path
 
+    from . import _core
+
     # Naming the file keeps hibari from ever fetching one.
     path = voice_path("heart", download_missing=False)
-    voice: Voice = Hibari(voice="heart", model=path, threads=threads or min(2, os.cpu_count() or 1))
+    voice: Voice = Hibari(voice="heart", model=path, threads=threads or min(2, _core.available_threads()))
     # The first use loads the lexicon, the network for unknown words and the synthesiser's tables.
     for phonemes in voice.phonemize("Ready to speak, Zqorvax."):
         voice.from_ids(voice.ids(phonemes), 1.0, np.random.default_rng(0))

@@ -11,6 +11,10 @@ use pyo3::prelude::*;
 
 use super::{ANY, pool, shape_error, tensor};
 
+/// The memory of a call with more frames than this (30 s, with the reference) is given back after it. That of others, up to
+/// 40 MB, is there for the next.
+const KEPT_FRAMES: usize = 1500;
+
 /// The network of `s3gen/estimator.py` without what makes biases of a step's time.
 #[pyclass(frozen, module = "chatterbox_server._core")]
 pub struct FlowEstimator {
@@ -33,15 +37,7 @@ impl FlowEstimator {
         head_width: usize,
         precision: &str,
     ) -> PyResult<Self> {
-        let precision = match precision {
-            "fp32" => Precision::F32,
-            "int8" => Precision::Int8,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "precision {precision:?} is unknown; fp32 and int8 are there"
-                )));
-            }
-        };
+        let precision = precision_named(precision)?;
         let pool = pool();
         let weights = Weights {
             take,
@@ -112,8 +108,22 @@ impl FlowEstimator {
                 let direction = self.estimator.run(&self.pool, x, biases, &mut memory);
                 found[row * frames * outputs..][..direction.len()].copy_from_slice(direction);
             }
+            if frames > KEPT_FRAMES {
+                *memory = Memory::default();
+            }
         });
         directions.copy_from_slice(py, &found)
+    }
+}
+
+/// What S3Gen's networks are kept in. Raises `ValueError` for a name that there is not.
+pub(super) fn precision_named(name: &str) -> PyResult<Precision> {
+    match name {
+        "fp32" => Ok(Precision::F32),
+        "int8" => Ok(Precision::Int8),
+        _ => Err(PyValueError::new_err(format!(
+            "precision {name:?} is unknown; fp32 and int8 are there"
+        ))),
     }
 }
 

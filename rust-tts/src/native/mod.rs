@@ -2,6 +2,7 @@
 //! and compute without the interpreter's lock.
 
 pub mod flow;
+pub mod linear;
 pub mod t3;
 pub mod vocoder;
 
@@ -16,11 +17,17 @@ use pyo3::types::PyTuple;
 /// What networks made from now on compute with. One for all: they run one after the other.
 static POOL: Mutex<Option<Arc<Pool>>> = Mutex::new(None);
 
-/// The threads of the networks: as many as `set_threads` said, or as the processor runs at once.
+/// The threads of the networks: as many as `set_threads` said, or as may run at once.
 pub fn pool() -> Arc<Pool> {
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    let threads = || std::thread::available_parallelism().map_or(1, usize::from);
-    Arc::clone(pool.get_or_insert_with(|| Arc::new(Pool::new(threads()))))
+    Arc::clone(pool.get_or_insert_with(|| Arc::new(Pool::new(available_threads()))))
+}
+
+/// As many threads as may run at once: of the machine's, those that this process was given, by affinity or by a container's
+/// quota.
+#[pyfunction]
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Computes with `count` threads in networks that are made from now on; those there are keep theirs.

@@ -12,6 +12,10 @@ use pyo3::prelude::*;
 
 use super::{ANY, pool, shape_error, tensor};
 
+/// The memory of a call for more samples than this (10 s) is given back after it. That of others, up to 60 MB, is there for
+/// the next.
+const KEPT_SAMPLES: usize = 240_000;
+
 /// The network of `s3gen/generator.py`.
 #[pyclass(frozen, module = "chatterbox_server._core")]
 pub struct VocoderGenerator {
@@ -104,6 +108,9 @@ impl VocoderGenerator {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             self.generator
                 .run(&self.pool, &mel, &source, &mut found, &mut memory);
+            if count > KEPT_SAMPLES {
+                *memory = Memory::default();
+            }
         });
         samples.copy_from_slice(py, &found)
     }

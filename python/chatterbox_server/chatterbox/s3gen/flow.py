@@ -20,7 +20,7 @@ from ..speech_tokens import FRAMES_PER_TOKEN
 from .encoder import Encoder
 from .estimator import Estimator, Network, Schedule
 from .graphs import Evaluate, GraphedEstimator
-from .layers import Weights
+from .layers import Linear, MakeLinear, Weights
 from .network import TorchNetwork
 from .noise import MEL_CHANNELS
 
@@ -57,14 +57,18 @@ class Flow:
         weights: Weights,
         *,
         network: Callable[[Weights], Network] = TorchNetwork,
+        make_linear: MakeLinear = Linear,
         steps: int | None = None,
         reference_tokens: int | None = None,
     ) -> None:
-        """``network`` makes the estimator's layers. ``steps`` is for models that are not mean-flow; ``None`` is
-        upstream's. Of a voice's reference ``reference_tokens`` are used, ``None`` for all."""
+        """``network`` makes the estimator's layers, ``make_linear`` the encoder's linear ones.
+
+        ``steps`` is for models that are not mean-flow; ``None`` is upstream's. Of a voice's reference
+        ``reference_tokens`` are used, ``None`` for all.
+        """
         self._tokens = weights.tensor("input_embedding.weight", -1, -1)
         self._speaker = weights.linear("spk_embed_affine_layer")
-        self._encoder = Encoder(weights.scope("encoder."))
+        self._encoder = Encoder(weights.scope("encoder.").with_linear(make_linear))
         self._project = weights.linear("encoder_proj")
         self._estimator = Estimator(weights.scope("decoder.estimator."), network)
         self._reference_tokens = reference_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,11 +11,15 @@ from torch.nn import functional
 
 from ..tensors import Tensors
 
-__all__ = ["Convolution", "LayerNorm", "Linear", "Weights"]
+__all__ = ["Convolution", "Layer", "LayerNorm", "Linear", "MakeLinear", "Weights"]
+
+Layer = Callable[[Tensor], Tensor]
+MakeLinear = Callable[[Tensor, Tensor | None], Layer]
+"""Makes ``x W^T + b`` of ``W`` ``[outputs, inputs]`` and ``b`` ``[outputs]``."""
 
 
 class Linear:
-    """``x W^T + b``. The only way in which the flow multiplies by weights."""
+    """``x W^T + b``, in torch."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = weight
@@ -42,9 +47,9 @@ class Convolution:
     layers are and needs no other memory layout than they do.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, ahead: int = 0) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, ahead: int = 0, linear: MakeLinear = Linear) -> None:
         outputs, inputs, self._kernel = weight.shape
-        self._linear = Linear(weight.transpose(1, 2).reshape(outputs, self._kernel * inputs), bias)
+        self._linear = linear(weight.transpose(1, 2).reshape(outputs, self._kernel * inputs), bias)
         self._ahead = ahead
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -58,10 +63,13 @@ class Convolution:
 class Weights:
     """A checkpoint's tensors, moved when they are taken; those that need no move stay mapped to the file."""
 
-    def __init__(self, tensors: Tensors, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, tensors: Tensors, *, device: torch.device, dtype: torch.dtype, make_linear: MakeLinear = Linear
+    ) -> None:
         self.device = device
         self.dtype = dtype
         self._tensors = tensors
+        self._make_linear = make_linear
 
     @property
     def path(self) -> Path:
@@ -72,7 +80,14 @@ class Weights:
         return name in self._tensors
 
     def scope(self, prefix: str) -> Weights:
-        return Weights(self._tensors.scope(prefix), device=self.device, dtype=self.dtype)
+        return self._with(self._tensors.scope(prefix), self._make_linear)
+
+    def with_linear(self, make: MakeLinear) -> Weights:
+        """The same weights, of which ``make`` makes the linear layers."""
+        return self._with(self._tensors, make)
+
+    def _with(self, tensors: Tensors, make: MakeLinear) -> Weights:
+        return Weights(tensors, device=self.device, dtype=self.dtype, make_linear=make)
 
     def layers(self, prefix: str) -> list[Weights]:
         """What is below ``prefix0.``, ``prefix1.`` and so on, as far as there are names."""
@@ -83,19 +98,19 @@ class Weights:
         """The tensor ``name``, which must have ``shape`` (``-1`` = any)."""
         return self._tensors.shaped(name, *shape).to(self.device, self.dtype)
 
-    def linear(self, *names: str, bias: bool = True) -> Linear:
+    def linear(self, *names: str, bias: bool = True) -> Layer:
         """The linear layer ``name``; several of one input are one layer with their outputs side by side."""
         weights = [self.tensor(f"{name}.weight", -1, -1) for name in names]
         biases = [self.tensor(f"{name}.bias", -1) for name in names] if bias else []
         if len(names) == 1:
-            return Linear(weights[0], biases[0] if biases else None)
-        return Linear(torch.cat(weights), torch.cat(biases) if biases else None)
+            return self._make_linear(weights[0], biases[0] if biases else None)
+        return self._make_linear(torch.cat(weights), torch.cat(biases) if biases else None)
 
     def convolution(self, name: str, *, lookahead: bool = False) -> Convolution:
         """A causal convolution, or one that sees nothing before the present step."""
         weight = self.tensor(f"{name}.weight", -1, -1, -1)
         ahead = weight.shape[2] - 1 if lookahead else 0
-        return Convolution(weight, self.tensor(f"{name}.bias", -1), ahead=ahead)
+        return Convolution(weight, self.tensor(f"{name}.bias", -1), ahead=ahead, linear=self._make_linear)
 
     def norm(self, name: str, eps: float = 1e-5) -> LayerNorm:
         return LayerNorm(self.tensor(f"{name}.weight", -1), self.tensor(f"{name}.bias", -1), eps)

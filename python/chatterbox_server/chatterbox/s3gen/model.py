@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ..capture import Capturer, CudaCapturer
+from ..packed import PackedLinear, Precision
 from ..speech_tokens import TOKENS_PER_SECOND
 from ..tensors import Tensors
 from .flow import Flow, MelJob
 from .generator import Generator as TorchGenerator
-from .layers import Weights
-from .native import NativeNetwork, Precision
+from .layers import Linear, Weights
+from .native import NativeNetwork
 from .native_generator import NativeGenerator
 from .network import TorchNetwork
 from .vocoder import Vocoder
@@ -53,8 +54,8 @@ class S3Gen:
     ) -> S3Gen:
         """``dtype`` is the flow's; the vocoder is always float32, for its phases need it.
 
-        The native backend computes the flow's estimator and the vocoder's generator, which nearly all of the time goes
-        into, on the CPU; ``precision`` is that of the estimator's weights.
+        The native backend computes the flow's estimator, the encoder's linear layers and the vocoder's generator, which
+        nearly all of the time goes into, on the CPU; ``precision`` is that of the flow's weights in them.
 
         Off upstream's ways are: ``steps``, the Euler steps of a model that is not mean-flow, fewer of which are less
         work; and ``reference_seconds``, after which a voice's reference is cut off for the flow, which works on
@@ -67,6 +68,7 @@ class S3Gen:
         flow = Flow(
             Weights(tensors.scope("flow."), device=device, dtype=dtype),
             network=TorchNetwork if backend == "torch" else partial(NativeNetwork, precision=precision),
+            make_linear=Linear if backend == "torch" else partial(PackedLinear, precision=precision),
             steps=steps,
             reference_tokens=None
             if reference_seconds is None

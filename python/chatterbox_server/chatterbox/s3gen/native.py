@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..dimensions import head_count
+from ..packed import Precision, to_array
 from ..tensors import CheckpointError
 from .layers import Weights
 
 if TYPE_CHECKING:
     from ..._core import FlowEstimator
 
-__all__ = ["NativeNetwork", "Precision", "to_array"]
-
-Precision = Literal["fp32", "int8"]
-"""How weights are kept and multiplied; everything else is float32."""
+__all__ = ["NativeNetwork"]
 
 
 class NativeNetwork:
@@ -56,9 +53,3 @@ def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
         return FlowEstimator(take, count, channels // head_count(channels), precision)
     except ValueError as error:
         raise CheckpointError(f"{weights.path}: the flow's estimator is of another kind: {error}") from error
-
-
-def to_array(tensor: Tensor) -> NDArray[np.float32]:
-    """What the compiled module takes: C-contiguous float32, which shares the tensor's memory if that is so already."""
-    array: NDArray[np.float32] = tensor.detach().to(torch.float32).contiguous().numpy()
-    return array

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..packed import to_array
 from ..tensors import CheckpointError
 from .generator import DILATIONS, UPSAMPLING, Generator, folded
 from .layers import Weights
-from .native import to_array
 
 if TYPE_CHECKING:
     from ..._core import VocoderGenerator

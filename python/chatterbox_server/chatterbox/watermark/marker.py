@@ -39,8 +39,6 @@ class WatermarkStream:
     def __init__(self, encoder: Encoder, device: torch.device) -> None:
         self._encoder = encoder
         self._device = device
-        # A CPU's convolutions sum in another order for a batch: the bits would tell how the audio was cut.
-        self._at_once = 1 if device.type == "cpu" else None
         # Before the audio there is silence, as far as the first block looks back.
         self._waiting: Samples = np.zeros((_BEFORE - _FIRST) * HOP + HALF, np.float32)
         self._overlap: Samples = np.zeros(_COVERED - _STEP, np.float32)
@@ -83,7 +81,7 @@ class WatermarkStream:
         needed = (blocks - 1) * _STEP + _SEEN
         waiting = torch.from_numpy(self._waiting[:needed]).to(self._device)
         spectra, sound = frames(waiting.unfold(0, _SEEN, _STEP), self._encoder.bins)
-        change = torch.cat([self._encoder(part) for part in level(spectra).split(self._at_once or blocks)])
+        change = self._encoder(level(spectra))
         own = slice(_BEFORE, _BEFORE + _BLOCK)
         added = spectra[:, own] * (gain(change[:, own]) - 1) * sound[:, own, None]
         parts = synthesise(added)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..packed import PackedLinear
 from ..tensors import CheckpointError, Tensors
 
 __all__ = ["Decoder", "Encoder", "WatermarkError", "open_weights"]
@@ -53,18 +54,37 @@ class _Layers:
     def __init__(self, tensors: Tensors, bins: int, outputs: int, device: torch.device) -> None:
         hidden = tensors["0.conv.weight"].shape[0]
         widths = [bins, *[hidden] * (_INNER + 1), outputs]
-        self._layers = []
+        self.weights = []
+        """Of each layer: weights ``[outputs, inputs, frames]``, bias, and frames to either side."""
         for index, (inputs, channels) in enumerate(pairwise(widths)):
             reach = _WIDE if 0 < index <= _INNER else 1
             weight = tensors.shaped(f"{index}.conv.weight", channels, inputs, reach)
             bias = tensors.shaped(f"{index}.conv.bias", channels)
-            self._layers.append((weight.to(device), bias.to(device), reach // 2))
+            self.weights.append((weight.to(device), bias.to(device), reach // 2))
 
     def __call__(self, values: Tensor) -> Tensor:
-        for index, (weight, bias, reach) in enumerate(self._layers):
+        for index, (weight, bias, reach) in enumerate(self.weights):
             if index:
                 values = F.leaky_relu(values)
             values = F.conv1d(values, weight, bias, padding=reach)
+        return values
+
+
+class _PackedLayers:
+    """The same on ``[n, t, channels]``, on a CPU: however many rows there are, each comes out to the same bits."""
+
+    def __init__(self, layers: _Layers) -> None:
+        self._layers = [
+            (PackedLinear(weight.flatten(1), bias, precision="fp32"), reach) for weight, bias, reach in layers.weights
+        ]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        for index, (linear, reach) in enumerate(self._layers):
+            if index:
+                values = F.leaky_relu(values)
+            if reach:
+                values = F.pad(values, (0, 0, reach, reach)).unfold(1, 2 * reach + 1, 1).flatten(2)
+            values = linear(values)
         return values
 
 
@@ -73,10 +93,15 @@ class Encoder:
 
     def __init__(self, tensors: Tensors, device: torch.device) -> None:
         self.bins = _bins(tensors)
-        self._layers = _opened(tensors.scope("encoder.layers."), self.bins, self.bins, device)
+        layers = _opened(tensors.scope("encoder.layers."), self.bins, self.bins, device)
+        # A CPU's convolutions sum in another order for a batch: the bits would tell how the audio was cut.
+        self._packed = _PackedLayers(layers) if device.type == "cpu" else None
+        self._layers = layers
 
     def __call__(self, levels: Tensor) -> Tensor:
         """The change of ``levels`` ``[n, t, bins]``, in the same scale. Fifteen frames to either side tell on each."""
+        if self._packed is not None:
+            return self._packed(levels)
         return self._layers(levels.transpose(1, 2)).transpose(1, 2)
 
 

@@ -79,8 +79,12 @@ fn weight_scale(row: &[f32]) -> (f32, f32) {
     });
     // Rounding may add one half to each of the two.
     let both = pairs.fold(0.0, f32::max) / (MOST_PAIR - 1) as f32;
-    let scale = alone.max(both);
-    let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+    let scale = if alone.is_nan() {
+        alone
+    } else {
+        alone.max(both)
+    };
+    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
     (scale, inverse)
 }
 

@@ -6,22 +6,28 @@ use super::dots::STEP;
 const ROUND: f32 = 12_582_912.0;
 
 /// How far apart the values are that `row`'s numbers are rounded to if the largest becomes `largest`, and the inverse of that;
-/// zeros if all are zero.
+/// zeros if all are zero, NaN if one of them is none or has no bound: bytes could not tell it.
 #[inline(always)]
 pub(crate) fn scale(row: &[f32], largest: i8) -> (f32, f32) {
     let largest = f32::from(largest);
     let mut most = [0.0_f32; 32];
+    // Comparing passes over what is not a number; a product with zero does not.
+    let mut zeros = [0.0_f32; 32];
     let chunks = row.chunks_exact(most.len());
-    for (most, x) in most.iter_mut().zip(chunks.remainder()) {
+    for ((most, zero), x) in most.iter_mut().zip(&mut zeros).zip(chunks.remainder()) {
         *most = x.abs();
+        *zero = x * 0.0;
     }
     for chunk in chunks {
-        for (most, x) in most.iter_mut().zip(chunk) {
+        for ((most, zero), x) in most.iter_mut().zip(&mut zeros).zip(chunk) {
             *most = if x.abs() > *most { x.abs() } else { *most };
+            *zero += x * 0.0;
         }
     }
     let most = most.iter().fold(0.0_f32, |a, &b| a.max(b));
-    if most > 0.0 {
+    if zeros.iter().sum::<f32>().is_nan() {
+        (f32::NAN, f32::NAN)
+    } else if most > 0.0 {
         (most / largest, largest / most)
     } else {
         (0.0, 0.0)

@@ -57,6 +57,27 @@ fn bound(precision: Precision) -> f64 {
 }
 
 #[test]
+fn what_is_not_a_number_stays_none() {
+    let (outputs, inputs) = (40, 70);
+    let weights = noise(outputs * inputs, 1);
+    for precision in PRECISIONS {
+        let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for at in [0, 33, inputs - 1] {
+                let mut x = noise(2 * inputs, 2);
+                x[inputs + at] = bad;
+                for set in sets() {
+                    let y = product(&matrix, set, 1, &x);
+                    let (whole, spoilt) = y.split_at(outputs);
+                    assert!(whole.iter().all(|y| y.is_finite()), "{precision:?}");
+                    assert!(spoilt.iter().all(|y| !y.is_finite()), "{precision:?} {at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn it_is_the_product() {
     for (outputs, inputs) in [(1, 1), (17, 31), (40, 67), (95, 300), (130, 520)] {
         let weights = noise(outputs * inputs, 7);
