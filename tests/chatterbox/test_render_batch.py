@@ -86,6 +86,15 @@ def test_who_is_much_longer_or_shorter_or_not_due_is_not_taken_along() -> None:
     assert step(batch_of(S3Gen(), 8), lives[0], lives) == [1, 4]
 
 
+def test_a_batch_of_long_ones_is_small() -> None:
+    lives = [live(number, due_tokens=1250) for number in range(8)]
+    s3gen = S3Gen()
+    batch = batch_of(s3gen, 8)
+    assert step(batch, lives[0], lives) == [0, 1, 2]
+    alone = [live(number, due_tokens=9000) for number in range(2)]
+    assert step(batch_of(S3Gen(), 8), alone[0], alone) == [0]
+
+
 def test_a_pause_after_every_euler_step() -> None:
     one = live(1)
     batch = batch_of(S3Gen(), 1, pauses=True)

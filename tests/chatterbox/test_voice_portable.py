@@ -74,6 +74,7 @@ def test_nothing_in_a_file_is_run(
         ("s3_tokens", torch.zeros(0, dtype=torch.int64)),
         ("t3_tokens", torch.full((5,), 6561)),
         ("t3_tokens", torch.full((5,), -1)),
+        ("t3_tokens", torch.zeros(1501, dtype=torch.int64)),
     ],
 )
 def test_what_no_model_can_speak_with_is_refused(saved: Path, field: str, value: torch.Tensor) -> None:

@@ -15,6 +15,9 @@ __all__ = ["RenderBatch", "Renderer"]
 
 LONGEST_TO_SHORTEST = 1.5
 """Between utterances of a batch. All take as long as the longest, whose padding is work for nothing."""
+_TOKENS_EACH = 500
+"""Of a full batch on average, at most: 20 s, of which 10 s may be the voice's. Memory grows with a batch's tokens, and
+whole utterances, which are not cut into slices, are long."""
 
 
 class Renderer(Protocol):
@@ -86,7 +89,8 @@ class RenderBatch:
             size = urgent.rendering.due_tokens
             others = [live for live in lives if live is not urgent and self._fits(live, size)]
             others.sort(key=lambda live: live.deadline.at)
-            batch += others[: self._size - 1]
+            longest = max([size, *(live.rendering.due_tokens for live in others)])
+            batch += others[: max(1, min(self._size, self._size * _TOKENS_EACH // longest)) - 1]
         return _Running(batch, self._s3gen.begin([live.rendering.job() for live in batch]))
 
     def _fits(self, live: Live, size: int) -> bool:

@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 
 from ...lane import RequestError
 from ..conditionals import Conditionals
+from ..speech_tokens import TOKENS_PER_SECOND
 from .cache import decode, encode
 
 __all__ = ["read_portable", "write_portable"]
@@ -21,6 +22,8 @@ _SHAPES: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "s3_speaker": (torch.float32, (192,)),
 }
 _MAX_TOKEN = 6561
+_LONGEST = 60 * TOKENS_PER_SECOND
+"""Tokens of a reference. Upstream takes 10 and 15 s; every slice of every request works on all of it again."""
 
 
 def write_portable(voice: Conditionals) -> bytes:
@@ -51,6 +54,11 @@ def read_portable(data: bytes) -> Conditionals:
         )
     for name in ("t3_tokens", "s3_tokens"):
         tokens: torch.Tensor = voice.tensors()[name]
+        if tokens.numel() > _LONGEST:
+            raise RequestError(
+                "UNSUPPORTED_AUDIO",
+                f"The voice file cannot be used: {name} has {tokens.numel()} tokens; at most {_LONGEST} are taken.",
+            )
         if int(tokens.min()) < 0 or int(tokens.max()) >= _MAX_TOKEN:
             raise RequestError(
                 "UNSUPPORTED_AUDIO", f"The voice file cannot be used: {name} has tokens that no model has."
