@@ -46,6 +46,9 @@ enum Command {
     /// Make the graphs for `BACKEND=onnx` from a checkpoint of turbo or nano
     #[command(disable_help_flag = true)]
     ExportOnnx(Passed),
+    /// Take jobs of RunPod's serverless platform, and serve them with a server of its own
+    #[command(disable_help_flag = true)]
+    Runpod(Passed),
     /// Make voice files
     Voice {
         #[command(subcommand)]
@@ -104,6 +107,9 @@ pub fn run(argv: Vec<String>) -> i32 {
             "chatterbox_server.chatterbox.onnx.export.command",
             &passed.arguments,
         ),
+        Some(Command::Runpod(passed)) => {
+            python::command("chatterbox_server.serverless.command", &passed.arguments)
+        }
         Some(Command::Voice { command }) => {
             with_logs(command.logs(), LogLevel::Warn, || command.run())
         }

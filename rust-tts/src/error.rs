@@ -36,8 +36,10 @@ pub enum Code {
     FileTooLarge,
     /// The body is larger than the route takes.
     BodyTooLarge,
-    /// All slots are busy and the queue is full, or the model is still loading.
+    /// The model is still loading, or something but slots is short for now.
     ServerBusy,
+    /// All slots are busy and the queue is full.
+    QueueFull,
     /// The server is shutting down.
     Draining,
     /// The socket has `MAX_SAYS_PER_CONNECTION` says running.
@@ -85,7 +87,7 @@ impl Code {
             Self::UnsupportedAudio => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_AUDIO"),
             Self::FileTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
-            Self::ServerBusy => (StatusCode::SERVICE_UNAVAILABLE, "SERVER_BUSY"),
+            Self::ServerBusy | Self::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "SERVER_BUSY"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
@@ -135,6 +137,17 @@ impl ApiError {
     /// A field with a value that is not allowed.
     pub fn parameter(field: &str, problem: impl std::fmt::Display) -> Self {
         Self::new(Code::InvalidParameter, format!("{field}: {problem}"))
+    }
+
+    /// The same error in a dialect that calls fields by other names: pairs of the native one and its own.
+    #[must_use]
+    pub fn renamed(mut self, fields: &[(&str, &str)]) -> Self {
+        let named = self.message.split_once(": ").and_then(|(field, problem)| {
+            let (_, own) = fields.iter().find(|(native, _)| *native == field)?;
+            Some(format!("{own}: {problem}"))
+        });
+        self.message = named.unwrap_or(self.message);
+        self
     }
 
     #[must_use]

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod limits;
 pub mod loading;
+pub mod machine;
 pub mod metrics;
 pub mod native;
 pub mod offline;
@@ -20,6 +21,7 @@ pub mod shutdown;
 pub mod speech;
 pub mod state;
 pub mod telemetry;
+pub mod uploads;
 pub mod voices;
 
 /// The version of the package, of the wheel and of the binary.
@@ -35,11 +37,13 @@ mod _core {
     #[pymodule_export]
     use crate::native::flow::FlowEstimator;
     #[pymodule_export]
-    use crate::native::set_threads;
+    use crate::native::linear::LinearLayer;
     #[pymodule_export]
     use crate::native::t3::{T3Backbone, T3Cache};
     #[pymodule_export]
     use crate::native::vocoder::VocoderGenerator;
+    #[pymodule_export]
+    use crate::native::{available_threads, set_threads};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -59,7 +59,7 @@ impl Admission {
                 self.slot_count,
                 self.waiting()
             );
-            return Err(ApiError::new(Code::ServerBusy, message).retry_after(self.retry_after()));
+            return Err(ApiError::new(Code::QueueFull, message).retry_after(self.retry_after()));
         }
         Ok(Place {
             admission: Arc::clone(self),
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!((admission.running(), admission.waiting()), (1, 0));
         let place = admission.enqueue().unwrap();
         let refused = admission.enqueue().err().unwrap();
-        assert_eq!(refused.code, Code::ServerBusy);
+        assert_eq!(refused.code, Code::QueueFull);
         assert!(refused.retry_after.unwrap() >= 1);
         drop(slot);
         let slot = place.slot().await.unwrap();

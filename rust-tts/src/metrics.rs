@@ -1,5 +1,7 @@
 //! Every metric of `/metrics`: its name, its unit and what it counts.
 
+mod recent;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::state::App;
+pub use recent::Figures;
 
 const REQUESTS: &str = "chatterbox_requests_total";
 const FIRST_AUDIO: &str = "chatterbox_time_to_first_audio_seconds";
@@ -73,6 +76,7 @@ impl Metrics {
             .set_buckets_for_metric(ratios, &RATIOS)?
             .install_recorder()?;
         describe();
+        recent::begin();
         gauge!(BUILD_INFO, "version" => crate::VERSION).set(1.0);
         Ok(Self { handle })
     }
@@ -86,6 +90,11 @@ impl Metrics {
         gauge!(ENGINE_UP).set(f64::from(u8::from(app.engine.status().ready().is_some())));
         gauge!(VOICE_CACHE).set(app.engine.status().voice_cache_bytes() as f64);
         self.handle.render()
+    }
+
+    /// Exact figures of the latest requests.
+    pub fn figures(&self) -> Option<Figures> {
+        recent::figures()
     }
 
     /// Folds the latest samples into the histograms. Without it they are kept one by one for ever.
@@ -126,6 +135,7 @@ pub fn request_ended(route: &'static str, model: &str, outcome: Outcome, took: D
     counter!(REQUESTS, "route" => route, "model" => model.to_owned(), "outcome" => outcome.label())
         .increment(1);
     histogram!(DURATION, "route" => route).record(took.as_secs_f64());
+    recent::ended();
 }
 
 /// Counts a request that was refused before a model was chosen for it.
@@ -151,6 +161,7 @@ pub fn spoken(model: &str, audio_seconds: f64, real_time_factor: Option<f64>) {
         .increment(whole_seconds(model, audio_seconds));
     if let Some(factor) = real_time_factor {
         histogram!(RTF, "model" => model.to_owned()).record(factor);
+        recent::spoken(audio_seconds, factor);
     }
 }
 

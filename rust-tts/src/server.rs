@@ -78,7 +78,7 @@ async fn serve(
         .local_addr()
         .map_err(|error| StartError(format!("No address to listen on: {error}")))?;
 
-    let settings = engine.load_settings(voices, server.limits.max_concurrent_requests);
+    let settings = engine.load_settings(voices, server.limits.slots());
     let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
         .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
     let app = Arc::new(App::new(
@@ -131,6 +131,7 @@ fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
             options.voices_dir.display()
         ))
     })?;
+    store.sweep();
     if let Some(default) = options.default_voice.as_deref()
         && let Err(error) = store.find(default)
     {

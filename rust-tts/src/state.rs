@@ -15,10 +15,9 @@ use crate::error::{ApiError, Code};
 use crate::limits::{Admission, Quota};
 use crate::metrics::Metrics;
 use crate::speech::enrolment::Enrolments;
+use crate::uploads::Uploads;
 use crate::voices::{Voice, VoiceStore};
 
-/// Uploads taken in at once.
-const UPLOADS: usize = 4;
 /// Clips to be converted that are in memory at once, in the queue or spoken; each may take more than 100 MB.
 const CLIPS: usize = 16;
 
@@ -29,8 +28,8 @@ pub struct App {
     pub enrolments: Enrolments,
     pub admission: Arc<Admission>,
     pub sockets: Arc<Quota>,
-    /// Files decoded at once: each upload holds a whole file and its samples.
-    pub uploads: Semaphore,
+    /// The memory for uploads, and turns at decoding.
+    pub uploads: Uploads,
     /// Clips that are converted, or wait to be.
     pub clips: Arc<Semaphore>,
     pub keys: Keys,
@@ -48,6 +47,8 @@ pub struct App {
     pub limits: LimitOptions,
     /// Origins of web pages that may open a WebSocket; `*` is all.
     pub origins: Vec<String>,
+    /// Models and voices are listed also for those who have no key.
+    pub public_listings: bool,
 }
 
 pub type Shared = Arc<App>;
@@ -67,13 +68,13 @@ impl App {
             engine,
             voices,
             enrolments: Enrolments::default(),
-            admission: Admission::new(limits.max_concurrent_requests, limits.max_queue),
+            admission: Admission::new(limits.slots(), limits.max_queue),
             sockets: Quota::new(
                 limits.max_ws_connections_per_client,
                 limits.max_ws_connections,
             ),
-            uploads: Semaphore::new(UPLOADS),
-            clips: Arc::new(Semaphore::new(CLIPS.max(limits.max_concurrent_requests))),
+            uploads: Uploads::new(voice_options.max_voice_file_size, limits.request_timeout),
+            clips: Arc::new(Semaphore::new(CLIPS.max(limits.slots()))),
             keys,
             metrics,
             started: SystemTime::now()
@@ -86,6 +87,7 @@ impl App {
             voice_options: voice_options.clone(),
             limits,
             origins: allowed_origins(server),
+            public_listings: server.public_listings,
         }
     }
 

@@ -19,8 +19,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::auth::QUERY_KEYS;
 use crate::config::{LogFormat, LogLevel, LogOptions};
 use crate::error::{ApiError, Code};
+use crate::routes::openai::error as openai;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Tells OpenAI's clients whether to ask again, which they do by the status otherwise.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const NO: HeaderValue = HeaderValue::from_static("false");
 const REQUEST_ID_MAX: usize = 128;
 /// The log is text.
 static FOR_PEOPLE: AtomicBool = AtomicBool::new(false);
@@ -31,6 +35,11 @@ const QUIET: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 
 /// Starts logging to standard error.
 pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String> {
+    let default_level = if options.debug {
+        LogLevel::Debug
+    } else {
+        default_level
+    };
     let level = options.log_level.unwrap_or(default_level).name();
     let directives = options.rust_log.as_deref().unwrap_or(&level);
     let filter = EnvFilter::try_new(directives.to_lowercase());
@@ -181,14 +190,18 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
         None if is_json => return response,
         None => framework_error(response.status()),
     };
+    let (mut parts, _) = response.into_parts();
     let body = if path.starts_with("/api/") {
         json!({"error": error.message, "code": error.code.as_str(), "request_id": id.0})
     } else if path.starts_with("/v1/") {
-        openai_error(&error)
+        parts.status = openai::status(error.code);
+        if openai::repeats(parts.status) {
+            parts.headers.insert(SHOULD_RETRY, NO);
+        }
+        openai::body(&error)
     } else {
         json!({"detail": error.message, "code": error.code.as_str(), "request_id": id.0})
     };
-    let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.insert(
@@ -196,24 +209,6 @@ fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
         HeaderValue::from_static("application/json"),
     );
     Response::from_parts(parts, Body::from(body.to_string()))
-}
-
-/// An error as OpenAI's clients read it.
-fn openai_error(error: &ApiError) -> serde_json::Value {
-    let kind = if error.code.status().is_server_error() {
-        "server_error"
-    } else {
-        "invalid_request_error"
-    };
-    let code = match error.code {
-        Code::ModelNotLoaded => "model_not_found".to_owned(),
-        Code::Unauthorized => "invalid_api_key".to_owned(),
-        code => code.as_str().to_ascii_lowercase(),
-    };
-    // The field stands before the colon, where there is one.
-    let field = error.message.split_once(": ").map(|(field, _)| field);
-    let param = field.filter(|field| !field.contains(' '));
-    json!({"error": {"message": error.message, "type": kind, "param": param, "code": code}})
 }
 
 /// What the framework means by a status it answered on its own.

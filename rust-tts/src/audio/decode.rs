@@ -6,6 +6,7 @@
 mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod limits;
 mod opus;
 mod sniff;
 mod source;
@@ -14,7 +15,7 @@ mod tests;
 
 use std::io;
 use std::panic::catch_unwind;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
@@ -28,6 +29,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 pub use self::error::DecodeError;
+pub use self::limits::Limits;
 pub use self::sniff::extension;
 use self::source::TimedSource;
 
@@ -53,36 +55,13 @@ impl Clip {
     pub fn duration_seconds(&self) -> f64 {
         seconds(self.samples.len(), self.sample_rate)
     }
-}
 
-/// What a clip may cost. All limits are inclusive.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Most channels in the file; they are averaged.
-    pub max_channels: u16,
-    /// Lowest sample rate in Hz.
-    pub min_rate: u32,
-    /// Highest sample rate in Hz.
-    pub max_rate: u32,
-    /// Longest clip in seconds.
-    pub max_seconds: f64,
-    /// Most samples of the decoded clip (one channel), which bounds its memory at any rate.
-    pub max_samples: usize,
-    /// Longest time that decoding may take.
-    pub deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_channels: 8,
-            min_rate: 8_000,
-            max_rate: 192_000,
-            max_seconds: 600.0,
-            // Ten minutes at 48 kHz: 115 MB.
-            max_samples: 600 * 48_000,
-            deadline: Duration::from_secs(10),
-        }
+    /// Takes off what comes after `longest` seconds; whether there was any.
+    pub fn cut(&mut self, longest: f64) -> bool {
+        let kept = (longest * f64::from(self.sample_rate)) as usize;
+        let longer = kept < self.samples.len();
+        self.samples.truncate(kept);
+        longer
     }
 }
 
@@ -135,10 +114,10 @@ fn decode_until(due: Instant, bytes: &[u8], limits: &Limits) -> Result<Clip, Dec
     };
     // Before the decoder is made, as it sizes its buffers by these.
     if let Some(rate) = params.sample_rate {
-        check_rate(rate, limits)?;
+        limits.check_rate(rate)?;
     }
     if let Some(channels) = &params.channels {
-        check_channels(channels.count(), limits)?;
+        limits.check_channels(channels.count())?;
     }
     let track_id = track.id;
     let codec = Codec::new(params)?;
@@ -167,13 +146,19 @@ fn collect(
         }
         match codec.decode(&packet, limits, &mut clip.samples) {
             Ok(rate) if clip.sample_rate == 0 || clip.sample_rate == rate => {
-                check_rate(rate, limits)?;
+                limits.check_rate(rate)?;
                 clip.sample_rate = rate;
                 decoded += 1;
             }
             Ok(_) => return Err(DecodeError::Corrupt("its sample rate changes".to_owned())),
             Err(DecodeError::Corrupt(_)) if broken < decoded + FORGIVEN_PACKETS => broken += 1,
             Err(error) => return Err(error),
+        }
+        if limits
+            .enough_seconds
+            .is_some_and(|enough| clip.duration_seconds() > enough)
+        {
+            break;
         }
         if clip.samples.len() > limits.max_samples || clip.duration_seconds() > limits.max_seconds {
             return Err(DecodeError::TooLong(
@@ -247,7 +232,7 @@ impl Codec {
             } => {
                 let buffer = decoder.decode(packet)?;
                 let channels = buffer.spec().channels().count();
-                check_channels(channels, limits)?;
+                limits.check_channels(channels)?;
                 buffer.copy_to_vec_interleaved(interleaved);
                 // At most eight, so the conversion is exact.
                 let scale = 1.0 / f32::from(u16::try_from(channels).unwrap_or(u16::MAX));
@@ -268,26 +253,6 @@ fn tame(sample: f32) -> f32 {
         sample.clamp(-1.0, 1.0)
     } else {
         0.0
-    }
-}
-
-fn check_rate(found: u32, limits: &Limits) -> Result<(), DecodeError> {
-    let (min, max) = (limits.min_rate, limits.max_rate);
-    if (min..=max).contains(&found) {
-        Ok(())
-    } else {
-        Err(DecodeError::BadRate { found, min, max })
-    }
-}
-
-fn check_channels(found: usize, limits: &Limits) -> Result<(), DecodeError> {
-    match found {
-        0 => Err(DecodeError::Corrupt("it has no channels".to_owned())),
-        _ if found > usize::from(limits.max_channels) => Err(DecodeError::TooManyChannels {
-            found,
-            max: limits.max_channels,
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -4,10 +4,14 @@ use clap::{Args, ValueEnum};
 
 use super::VoiceOptions;
 use super::s3gen::S3GenSettings;
-use super::streaming::StreamingOptions;
+use super::sampling::SamplingOptions;
+use super::streaming::{QueueOptions, StreamingOptions};
 use super::values::{boolean, name_of, non_negative, text};
 use crate::engine::python::LoadSettings;
 use crate::voices::PREPARED;
+
+/// Most characters of one utterance that may be asked for.
+pub const TEXT_CHUNK: std::ops::RangeInclusive<i64> = 20..=1000;
 
 /// Options of the engine, shared by the server, `say` and `convert`.
 #[derive(Args, Clone, Debug)]
@@ -100,11 +104,17 @@ pub struct EngineOptions {
     pub engine_threads: Option<u32>,
 
     /// Longest piece, in characters, that a text is cut into before it is spoken
-    #[arg(long, env = "TTS_TEXT_PROCESSING_CHUNK_SIZE", default_value_t = 150, value_parser = clap::value_parser!(u32).range(20..=1000))]
+    #[arg(long, env = "TTS_TEXT_PROCESSING_CHUNK_SIZE", default_value_t = 150, value_parser = clap::value_parser!(u32).range(TEXT_CHUNK))]
     pub text_chunk_size: u32,
 
     #[command(flatten)]
     pub streaming: StreamingOptions,
+
+    #[command(flatten)]
+    pub queues: QueueOptions,
+
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
 
     /// Fake engine: seconds of computing per second of audio
     #[arg(long, env = "FAKE_RTF", default_value_t = 0.1, value_parser = non_negative)]
@@ -152,6 +162,7 @@ impl EngineOptions {
             multilingual_version: name_of(&self.multilingual_version),
             slots: self.engine_slots.unwrap_or(slots),
             profile: name_of(&self.profile),
+            waiting_slices: self.queues.speech_token_queue_max_size,
             voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
             voices_dir: voices.voices_dir.join(PREPARED),
             hf_home: self.hf_home.clone(),
@@ -238,6 +249,13 @@ mod tests {
     fn settings(arguments: &[&str], requests: usize) -> LoadSettings {
         let given = Options::try_parse_from([&["test"], arguments].concat()).unwrap();
         given.engine.load_settings(&given.voices, requests)
+    }
+
+    #[test]
+    fn the_queue_of_speech_tokens_is_the_engines() {
+        assert_eq!(settings(&[], 1).waiting_slices, None);
+        let limited = settings(&["--speech-token-queue-max-size", "2"], 1);
+        assert_eq!(limited.waiting_slices, Some(2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod engine;
 mod s3gen;
+mod sampling;
 mod streaming;
 mod values;
 
@@ -12,9 +13,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub use engine::{Backend, Device, Dtype, EngineKind, EngineOptions, MultilingualVersion};
+pub use engine::{
+    Backend, Device, Dtype, EngineKind, EngineOptions, MultilingualVersion, TEXT_CHUNK,
+};
 pub use streaming::{MAX_CROSSFADE_MS, MAX_TRIM_MS, Overlap, StreamingOptions};
-use values::{at_least_one, name_of, seconds, text};
+use values::{at_least_one, boolean, name_of, seconds, text};
+
+/// Requests spoken at once where nobody says.
+const SLOTS: usize = 3;
 
 /// Where voices lie, shared by every command.
 #[derive(Args, Clone, Debug)]
@@ -49,9 +55,14 @@ pub struct LogOptions {
     #[arg(long, env = "RUST_LOG", value_parser = text)]
     pub rust_log: Option<String>,
 
-    /// The same as a plain level, where `RUST_LOG` is not set. Default: info; warn for the commands
+    /// The same as a plain level, where `RUST_LOG` is not set. Default: info, or debug with `DEBUG`; warn for the commands
     #[arg(long, env = "LOG_LEVEL", ignore_case = true)]
     pub log_level: Option<LogLevel>,
+
+    /// Log everything at level debug, unless `RUST_LOG` or `LOG_LEVEL` says otherwise. There is one process, with it and
+    /// without
+    #[arg(long, env = "DEBUG", value_parser = boolean, default_value = "false")]
+    pub debug: bool,
 
     /// `text` for people, `json` for machines
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
@@ -90,6 +101,11 @@ pub struct ServerOptions {
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', default_value = "*")]
     pub cors_origins: Vec<String>,
 
+    /// Lets anybody list models and voices (`GET /v1/models`, `/v1/audio/models`, `/v1/audio/voices`), for programs that
+    /// ask for the lists without their key
+    #[arg(long, env = "PUBLIC_LISTINGS", value_parser = boolean, default_value = "false")]
+    pub public_listings: bool,
+
     /// Connections held at once; further ones wait to be accepted
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 4096, value_parser = at_least_one)]
     pub max_connections: usize,
@@ -102,9 +118,13 @@ pub struct ServerOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {
-    /// Requests spoken at once; further ones wait in the queue
-    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 3, value_parser = at_least_one)]
-    pub max_concurrent_requests: usize,
+    /// Requests spoken at once; further ones wait in the queue. Default: 3
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", value_parser = at_least_one)]
+    pub max_concurrent_requests: Option<usize>,
+
+    /// The same under another name, where the first is not set
+    #[arg(long, env = "CONCURRENT_REQUESTS_PER_WORKER", value_parser = at_least_one)]
+    pub concurrent_requests_per_worker: Option<usize>,
 
     /// Requests that may wait for a slot; further ones are refused with 503 and `Retry-After`
     #[arg(long, env = "MAX_QUEUE", default_value_t = 64)]
@@ -161,6 +181,15 @@ pub struct LimitOptions {
     /// Seconds after which a WebSocket on which nothing is said and nothing runs is closed
     #[arg(long, env = "WS_IDLE_TIMEOUT", default_value = "600", value_parser = seconds)]
     pub ws_idle_timeout: Duration,
+}
+
+impl LimitOptions {
+    /// Requests spoken at once.
+    pub fn slots(&self) -> usize {
+        let named = self.max_concurrent_requests;
+        let named = named.or(self.concurrent_requests_per_worker);
+        named.unwrap_or(SLOTS)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

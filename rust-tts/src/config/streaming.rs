@@ -34,6 +34,22 @@ pub struct StreamingOptions {
     pub remove_trailing_milliseconds: f64,
 }
 
+/// What may wait between the stages of a streamed request.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Streaming")]
+pub struct QueueOptions {
+    /// Slices of one request's speech tokens that may wait to become audio while tokens are decoded for others; one more,
+    /// and they are rendered at once. Fewer bring each listener's audio earlier and others' first audio later. Default: no
+    /// limit, a slice is rendered when its listener is about to need it
+    #[arg(long, env = "TTS_SPEECH_TOKEN_QUEUE_MAX_SIZE", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub speech_token_queue_max_size: Option<u32>,
+
+    /// Pieces of a request's audio that wait for a client which reads slowly, beside what its connection holds. When they
+    /// do, no further utterance of the request is begun: more ride out longer pauses of the client, and take memory
+    #[arg(long, env = "TTS_PCM_CHUNK_QUEUE_MAX_SIZE", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub pcm_chunk_queue_max_size: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Overlap {
     Full,

@@ -33,6 +33,14 @@ pub fn non_negative(value: &str) -> Result<f64, String> {
     }
 }
 
+/// A number, 0 to `most`.
+pub fn within(value: &str, most: f64) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(number) if (0.0..=most).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number, 0 to {most}")),
+    }
+}
+
 pub fn at_least_one(value: &str) -> Result<usize, String> {
     match value.parse::<usize>() {
         Ok(number) if number > 0 => Ok(number),

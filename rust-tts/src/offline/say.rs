@@ -109,7 +109,7 @@ async fn speak(app: Shared, options: &SayOptions, text: String) -> Result<Summar
     let request = options.draft(text).validate(&app, Format::Wav, false);
     let mut request = request.map_err(|error| error.message)?;
     request.return_tokens = options.dump_tokens.is_some();
-    let texts = speech::whole(&request.text, app.engine_options.text_chunk_size);
+    let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&app, request.clone(), texts, "say");
     let (sink, summary) = write(speech, &options.output, &request, |piece| {
         if let Piece::Progress { characters } = piece {

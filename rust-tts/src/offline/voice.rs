@@ -14,8 +14,6 @@ use crate::voices::{Details, VoiceError, VoiceStore, wav};
 
 /// Largest file of samples that is read, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 1 << 30;
-/// What the offline converter calls the voices that it writes.
-const PORTABLE: &str = "safetensors";
 
 #[derive(Subcommand)]
 pub enum VoiceCommand {
@@ -160,20 +158,28 @@ fn read_clip(path: &Path) -> Result<decode::Clip, String> {
 
 fn convert(options: &ConvertOptions) -> Result<i32, String> {
     let store = open(&options.common.voices)?;
+    let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let details = Details {
+        source: Some("voice convert".to_owned()),
+        ..Details::default()
+    };
     for file in &options.files {
         let stem = file
             .file_stem()
             .and_then(|stem| stem.to_str())
             .ok_or_else(|| format!("{}: this name cannot be that of a voice", file.display()))?;
-        let target = store.portable_path(stem, options.common.overwrite);
-        let target = target.map_err(|error| format!("{stem}: {error}"))?;
-        let paths = [file, &target].map(|path| path.display().to_string());
+        let overwrite = options.common.overwrite;
+        let refused = |error: VoiceError| format!("{stem}: {error}");
+        store.check_portable(stem, overwrite).map_err(refused)?;
+        let made = place.path().join("voice");
+        let paths = [file, &made].map(|path| path.display().to_string());
         let converted = python::command("chatterbox_server.chatterbox.voices.convert", &paths);
         if converted != status::OK {
             return Ok(converted);
         }
-        let voice = store.find(&format!("{stem}.{PORTABLE}"));
-        let voice = voice.map_err(|error| format!("{stem}: {error}"))?;
+        let bytes = std::fs::read(&made).map_err(|error| format!("{stem}: {error}"))?;
+        let saved = store.save_portable(stem, &bytes, overwrite, &details);
+        let voice = saved.map_err(refused)?;
         telemetry::tell(&voice.path.display().to_string());
     }
     Ok(status::OK)

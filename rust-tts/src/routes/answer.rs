@@ -31,27 +31,30 @@ pub const AUDIO_HEADERS: [HeaderName; 6] = [
 pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, ApiError> {
     let timing = first(&mut speech).await?;
     let encoding = request.output.encoding;
-    let (body, length) = if request.stream {
+    let content_type = encoding.format.content_type();
+    if request.stream {
         let encoder = encoder(encoding, Length::Unknown);
-        (Body::from_stream(stream::encoded(speech, encoder)), None)
-    } else {
-        let file = WholeFile::new(encoding);
-        let bytes = stream::collected(speech, file).await?;
-        let length = bytes.len();
-        (Body::from(bytes), Some(length))
-    };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(encoding.format.content_type()),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let body = Body::from_stream(stream::encoded(speech, encoder));
+        return Ok(response(request, timing, content_type, body));
     }
-    headers.insert(SAMPLE_RATE, HeaderValue::from(encoding.sample_rate));
+    let file = WholeFile::new(encoding);
+    let bytes = stream::collected(speech, file).await?;
+    let length = HeaderValue::from(bytes.len());
+    let mut response = response(request, timing, content_type, Body::from(bytes));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, length);
+    Ok(response)
+}
+
+/// An answer with the headers that tell of the audio in its body.
+pub fn response(
+    request: &SpeechRequest,
+    timing: Timing,
+    content_type: &'static str,
+    body: Body,
+) -> Response {
+    let mut response = described(request, content_type, body);
+    let headers = response.headers_mut();
     headers.insert(
         QUEUE_TIME,
         HeaderValue::from(timing.queued.as_millis() as u64),
@@ -60,6 +63,18 @@ pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Respo
         FIRST_AUDIO,
         HeaderValue::from(timing.first_audio.as_millis() as u64),
     );
+    response
+}
+
+/// What is known of an answer before anything is spoken: its form, and who speaks.
+pub fn described(request: &SpeechRequest, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let sample_rate = request.output.encoding.sample_rate;
+    headers.insert(SAMPLE_RATE, HeaderValue::from(sample_rate));
     headers.insert(
         WATERMARK,
         HeaderValue::from_static(if request.model.watermark {
@@ -76,11 +91,11 @@ pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Respo
             headers.insert(name, value);
         }
     }
-    Ok(response)
+    response
 }
 
 /// Waits until audio is there.
-async fn first(speech: &mut Speech) -> Result<Timing, ApiError> {
+pub async fn first(speech: &mut Speech) -> Result<Timing, ApiError> {
     loop {
         match speech.next().await {
             Some(Ok(Piece::Started(timing))) => return Ok(timing),

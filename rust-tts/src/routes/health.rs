@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::accept::preferred;
 use crate::engine::EngineState;
 use crate::error::{ApiError, Code};
 use crate::state::{App, Shared};
@@ -59,6 +60,17 @@ pub async fn health(State(app): State<Shared>) -> Response {
     (status, Json(body)).into_response()
 }
 
+/// `GET /ping`, as RunPod's load balancer asks: 200 takes requests, 204 is on its way, all else is to be replaced.
+pub async fn ping(State(app): State<Shared>) -> Response {
+    let state = state_name(&app);
+    let body = Json(json!({"status": state}));
+    match state {
+        "healthy" => body.into_response(),
+        "loading" => StatusCode::NO_CONTENT.into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, body).into_response(),
+    }
+}
+
 fn state_name(app: &App) -> &'static str {
     match app.engine.status().state() {
         EngineState::Failed(_) | EngineState::Stopped => "failed",
@@ -68,12 +80,20 @@ fn state_name(app: &App) -> &'static str {
     }
 }
 
-/// `GET /metrics` in Prometheus' text format.
-pub async fn metrics(State(app): State<Shared>) -> Result<Response, ApiError> {
+/// `GET /metrics` in Prometheus' text format, or a few figures in JSON for who would rather have that.
+pub async fn metrics(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, ApiError> {
     let metrics = app
         .metrics
         .as_ref()
         .ok_or_else(|| ApiError::new(Code::NotFound, "Metrics are not collected."))?;
+    let kinds: [(&[&str], bool); 2] = [(&["text/plain"], false), (&["application/json"], true)];
+    if preferred(&headers, &kinds) == Some(true) {
+        let figures = serde_json::to_value(metrics.figures());
+        let mut body = figures.unwrap_or_default();
+        body["active"] = json!(app.admission.running());
+        body["queued"] = json!(app.admission.waiting());
+        return Ok(Json(body).into_response());
+    }
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -1,16 +1,24 @@
 //! One file per dialect, each a thin adapter over the one internal request.
 
+mod accept;
 mod answer;
 mod convert;
+mod docs;
+mod form;
+mod generate;
 mod health;
 mod models;
 mod native;
+pub mod openai;
 mod stream;
+mod synthesize;
+mod system_status;
 mod voices;
 mod ws;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header;
 use axum::middleware;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -34,14 +42,26 @@ pub fn router(app: &Shared) -> Router {
         .saturating_add(MULTIPART_OVERHEAD);
     let large = || DefaultBodyLimit::max(upload_limit);
     let convert = post(convert::convert).layer(large());
+    let (listings, public_listings) = if app.public_listings {
+        (Router::new(), listings())
+    } else {
+        (listings(), Router::new())
+    };
     let guarded = Router::new()
         .route("/api/tts", post(native::speak))
         .route("/api/vc", convert)
+        .route(
+            "/tts/generate",
+            get(generate::from_query).post(generate::from_json),
+        )
+        .route("/tts", post(synthesize::speak).layer(large()))
+        .route("/tts/json", post(synthesize::measure).layer(large()))
         .merge(voice_routes(large))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::one))
+        .merge(listings)
+        .route("/v1/audio/speech", post(openai::speak))
         .route("/ws/tts", get(ws::open))
         .route("/metrics", get(health::metrics))
+        .route("/system-status", get(system_status::show))
         .route_layer(middleware::from_fn_with_state(
             app.clone(),
             auth::require_key,
@@ -49,7 +69,11 @@ pub fn router(app: &Shared) -> Router {
     let open = Router::new()
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz));
+        .route("/ping", get(health::ping))
+        .route("/readyz", get(health::readyz))
+        .route("/v1/test", get(openai::test))
+        .merge(public_listings)
+        .merge(docs::routes());
     guarded
         .merge(open)
         .layer(DefaultBodyLimit::max(JSON_LIMIT))
@@ -58,6 +82,15 @@ pub fn router(app: &Shared) -> Router {
         .layer(cors(&app.origins))
         .layer(middleware::from_fn(telemetry::observe))
         .with_state(app.clone())
+}
+
+/// What is there to choose from, which `PUBLIC_LISTINGS` shows to everybody.
+fn listings() -> Router<Shared> {
+    Router::new()
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::one))
+        .route("/v1/audio/models", get(models::audio))
+        .route("/v1/audio/voices", get(voices::openai::list))
 }
 
 /// The voices, in each dialect. `large` lets a body have a file in it.
@@ -69,7 +102,7 @@ fn voice_routes(large: impl Fn() -> DefaultBodyLimit) -> Router<Shared> {
     let native_voice = get(native::one)
         .patch(native::update)
         .delete(native::delete);
-    let openai_voices = post(openai::create).layer(large()).get(openai::list);
+    let openai_voices = post(openai::create).layer(large());
     let recorded = post(consents::create).layer(large()).get(consents::list);
     let consent = get(consents::one)
         .post(consents::rename)
@@ -97,9 +130,11 @@ fn voice_routes(large: impl Fn() -> DefaultBodyLimit) -> Router<Shared> {
 
 /// `*` is everybody, and then without credentials: the layer refuses to combine the two.
 fn cors(origins: &[String]) -> CorsLayer {
-    let exposed = answer::AUDIO_HEADERS
-        .into_iter()
-        .chain([telemetry::REQUEST_ID]);
+    let exposed = answer::AUDIO_HEADERS.into_iter().chain([
+        telemetry::REQUEST_ID,
+        telemetry::SHOULD_RETRY,
+        header::RETRY_AFTER,
+    ]);
     let layer = CorsLayer::new()
         .allow_methods(Any)
         .allow_headers(AllowHeaders::mirror_request())

@@ -26,7 +26,7 @@ pub async fn speak(
         .and_then(|body| parse_json::<Draft>(&body))
         .and_then(|draft| draft.validate(&app, Format::Wav, false))
         .inspect_err(|_| metrics::refused(ROUTE))?;
-    let texts = speech::whole(&request.text, app.engine_options.text_chunk_size);
+    let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&app, request.clone(), texts, ROUTE);
     answer(&request, speech).await
 }

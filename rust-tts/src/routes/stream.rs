@@ -1,13 +1,18 @@
 //! Speech as the body of an HTTP answer.
 
 use bytes::Bytes;
-use futures_util::stream::{Stream, unfold};
-
+use futures_util::stream::{Stream, StreamExt, unfold};
 use tracing::{Instrument, Span};
 
 use crate::audio::{Encoder, WholeFile};
 use crate::error::ApiError;
-use crate::speech::{Piece, Speech};
+use crate::speech::{Piece, Speech, Summary};
+
+/// Encoded audio and, with the last of it, what the request took.
+pub struct Part {
+    pub bytes: Bytes,
+    pub end: Option<Summary>,
+}
 
 /// Encoded audio as it is made. A failure ends the stream with an error, which aborts the transfer: the client sees a
 /// truncated answer, never a short file that looks whole.
@@ -15,16 +20,36 @@ pub fn encoded(
     speech: Speech,
     encoder: Box<dyn Encoder>,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    sent_before_errors(parts(speech, encoder).map(|part| Ok(part?.bytes)))
+}
+
+/// The same, part by part. The head is in the first.
+pub fn parts(
+    speech: Speech,
+    encoder: Box<dyn Encoder>,
+) -> impl Stream<Item = Result<Part, ApiError>> {
     // The body is polled outside of the request's span.
     let span = Span::current();
     unfold(Some((speech, encoder, true)), move |state| {
-        next_bytes(state).instrument(span.clone())
+        next_part(state).instrument(span.clone())
+    })
+}
+
+/// Lets the connection send what it holds before an error aborts it: it does when there is nothing to do.
+pub fn sent_before_errors(
+    body: impl Stream<Item = Result<Bytes, ApiError>>,
+) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    body.then(async |bytes| {
+        if bytes.is_err() {
+            tokio::task::yield_now().await;
+        }
+        bytes
     })
 }
 
 type State = Option<(Speech, Box<dyn Encoder>, bool)>;
 
-async fn next_bytes(state: State) -> Option<(Result<Bytes, ApiError>, State)> {
+async fn next_part(state: State) -> Option<(Result<Part, ApiError>, State)> {
     let (mut speech, mut encoder, at_head) = state?;
     let mut bytes = if at_head { encoder.head() } else { Vec::new() };
     loop {
@@ -34,17 +59,17 @@ async fn next_bytes(state: State) -> Option<(Result<Bytes, ApiError>, State)> {
                 bytes.extend(encoder.push(&samples));
                 // An encoder may hold samples back until it has a frame.
                 if !bytes.is_empty() {
-                    return Some((Ok(Bytes::from(bytes)), Some((speech, encoder, false))));
+                    let (bytes, end) = (bytes.into(), None);
+                    return Some((Ok(Part { bytes, end }), Some((speech, encoder, false))));
                 }
             }
-            Some(Ok(Piece::Finished(_))) => {
+            Some(Ok(Piece::Finished(summary))) => {
                 bytes.extend(encoder.finish());
-                return Some((Ok(Bytes::from(bytes)), None));
+                let (bytes, end) = (bytes.into(), Some(summary));
+                return Some((Ok(Part { bytes, end }), None));
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the answer is cut off");
-                // The connection sends what it holds when there is nothing to do: the head and the audio so far.
-                tokio::task::yield_now().await;
                 return Some((Err(error), None));
             }
             None => return Some((Err(ApiError::engine_gone()), None)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::request::VoiceChoice;
+use super::request::{OneOff, VoiceChoice};
 use crate::engine::messages::{EngineInfo, Model};
 use crate::error::{ApiError, Code};
 use crate::state::App;
@@ -83,6 +83,15 @@ pub fn choose_voice(
             Ok(default.map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned))
         }
         None => Ok(VoiceChoice::BuiltIn(None)),
+    }
+}
+
+/// The voice of a clip that came with the request.
+pub fn once(clip: OneOff, model: &Model) -> Result<VoiceChoice, ApiError> {
+    if model.can_clone {
+        Ok(VoiceChoice::Once(clip))
+    } else {
+        Err(cannot_clone(model))
     }
 }
 

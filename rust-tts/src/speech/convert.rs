@@ -51,6 +51,7 @@ impl ConvertDraft {
         let stream = self.stream.unwrap_or(true);
         Ok(SpeechRequest {
             text: String::new(),
+            text_chunk_size: app.engine_options.text_chunk_size,
             clip: Some(Recording {
                 pcm: Arc::from(clip.samples),
                 sample_rate: clip.sample_rate,

@@ -6,6 +6,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::request::OneOff;
 use crate::error::{ApiError, Code};
 
 /// The body of `POST /api/tts` and of a `say` message.
@@ -16,6 +17,9 @@ pub struct Draft {
     pub language_id: Option<String>,
     #[serde(default, deserialize_with = "object")]
     pub voice: VoiceDraft,
+    /// The default voice speaks where the model has none of the name and can clone none.
+    #[serde(skip)]
+    pub voice_or_default: bool,
     #[serde(default, deserialize_with = "object")]
     pub audio: AudioDraft,
     pub seed: Option<u64>,
@@ -25,6 +29,7 @@ pub struct Draft {
     pub max_audio_seconds: Option<f64>,
     pub stream: Option<bool>,
     pub audio_normalization: Option<String>,
+    pub text_processing_chunk_size: Option<u32>,
     pub audio_tokens_per_slice: Option<u32>,
     pub context_window: Option<u32>,
     pub chunk_overlap_method: Option<String>,
@@ -36,6 +41,9 @@ pub struct Draft {
 #[derive(Debug, Default, Deserialize)]
 pub struct VoiceDraft {
     pub audio_prompt_path: Option<String>,
+    /// A clip that came with the request, in place of a voice's name.
+    #[serde(skip)]
+    pub clip: Option<OneOff>,
     pub exaggeration: Option<f64>,
     pub cfg_weight: Option<f64>,
     pub temperature: Option<f64>,

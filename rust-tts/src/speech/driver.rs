@@ -73,8 +73,9 @@ impl Driver {
             request.max_audio_seconds,
         );
         let hold = match &request.voice {
-            VoiceChoice::Cloned(voice) => Some(app.enrolments.hold(voice)),
             VoiceChoice::BuiltIn(_) => None,
+            VoiceChoice::Cloned(voice) => Some(app.enrolments.hold(voice)),
+            VoiceChoice::Once(voice) => Some(app.enrolments.hold_once(voice)),
         };
         Self {
             app,

@@ -15,6 +15,7 @@ use self::holds::Holds;
 use crate::engine::EngineHandle;
 use crate::engine::messages::Enroll;
 use crate::error::{ApiError, Code};
+use crate::speech::request::OneOff;
 use crate::voices::{Material, Voice, VoiceStore};
 
 /// A voice's content and a model's name.
@@ -48,7 +49,12 @@ impl Default for Enrolments {
 impl Enrolments {
     /// Keeps what was computed of a voice for as long as the hold lives, also when the voice is deleted meanwhile.
     pub fn hold(&self, voice: &Voice) -> Hold {
-        self.holds.hold(&voice.key)
+        self.holds.hold(&voice.key, false)
+    }
+
+    /// The same for a clip that no file has: when nobody holds it any more, the engine forgets it.
+    pub fn hold_once(&self, voice: &OneOff) -> Hold {
+        self.holds.hold(&voice.key, true)
     }
 
     /// Has the engine forget every voice whose content no file of `store` has any more. Goes on until it is dropped.
@@ -76,17 +82,44 @@ impl Enrolments {
         voice: &Voice,
         model: &str,
     ) -> Result<(), ApiError> {
-        let key = (voice.key.clone(), model.to_owned());
+        let hold = || self.hold(voice);
+        self.ensured(engine, &voice.key, model, hold, || {
+            let (store, voice) = (Arc::clone(store), voice.clone());
+            move || Ok(store.load(&voice)?)
+        })
+        .await
+    }
+
+    /// The same for a clip that came with a request.
+    pub async fn ensure_once(
+        &self,
+        engine: &EngineHandle,
+        voice: &OneOff,
+        model: &str,
+    ) -> Result<(), ApiError> {
+        let hold = || self.hold_once(voice);
+        self.ensured(engine, &voice.key, model, hold, || {
+            let clip = Arc::clone(&voice.clip);
+            move || Ok(Material::Clip(clip))
+        })
+        .await
+    }
+
+    async fn ensured<L>(
+        &self,
+        engine: &EngineHandle,
+        voice: &str,
+        model: &str,
+        hold: impl FnOnce() -> Hold,
+        load: impl FnOnce() -> L,
+    ) -> Result<(), ApiError>
+    where
+        L: FnOnce() -> Result<Material, ApiError> + Send + 'static,
+    {
+        let key = (voice.to_owned(), model.to_owned());
         let enrolment = {
             let mut known = self.lock();
-            let begin = || {
-                begin(
-                    engine.clone(),
-                    Arc::clone(store),
-                    voice.clone(),
-                    model.to_owned(),
-                )
-            };
+            let begin = || begin(engine.clone(), key.clone(), hold(), load());
             known.entry(key.clone()).or_insert_with(begin).clone()
         };
         let result = enrolment.clone().await;
@@ -104,8 +137,8 @@ impl Enrolments {
     }
 
     /// The engine no longer has it: the next request prepares it again.
-    pub fn evicted(&self, voice: &Voice, model: &str) {
-        let key = (voice.key.clone(), model.to_owned());
+    pub fn evicted(&self, voice: &str, model: &str) {
+        let key = (voice.to_owned(), model.to_owned());
         let mut known = self.lock();
         // Somebody else may have begun already.
         if known.get(&key).is_some_and(|found| found.peek().is_some()) {
@@ -135,40 +168,38 @@ impl Enrolments {
     }
 }
 
-/// A task of its own, so that it does not end with the request that happened to be the first.
-fn begin(engine: EngineHandle, store: Arc<VoiceStore>, voice: Voice, model: String) -> Enrolment {
-    let task = tokio::spawn(enroll(engine, store, voice, model));
+/// A task of its own, so that it does not end with the request that happened to be the first. Until it has ended, the
+/// voice is held: what is forgotten before it is there would stay.
+fn begin<L>(engine: EngineHandle, key: Key, hold: Hold, load: L) -> Enrolment
+where
+    L: FnOnce() -> Result<Material, ApiError> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        let _hold = hold;
+        enroll(engine, key, load).await
+    });
     let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(ApiError::engine_gone())));
     ended.boxed().shared()
 }
 
-async fn enroll(
-    engine: EngineHandle,
-    store: Arc<VoiceStore>,
-    voice: Voice,
-    model: String,
-) -> Result<(), ApiError> {
-    let key = voice.key.clone();
-    let loaded = tokio::task::spawn_blocking(move || store.load(&voice)).await;
+async fn enroll<L>(engine: EngineHandle, (voice, model): Key, load: L) -> Result<(), ApiError>
+where
+    L: FnOnce() -> Result<Material, ApiError> + Send + 'static,
+{
+    let loaded = tokio::task::spawn_blocking(load).await;
     let material = loaded
         .map_err(|_| ApiError::new(Code::GenerationError, "The voice could not be read."))??;
-    let enroll = match material {
-        Material::Clip(clip) => Enroll {
-            id: 0,
-            voice: key,
-            model,
-            pcm: Arc::from(clip.samples.as_slice()),
-            sample_rate: clip.sample_rate,
-            portable: None,
-        },
-        Material::Portable(bytes) => Enroll {
-            id: 0,
-            voice: key,
-            model,
-            pcm: Arc::from([]),
-            sample_rate: 0,
-            portable: Some(bytes),
-        },
+    let (pcm, sample_rate, portable) = match material {
+        Material::Clip(clip) => (Arc::from(clip.samples.as_slice()), clip.sample_rate, None),
+        Material::Portable(bytes) => (Arc::from([]), 0, Some(bytes)),
+    };
+    let enroll = Enroll {
+        id: 0,
+        voice,
+        model,
+        pcm,
+        sample_rate,
+        portable,
     };
     let answer = engine.enroll(enroll).await;
     let answer = answer.map_err(|_| ApiError::engine_gone())?;

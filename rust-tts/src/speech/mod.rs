@@ -1,11 +1,13 @@
 //! From a valid request to samples: one utterance after the other, the next one ahead of the last.
 
-mod choice;
+pub mod choice;
 pub mod convert;
 pub mod draft;
 mod driver;
 pub mod enrolment;
+pub mod flat;
 pub mod output;
+pub mod pairs;
 pub mod request;
 pub mod session;
 mod shaper;
@@ -24,10 +26,6 @@ use crate::error::ApiError;
 use crate::state::Shared;
 use request::SpeechRequest;
 use text::{Pause, Utterance};
-
-/// Pieces between a request's driver and its listener. Small: what the listener has not taken waits in the utterance's
-/// own channel, and the utterance after the next is not begun.
-const PIECES: usize = 2;
 
 /// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point. `Progress` may
 /// come at any time.
@@ -100,7 +98,10 @@ pub fn clip() -> Texts {
 
 /// Begins to speak. `route` names the dialect in the metrics.
 pub fn start(app: &Shared, request: SpeechRequest, texts: Texts, route: &'static str) -> Speech {
-    let (sender, pieces) = mpsc::channel(PIECES);
+    // Few: what the listener has not taken waits in the utterance's own channel, and the utterance after the next is not
+    // begun.
+    let waiting = app.engine_options.queues.pcm_chunk_queue_max_size;
+    let (sender, pieces) = mpsc::channel(waiting as usize);
     let speaking = task::run(app.clone(), request, texts, sender, route);
     tokio::spawn(speaking.instrument(Span::current()));
     Speech { pieces }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::choice::{check_language, check_text, choose_model, choose_seed, choose_voice};
+use super::choice::{check_language, check_text, choose_model, choose_seed, choose_voice, once};
 use super::draft::Draft;
 use super::output::{Output, check_normalization};
 use super::trim::Trim;
+use crate::audio::decode::Clip;
 use crate::audio::{Format, Normalization};
 use crate::engine::messages::{Model, Params, Slicing};
 use crate::error::{ApiError, Code};
@@ -25,6 +26,8 @@ const MAX_AUDIO_SECONDS: f64 = 3600.0;
 pub struct SpeechRequest {
     /// Empty when the text arrives piece by piece.
     pub text: String,
+    /// Most characters of one utterance.
+    pub text_chunk_size: u32,
     /// Spoken again, in place of a text.
     pub clip: Option<Recording>,
     pub model: Arc<Model>,
@@ -65,6 +68,29 @@ pub enum VoiceChoice {
     /// One of the model's own, by name; `None` is its default.
     BuiltIn(Option<String>),
     Cloned(Voice),
+    /// That of a clip which came with the request.
+    Once(OneOff),
+}
+
+/// A clip whose voice speaks one request; no file has it, and it is forgotten when the request ends.
+#[derive(Clone, Debug)]
+pub struct OneOff {
+    /// SHA-256 of the file's content in lower-case hexadecimal.
+    pub key: String,
+    pub clip: Arc<Clip>,
+    /// The place in memory that it takes up.
+    pub place: Arc<OwnedSemaphorePermit>,
+}
+
+impl VoiceChoice {
+    /// The name of a voice that the engine has to prepare: the hash of its clip.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::Cloned(voice) => Some(&voice.key),
+            Self::Once(voice) => Some(&voice.key),
+        }
+    }
 }
 
 impl SpeechRequest {
@@ -72,6 +98,7 @@ impl SpeechRequest {
     pub fn voice_name(&self) -> &str {
         match &self.voice {
             VoiceChoice::Cloned(voice) => &voice.id,
+            VoiceChoice::Once(voice) => &voice.key,
             VoiceChoice::BuiltIn(Some(name)) => name,
             VoiceChoice::BuiltIn(None) => {
                 self.model.voices.first().map_or("default", String::as_str)
@@ -91,6 +118,7 @@ impl Draft {
         let engine = app.ready()?;
         let streaming = &app.engine_options.streaming;
         let (slicing, trim) = (self.slicing(streaming)?, self.trim(streaming)?);
+        let text_chunk_size = self.text_chunk_size(app.engine_options.text_chunk_size)?;
         let text = check_text(
             self.text.unwrap_or_default(),
             app.limits.max_text_length,
@@ -103,9 +131,20 @@ impl Draft {
         )?;
         let language = check_language(self.language_id, &model)?;
         let wanted = self.voice.audio_prompt_path.as_deref();
-        let voice = choose_voice(app, &model, wanted)?;
+        let chosen = match self.voice.clip {
+            Some(clip) => once(clip, &model),
+            None => choose_voice(app, &model, wanted),
+        };
+        let voice = match chosen {
+            Err(error) if self.voice_or_default && is_unavailable(error.code) => {
+                choose_voice(app, &model, None)?
+            }
+            chosen => chosen?,
+        };
+        let usual = &app.engine_options.sampling;
         let params = Params {
-            temperature: within("voice.temperature", self.voice.temperature, 0.0, 2.0)?,
+            temperature: within("voice.temperature", self.voice.temperature, 0.0, 2.0)?
+                .or(usual.synthesis_temperature),
             top_p: within("voice.top_p", self.voice.top_p, 0.0, 1.0)?,
             min_p: within("min_p", self.min_p.or(self.voice.min_p), 0.0, 1.0)?,
             top_k: self.top_k.or(self.voice.top_k),
@@ -115,13 +154,16 @@ impl Draft {
                 1.0,
                 10.0,
             )?,
-            exaggeration: within("voice.exaggeration", self.voice.exaggeration, 0.0, 2.0)?,
-            cfg_weight: within("voice.cfg_weight", self.voice.cfg_weight, 0.0, 1.0)?,
+            exaggeration: within("voice.exaggeration", self.voice.exaggeration, 0.0, 2.0)?
+                .or(usual.voice_exaggeration_factor),
+            cfg_weight: within("voice.cfg_weight", self.voice.cfg_weight, 0.0, 1.0)?
+                .or(usual.cfg_guidance_weight),
             speed: within("speed", self.speed.or(self.voice.speed), 0.25, 4.0)?.unwrap_or(1.0),
         };
         let stream = self.stream.or(self.audio.stream).unwrap_or(true);
         Ok(SpeechRequest {
             text,
+            text_chunk_size,
             clip: None,
             model,
             language,
@@ -142,6 +184,11 @@ impl Draft {
             output: self.audio.validate(default_format, "audio.")?,
         })
     }
+}
+
+/// There is no such voice, or the model cannot speak with it.
+fn is_unavailable(code: Code) -> bool {
+    matches!(code, Code::VoiceNotFound | Code::CannotClone)
 }
 
 pub fn within(

@@ -1,15 +1,29 @@
-//! How a request's audio is cut into slices and trimmed: what it says itself, else what the operator set.
+//! How a request's text and audio are cut, and its audio trimmed: what it says itself, else what the operator set.
 
 use super::draft::Draft;
 use super::request::within;
 use super::trim::Trim;
-use crate::config::{MAX_CROSSFADE_MS, MAX_TRIM_MS, Overlap, StreamingOptions};
+use crate::config::{MAX_CROSSFADE_MS, MAX_TRIM_MS, Overlap, StreamingOptions, TEXT_CHUNK};
 use crate::engine::messages::Slicing;
 use crate::error::ApiError;
 
 const MAX_TOKENS: u32 = 1000;
 
 impl Draft {
+    /// Most characters of one utterance.
+    pub(super) fn text_chunk_size(&self, default: u32) -> Result<u32, ApiError> {
+        match self.text_processing_chunk_size {
+            Some(size) if !TEXT_CHUNK.contains(&size.into()) => {
+                let (least, most) = (TEXT_CHUNK.start(), TEXT_CHUNK.end());
+                Err(ApiError::parameter(
+                    "text_processing_chunk_size",
+                    format!("expected {least} to {most}"),
+                ))
+            }
+            size => Ok(size.unwrap_or(default)),
+        }
+    }
+
     /// Slicing that nobody set stays `None`: the engine has a schedule of its own.
     pub(super) fn slicing(&self, defaults: &StreamingOptions) -> Result<Slicing, ApiError> {
         let (tokens, context) = (self.audio_tokens_per_slice, self.context_window);
@@ -98,6 +112,7 @@ mod tests {
     fn what_nobody_set_is_the_engines_choice() {
         assert_eq!(draft("{}").slicing(&UNSET).unwrap(), Slicing::default());
         assert_eq!(draft("{}").trim(&UNSET).unwrap(), Trim::default());
+        assert_eq!(draft("{}").text_chunk_size(150).unwrap(), 150);
     }
 
     #[test]
@@ -110,7 +125,7 @@ mod tests {
         };
         assert_eq!(draft("{}").slicing(&SET).unwrap(), slicing);
         let own = draft(
-            r#"{"audio_tokens_per_slice": 1, "context_window": 0, "chunk_overlap_method": "zero",
+            r#"{"text_processing_chunk_size": 20, "audio_tokens_per_slice": 1, "context_window": 0, "chunk_overlap_method": "zero",
                 "crossfade_duration_milliseconds": 0, "remove_leading_milliseconds": 0}"#,
         );
         let slicing = Slicing {
@@ -120,6 +135,7 @@ mod tests {
             crossfade_ms: Some(0.0),
         };
         assert_eq!(own.slicing(&SET).unwrap(), slicing);
+        assert_eq!(own.text_chunk_size(150).unwrap(), 20);
         let trim = Trim {
             leading_ms: 0.0,
             trailing_ms: 7.0,
@@ -130,6 +146,7 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_field() {
         for (field, values) in [
+            ("text_processing_chunk_size", ["19", "1001"]),
             ("audio_tokens_per_slice", ["0", "1001"]),
             ("context_window", ["1001", "4294967295"]),
             ("chunk_overlap_method", ["\"half\"", "\"\""]),
@@ -139,8 +156,9 @@ mod tests {
         ] {
             for value in values {
                 let draft = draft(&format!("{{\"{field}\": {value}}}"));
-                let sliced = draft.slicing(&SET).err();
-                let error = sliced.or_else(|| draft.trim(&SET).err()).unwrap();
+                let cut = draft.text_chunk_size(150).err();
+                let cut = cut.or_else(|| draft.slicing(&SET).err());
+                let error = cut.or_else(|| draft.trim(&SET).err()).unwrap();
                 assert_eq!(error.code, Code::InvalidParameter);
                 assert!(error.message.starts_with(&format!("{field}:")), "{error}");
             }

@@ -65,32 +65,32 @@ impl VoiceStore {
             Some(wanted) => id::renamed(&voice.id, wanted)?,
             None => voice.id.clone(),
         };
-        if id != voice.id {
-            self.check_free(&id, false)?;
-        }
         let before = details::read(&voice);
         let details = changed(&before, change);
-        if details.is_empty() {
-            details::remove(&self.folder, &id, &voice.key);
-        } else if details != before || id != voice.id {
+        if id != voice.id {
+            self.check_free(&id, false)?;
+            return self.rename(&voice, id, &details);
+        }
+        if details != before {
             details::write(&self.folder, &id, &voice.key, &details)?;
         }
-        if id == voice.id {
-            return Ok(voice);
-        }
-        let stamp = match files::rename(&self.folder, &voice.id, &id) {
-            Ok(stamp) => stamp,
-            Err(error) => {
-                details::remove(&self.folder, &id, &voice.key);
-                return Err(if error.kind() == io::ErrorKind::AlreadyExists {
-                    VoiceError::Exists
-                } else {
-                    not_found(error)
-                });
-            }
-        };
-        if self.default.read().as_deref() == Some(voice.id.as_str()) {
-            self.default.write(&id)?;
+        Ok(voice)
+    }
+
+    /// Whichever step fails, the voice is whole under one of its ids, what is said of it with it, and the default if it
+    /// was: only what is to be true after the clip's rename is written before it, and only what is of no use any more
+    /// is removed after it.
+    fn rename(&self, voice: &Voice, id: String, details: &Details) -> Result<Voice, VoiceError> {
+        let was_default = self.is_default(voice);
+        details::write(&self.folder, &id, &voice.key, details)?;
+        let stamp = self.rename_file(voice, &id, was_default);
+        let stamp = stamp.inspect_err(|_| self.take_back(&id, &voice.key));
+        let stamp = stamp.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => VoiceError::Exists,
+            _ => not_found(error),
+        })?;
+        if was_default && let Err(error) = self.default.write(&[&id]) {
+            tracing::warn!(%error, "the former id of the default voice is still stored");
         }
         details::keep_only(&self.folder, &voice.id, None);
         details::keep_only(&self.folder, &id, Some(&voice.key));
@@ -104,6 +104,19 @@ impl VoiceStore {
             .insert(renamed.path.clone(), stamp, Some(renamed.clone()));
         self.index.remove(&voice.path);
         Ok(renamed)
+    }
+
+    /// Renames the clip; the default voice is stored under both ids meanwhile.
+    fn rename_file(&self, voice: &Voice, id: &str, was_default: bool) -> io::Result<files::Stamp> {
+        if was_default {
+            self.default.write(&[&voice.id, id])?;
+        }
+        let renamed = files::rename(&self.folder, &voice.id, id);
+        if renamed.is_err() && was_default && !self.holds(id, &voice.key) {
+            // Where this fails as well, the first of the two ids still counts.
+            let _ = self.default.write(&[&voice.id]);
+        }
+        renamed
     }
 }
 

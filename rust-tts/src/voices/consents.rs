@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -170,7 +170,7 @@ impl<'s> Consents<'s> {
             };
             let described = self.folder.join(format!("{id}{SUFFIX}")).exists();
             // A recording of this minute may be one that another server is about to describe.
-            if Self::is_id(id) && !described && !is_fresh(&self.folder.join(&name)) {
+            if Self::is_id(id) && !described && !files::is_fresh(&self.folder.join(&name)) {
                 fs::remove_file(self.folder.join(&name))?;
             }
         }
@@ -190,9 +190,4 @@ fn belongs(recording: &str, id: &str) -> bool {
     recording
         .strip_prefix(id)
         .is_some_and(|rest| rest.starts_with('.') && !rest.contains('/'))
-}
-
-fn is_fresh(path: &Path) -> bool {
-    let modified = path.metadata().and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 60))
 }

@@ -1,4 +1,4 @@
-//! The default voice: a file beside the voices that holds an id.
+//! The default voice: a file beside the voices that holds an id, or, while a voice is renamed, its two ids.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use super::{files, id};
 /// Begins with a dot, so it can never be the id of a voice.
 const FILE_NAME: &str = ".default";
 
-/// An id and a line break fit well.
-const MAX_BYTES: u64 = 256;
+/// Two ids and their line breaks fit well.
+const MAX_BYTES: u64 = 512;
 
 /// The stored choice of a default voice.
 #[derive(Debug)]
@@ -33,24 +33,26 @@ impl DefaultFile {
         self.folder.join(FILE_NAME).exists()
     }
 
-    /// The stored id; `None` when nothing is stored, or nothing that is an id.
-    pub(super) fn read(&self) -> Option<String> {
+    /// The stored ids, of which the first that is there counts; none when nothing is stored, or nothing that is an id.
+    pub(super) fn read(&self) -> Vec<String> {
         match files::read(&self.folder.join(FILE_NAME), MAX_BYTES) {
             Ok((_, bytes)) => {
-                let stored = String::from_utf8(bytes).ok()?;
-                Some(stored.trim_end().to_owned()).filter(|name| id::is_id(name))
+                let stored = String::from_utf8(bytes).unwrap_or_default();
+                let ids = stored.lines().filter(|name| id::is_id(name));
+                ids.map(str::to_owned).collect()
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 tracing::warn!(%error, "the default voice could not be read");
-                None
+                Vec::new()
             }
         }
     }
 
-    /// Stores an id, durably and at once.
-    pub(super) fn write(&self, id: &str) -> io::Result<()> {
-        files::write_whole(&self.folder, FILE_NAME, format!("{id}\n").as_bytes(), true).map(|_| ())
+    /// Stores ids, durably and at once.
+    pub(super) fn write(&self, ids: &[&str]) -> io::Result<()> {
+        let text = format!("{}\n", ids.join("\n"));
+        files::write_whole(&self.folder, FILE_NAME, text.as_bytes(), true).map(|_| ())
     }
 
     /// Forgets the stored id, if there is one.

@@ -3,14 +3,12 @@
 //! A file is named after the voice's id *and* its content, and is written before the clip takes that name: the clip and
 //! what is said of it change in one moment, that of the clip's rename. A file whose clip is not there means nothing.
 
-use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Voice, files, id};
+use super::{Voice, VoiceStore, files, id};
 
 /// The folder's name in the voices' own. It cannot be a voice's.
 const FOLDER: &str = ".details";
@@ -58,9 +56,13 @@ pub(super) fn read(voice: &Voice) -> Details {
     })
 }
 
-/// Stores what is said of the voice that is, or is about to be, under this id with this content.
+/// Stores what is said of the voice that is, or is about to be, under this id with this content; nothing is stored as
+/// no file.
 pub(super) fn write(folder: &Path, id: &str, key: &str, details: &Details) -> io::Result<()> {
     let own = folder.join(FOLDER);
+    if details.is_empty() {
+        return unless_gone(files::remove(&own, &file_name(id, key)));
+    }
     files::make_folder(folder, &own)?;
     let bytes = serde_json::to_vec(details)?;
     files::write_whole(&own, &file_name(id, key), &bytes, true).map(|_| ())
@@ -68,7 +70,7 @@ pub(super) fn write(folder: &Path, id: &str, key: &str, details: &Details) -> io
 
 /// Removes what was said of the voice with this content, if anything was.
 pub(super) fn remove(folder: &Path, id: &str, key: &str) {
-    warn_unless_gone(id, files::remove(&folder.join(FOLDER), &file_name(id, key)));
+    warn(id, files::remove(&folder.join(FOLDER), &file_name(id, key)));
 }
 
 /// Removes whatever was said of an id, but for what is said of the content `key`.
@@ -76,49 +78,57 @@ pub(super) fn keep_only(folder: &Path, id: &str, key: Option<&str>) {
     let own = folder.join(FOLDER);
     let names = match files::names(&own) {
         Ok(names) => names,
-        Err(error) => return warn_unless_gone(id, Err(error)),
+        Err(error) => return warn(id, Err(error)),
     };
     let of_id = names
         .iter()
         .filter(|name| parse(name).is_some_and(|(of, content)| of == id && Some(content) != key));
     for name in of_id {
-        warn_unless_gone(id, files::remove(&own, name));
+        warn(id, files::remove(&own, name));
+    }
+}
+
+/// What is not there needs no removal.
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
 /// A failure is only warned of: such a file means nothing any more.
-fn warn_unless_gone(id: &str, removed: io::Result<()>) {
-    if let Err(error) = removed
-        && error.kind() != io::ErrorKind::NotFound
-    {
+fn warn(id: &str, removed: io::Result<()>) {
+    if let Err(error) = unless_gone(removed) {
         tracing::warn!(id, %error, "what was said of a voice could not be removed");
     }
 }
 
-/// Removes what a crash or a change by hand has left behind: temporary files, and what was said of clips that are
-/// neither among `voices` nor unreadable for the moment.
-pub(super) fn sweep(folder: &Path, voices: &[Voice]) -> io::Result<()> {
-    let own = folder.join(FOLDER);
-    if !own.is_dir() {
-        return Ok(());
-    }
-    files::sweep(&own)?;
-    let live: HashSet<String> = voices
-        .iter()
-        .filter(|voice| voice.path.parent() == Some(folder))
-        .map(|voice| file_name(&voice.id, &voice.key))
-        .collect();
-    let known: HashSet<&str> = voices.iter().map(|voice| voice.id.as_str()).collect();
-    for name in files::names(&own)? {
-        let Some((of, _)) = parse(&name) else {
-            continue;
-        };
-        let unreadable = !known.contains(of) && folder.join(of).exists();
-        if !live.contains(&name) && !unreadable {
-            fs::remove_file(own.join(&name))?;
+impl VoiceStore {
+    /// Removes what a crash or a change by hand has left behind: temporary files, and what was said of clips that are
+    /// neither there nor unreadable for the moment.
+    pub(super) fn sweep_details(&self) -> io::Result<()> {
+        let own = self.folder.join(FOLDER);
+        if !own.is_dir() {
+            return Ok(());
         }
+        files::sweep(&own)?;
+        for name in files::names(&own)? {
+            let Some((id, key)) = parse(&name) else {
+                continue;
+            };
+            // Looked at now: another process that has the folder open may have stored the clip since.
+            let voice = self.index.inspect(&self.folder, id, &self.limits);
+            let meant = match &voice {
+                Some(voice) => voice.key == key,
+                None => self.folder.join(id).exists(),
+            };
+            // It is written before its clip, which may be on its way.
+            if !meant && !files::is_fresh(&own.join(&name)) {
+                unless_gone(files::remove(&own, &name))?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// At most 198 bytes, for the longest id.

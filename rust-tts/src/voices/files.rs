@@ -5,12 +5,19 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
 
 /// Temporary files are named so that they can never be the id of a voice.
 const TEMPORARY_PREFIX: &str = ".upload-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Temporary files that are made for one write at most.
+const ATTEMPTS: usize = 3;
+/// What has been written so lately may be a part of something that another process is writing.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,16 +103,7 @@ pub(super) fn write_whole(
     bytes: &[u8],
     overwrite: bool,
 ) -> io::Result<Stamp> {
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .suffix(TEMPORARY_SUFFIX)
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    // Held until the rename: it tells a file in use from one left behind. A folder that knows no locks still works.
-    let _ = flock(
-        temporary.as_file(),
-        FlockOperation::NonBlockingLockExclusive,
-    );
+    let mut temporary = temporary(folder)?;
     temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     let target = folder.join(name);
@@ -120,13 +118,35 @@ pub(super) fn write_whole(
     Ok(Stamp::of(&file.metadata()?))
 }
 
+/// A temporary file that no sweep takes away: it is locked until it is closed, which tells a file in use from one left
+/// behind. A folder that knows no locks still works.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let make = || {
+        tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(folder)
+    };
+    let mut made = make()?;
+    for _ in 0..ATTEMPTS {
+        let locked = flock(made.as_file(), FlockOperation::NonBlockingLockExclusive);
+        if locked != Err(Errno::WOULDBLOCK) && made.as_file().metadata()?.nlink() > 0 {
+            break;
+        }
+        // A sweep came between its making and its lock.
+        made = make()?;
+    }
+    Ok(made)
+}
+
 /// Gives a file another name in the same folder, durably and in one moment. Fails with `AlreadyExists` rather than
 /// replace a file.
 pub(super) fn rename(folder: &Path, from: &str, to: &str) -> io::Result<Stamp> {
     let (from, to) = (folder.join(from), folder.join(to));
     match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
         // Some file systems know no such rename. A crash between the two steps leaves the voice under both names.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS) => {
             fs::hard_link(&from, &to)?;
             fs::remove_file(&from)?;
         }
@@ -166,6 +186,13 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file has been written within the last minute, or at no time that is known.
+pub(super) fn is_fresh(path: &Path) -> bool {
+    let modified = path.metadata().and_then(|metadata| metadata.modified());
+    // A clock that was set back makes ages that are none.
+    modified.is_ok_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
 }
 
 fn is_temporary(name: &OsStr) -> bool {

@@ -179,7 +179,7 @@ fn examine(
 ) -> Result<Voice, Skipped> {
     let (duration_seconds, sample_rate) = if id::is_portable(id) {
         let seconds = portable::duration_seconds(bytes).ok_or_else(|| Skipped {
-            why: "it is no voice that `voice convert` has written".to_owned(),
+            why: portable::NONE.to_owned(),
             lasting: true,
         })?;
         (seconds, portable::SAMPLE_RATE)

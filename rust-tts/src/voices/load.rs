@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Voice, VoiceError, VoiceStore, files, id, index};
-use crate::audio::decode::Clip;
+use crate::audio::decode::{self, Clip};
 
 /// What an engine makes a voice of.
 #[derive(Clone, Debug)]
@@ -24,18 +24,27 @@ impl VoiceStore {
     /// [`VoiceError::NotFound`] when no file has that content any more, as after an upload over it: the clip of one
     /// voice is never returned for another.
     pub fn load(&self, voice: &Voice) -> Result<Material, VoiceError> {
+        self.load_within(voice, &self.limits.decode)
+    }
+
+    /// The same, decoded within other limits.
+    pub(super) fn load_within(
+        &self,
+        voice: &Voice,
+        limits: &decode::Limits,
+    ) -> Result<Material, VoiceError> {
         if !id::is_id(&voice.id) {
             return Err(VoiceError::NotFound);
         }
         for folder in self.folders() {
-            if let Some(material) = self.load_file(folder, &voice.id, &voice.key)? {
+            if let Some(material) = self.load_file(folder, &voice.id, &voice.key, limits)? {
                 return Ok(material);
             }
         }
         // Renamed by hand, perhaps.
         let moved = self.find_content(&voice.key)?.ok_or(VoiceError::NotFound)?;
         let folder = moved.path.parent().ok_or(VoiceError::NotFound)?;
-        self.load_file(folder, &moved.id, &voice.key)?
+        self.load_file(folder, &moved.id, &voice.key, limits)?
             .ok_or(VoiceError::NotFound)
     }
 
@@ -45,6 +54,7 @@ impl VoiceStore {
         folder: &Path,
         id: &str,
         key: &str,
+        limits: &decode::Limits,
     ) -> Result<Option<Material>, VoiceError> {
         let path = folder.join(id);
         if files::stamp(&path).is_none() {
@@ -54,7 +64,7 @@ impl VoiceStore {
             Ok((_, bytes)) if index::content_key(&bytes) != key => Ok(None),
             Ok((_, bytes)) if id::is_portable(id) => Ok(Some(Material::Portable(Arc::from(bytes)))),
             Ok((_, bytes)) => {
-                let clip = index::decode_clip(&bytes, &self.limits)?;
+                let clip = decode::decode(&bytes, limits)?;
                 Ok(Some(Material::Clip(Arc::new(clip))))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

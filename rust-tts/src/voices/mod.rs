@@ -55,14 +55,13 @@ pub struct VoiceStore {
 
 impl VoiceStore {
     /// Opens a folder, which is made if it is not there, and reads what is in it. Files that are no voices are skipped
-    /// with a warning; temporary files of an earlier run are removed.
+    /// with a warning.
     ///
     /// # Errors
     ///
     /// The folder cannot be made or read. A `preloaded` folder that cannot be read is only warned of.
     pub fn open(folder: &Path, preloaded: Option<&Path>, limits: UploadLimits) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        files::sweep(folder)?;
         let folders: Vec<&Path> = std::iter::once(folder).chain(preloaded).collect();
         let store = Self {
             prefixes: id::prefixes(&folders),
@@ -73,15 +72,21 @@ impl VoiceStore {
             default: DefaultFile::new(folder),
             writers: Mutex::default(),
         };
-        let voices = store.voices()?;
-        let swept = details::sweep(folder, &voices).and_then(|()| store.consents().sweep());
+        let voices = store.voices()?.len();
+        tracing::info!(voices, folder = %folder.display(), "voices read");
+        Ok(store)
+    }
+
+    /// Removes what crashes and changes by hand have left behind: temporary files, what was said of clips that are gone,
+    /// and recordings that are nobody's consent. A server does this once, at its start.
+    pub fn sweep(&self) {
+        let swept = files::sweep(&self.folder)
+            .and_then(|()| self.sweep_details())
+            .and_then(|()| self.consents().sweep());
         if let Err(error) = swept {
             // A folder that is only read, perhaps: what is left there does no harm.
             tracing::warn!(%error, "what was left of voices that are gone could not be removed");
         }
-        let voices = voices.len();
-        tracing::info!(voices, folder = %folder.display(), "voices read");
-        Ok(store)
     }
 
     /// All voices, sorted by id.
@@ -165,10 +170,10 @@ impl VoiceStore {
 
     /// The default voice; `None` when none is set, and with a warning when its file is gone.
     pub fn default_voice(&self) -> Option<Voice> {
-        let id = self.default.read()?;
-        let voice = self.inspect(&id);
-        if voice.is_none() {
-            self.default.warn_missing(&id);
+        let ids = self.default.read();
+        let voice = ids.iter().find_map(|id| self.inspect(id));
+        if let (None, Some(id)) = (&voice, ids.first()) {
+            self.default.warn_missing(id);
         }
         voice
     }
@@ -180,7 +185,7 @@ impl VoiceStore {
     /// [`VoiceError::NotFound`], [`VoiceError::StorageFull`], [`VoiceError::Io`].
     pub fn set_default(&self, reference: &str) -> Result<Voice, VoiceError> {
         let voice = self.find(reference)?;
-        self.default.write(&voice.id)?;
+        self.default.write(&[&voice.id])?;
         Ok(voice)
     }
 

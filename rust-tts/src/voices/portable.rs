@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 /// What the header of such a voice says of its format; the Python side has the same line.
 const FORMAT: &str = "chatterbox-server voice 1";
+/// What is said of any other file.
+pub(super) const NONE: &str = "it is no voice that `voice convert` has written";
 /// Such a voice takes some 170 kB.
 const MAX_BYTES: usize = 4 << 20;
 /// The reference's mel spectrogram, `[frames, 80]`.

@@ -1,6 +1,7 @@
 //! What a voice sounds like: the beginning of its clip.
 
 use super::{Material, Voice, VoiceError, VoiceStore, wav};
+use crate::audio::decode::Limits;
 
 /// As much as the models listen to first, and enough to tell one voice from another.
 const SECONDS: f64 = 10.0;
@@ -14,7 +15,11 @@ impl VoiceStore {
     ///
     /// As [`Self::load`]; [`VoiceError::NoClip`] for a voice that was converted from a model file.
     pub fn preview(&self, voice: &Voice) -> Result<Vec<u8>, VoiceError> {
-        let Material::Clip(clip) = self.load(voice)? else {
+        let limits = Limits {
+            enough_seconds: Some(SECONDS),
+            ..self.limits.decode
+        };
+        let Material::Clip(clip) = self.load_within(voice, &limits)? else {
             return Err(VoiceError::NoClip);
         };
         let rate = f64::from(clip.sample_rate);

@@ -305,3 +305,17 @@ fn a_demuxer_that_overflows_does_not_end_the_thread() {
         assert!(matches!(error, DecodeError::Corrupt(_)), "{error:?}");
     }
 }
+
+#[test]
+fn a_clip_is_cut_to_what_is_wanted_and_not_filled_up() {
+    let mut clip = Clip {
+        samples: vec![0.5; 1000],
+        sample_rate: 100,
+    };
+    assert!(!clip.cut(10.0));
+    assert!(!clip.cut(f64::MAX));
+    assert_eq!(clip.samples.len(), 1000);
+    assert!(clip.cut(2.5));
+    assert_eq!(clip.samples.len(), 250);
+    assert!(!clip.cut(2.5));
+}

@@ -47,6 +47,8 @@ pub struct LoadSettings {
     pub slots: u32,
     /// `"latency"`, `"balanced"` or `"throughput"`.
     pub profile: String,
+    /// Slices of one request that may wait to be rendered; `None`: any number.
+    pub waiting_slices: Option<u32>,
     pub voice_cache_bytes: u64,
     /// Where what was computed of voices is kept across restarts.
     pub voices_dir: PathBuf,
@@ -101,6 +103,7 @@ impl<'py> PythonEngine<'py> {
         options.set_item("multilingual_version", &settings.multilingual_version)?;
         options.set_item("slots", settings.slots)?;
         options.set_item("profile", &settings.profile)?;
+        options.set_item("waiting_slices", settings.waiting_slices)?;
         options.set_item("voice_cache_bytes", settings.voice_cache_bytes)?;
         options.set_item("voices_dir", settings.voices_dir.as_os_str())?;
         options.set_item("progress", progress(py, status)?)?;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::form::Form;
-use super::{Reference, blocking, fields, reference};
+use super::{Reference, blocking, decoding, fields, reference};
 use crate::error::{ApiError, Code};
+use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::speech::draft::parse_json;
 use crate::state::Shared;
@@ -70,15 +70,15 @@ pub async fn create(
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let mut form = Form::receive(&app, multipart, "recording").await?;
+    let file = form.file()?;
     let name = fields::name(&form.required("name")?)?;
     let language = fields::language(&form.required("language")?)?;
-    let (store, file_name, file) = (
-        app.voices.clone(),
-        form.file_name.clone(),
-        form.file.clone(),
-    );
-    let added = blocking(move || store.consents().add(name, language, &file_name, &file));
-    Ok(Json(object(&added.await?)))
+    let store = app.voices.clone();
+    let added = move || {
+        let consents = store.consents();
+        consents.add(name, language, &file.name, &file.bytes)
+    };
+    Ok(Json(object(&decoding(&app, added).await?)))
 }
 
 /// `GET /v1/audio/voice_consents/{id}`

@@ -6,10 +6,10 @@ use axum::extract::multipart::{Multipart, MultipartRejection};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::form::Form;
 use super::native::details;
-use super::{Reference, blocking, prepare_soon, reference};
+use super::{Reference, blocking, decoding, prepare_soon, reference};
 use crate::error::ApiError;
+use crate::routes::form::Form;
 use crate::state::Shared;
 
 /// `GET /voices`. A voice that is called after its content is listed as `POST /voices/register` names it.
@@ -32,14 +32,12 @@ pub async fn upload(
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let mut form = Form::receive(&app, multipart, "file").await?;
-    let overwrite = form.flag("overwrite")?;
+    let file = form.file()?;
+    let overwrite = form.flag("overwrite")?.unwrap_or(false);
     let details = details(&app, &mut form, "/voices").await?;
-    let (store, name, file) = (
-        app.voices.clone(),
-        form.file_name.clone(),
-        form.file.clone(),
-    );
-    let voice = blocking(move || store.save(&name, &file, overwrite, &details)).await?;
+    let store = app.voices.clone();
+    let saved = move || store.save(&file.name, &file.bytes, overwrite, &details);
+    let voice = decoding(&app, saved).await?;
     prepare_soon(&app, &voice);
     let answer = json!({"voice_id": voice.id, "message": "Voice uploaded successfully."});
     Ok((StatusCode::CREATED, Json(answer)))

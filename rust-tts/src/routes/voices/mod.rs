@@ -2,7 +2,6 @@
 
 pub mod consents;
 mod fields;
-mod form;
 pub mod library;
 pub mod native;
 pub mod openai;
@@ -11,10 +10,9 @@ pub mod register;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 
-pub use self::form::{MAX_PARTS, broken, too_large};
 use crate::config::VoiceCache;
 use crate::error::{ApiError, Code};
-use crate::state::Shared;
+use crate::state::{App, Shared};
 use crate::voices::{Voice, VoiceError};
 
 /// The reference at the end of a path. One that is no text leads nowhere.
@@ -36,6 +34,14 @@ async fn blocking<T: Send + 'static>(
             "The voices folder could not be used.",
         )
     })??)
+}
+
+/// Runs work that decodes what a client has sent, or a clip of the folder, in its turn.
+async fn decoding<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> Result<T, VoiceError> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(app.uploads.run(work).await??)
 }
 
 /// Prepares a voice that has come, for the sake of the first request that speaks with it.

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::form::Form;
-use super::{Reference, blocking, fields, prepare_soon, reference};
+use super::{Reference, blocking, decoding, fields, prepare_soon, reference};
 use crate::error::{ApiError, Code};
+use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::speech::draft::parse_json;
 use crate::state::Shared;
@@ -71,10 +71,8 @@ pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Valu
 /// `GET /api/voices/{id}/preview`: the beginning of the clip, as WAV.
 pub async fn preview(State(app): State<Shared>, path: Reference) -> Result<Response, ApiError> {
     let reference = reference(path)?;
-    let turn = app.uploads.acquire().await;
-    let _turn = turn.map_err(|_| ApiError::engine_gone())?;
     let store = app.voices.clone();
-    let file = blocking(move || store.preview(&store.find(&reference)?)).await?;
+    let file = decoding(&app, move || store.preview(&store.find(&reference)?)).await?;
     let headers = [
         (header::CONTENT_TYPE, "audio/wav"),
         (header::CACHE_CONTROL, "no-store"),
@@ -123,13 +121,11 @@ pub async fn upload(
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let mut form = Form::receive(&app, multipart, "file").await?;
+    let file = form.file()?;
     let details = details(&app, &mut form, "/api/voices/upload").await?;
-    let (store, name, file) = (
-        app.voices.clone(),
-        form.file_name.clone(),
-        form.file.clone(),
-    );
-    let voice = blocking(move || store.save(&name, &file, true, &details)).await?;
+    let store = app.voices.clone();
+    let saved = move || store.save(&file.name, &file.bytes, true, &details);
+    let voice = decoding(&app, saved).await?;
     prepare_soon(&app, &voice);
     let path = app.voice_options.voices_dir.join(&voice.id);
     Ok(Json(
@@ -167,7 +163,7 @@ pub async fn clear_default(State(app): State<Shared>) -> Result<Json<Value>, Api
 /// What a form says of its voice; `source` is the route.
 pub(super) async fn details(
     app: &Shared,
-    form: &mut Form<'_>,
+    form: &mut Form,
     source: &str,
 ) -> Result<Details, ApiError> {
     let name = form.text("name").as_deref().map(fields::name).transpose()?;

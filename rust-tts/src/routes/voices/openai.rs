@@ -5,10 +5,10 @@ use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartRejection};
 use serde_json::{Value, json};
 
-use super::form::Form;
 use super::native::details;
-use super::{Reference, blocking, prepare_soon, reference};
+use super::{Reference, blocking, decoding, prepare_soon, reference};
 use crate::error::{ApiError, Code};
+use crate::routes::form::Form;
 use crate::state::{App, Shared};
 use crate::voices::{Filter, VoiceInfo};
 
@@ -28,18 +28,19 @@ pub async fn create(
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let mut form = Form::receive(&app, multipart, "audio_sample").await?;
+    let file = form.file()?;
     let details = details(&app, &mut form, "/v1/audio/voices").await?;
     if details.name.is_none() {
         return Err(ApiError::parameter("name", "is missing"));
     }
-    let (store, name, file) = (
-        app.voices.clone(),
-        form.file_name.clone(),
-        form.file.clone(),
-    );
-    let voice = blocking(move || store.create(&name, &file, &details)).await?;
+    let store = app.voices.clone();
+    let created = move || {
+        let voice = store.create(&file.name, &file.bytes, &details)?;
+        Ok((store.describe(voice.clone()), voice))
+    };
+    let (described, voice) = decoding(&app, created).await?;
     prepare_soon(&app, &voice);
-    Ok(Json(object(&app.voices.describe(voice))))
+    Ok(Json(object(&described)))
 }
 
 /// `GET /v1/audio/voices/{id}`
@@ -63,7 +64,7 @@ pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<V
     let store = app.voices.clone();
     let voice = blocking(move || store.delete(&reference)).await?;
     Ok(Json(
-        json!({"id": voice.id, "object": "audio.voice", "deleted": true}),
+        json!({"id": voice.id, "object": "audio.voice.deleted", "deleted": true}),
     ))
 }
 
@@ -81,14 +82,20 @@ fn own_voices(app: &App) -> Vec<String> {
 }
 
 fn own(app: &App, name: &str) -> Value {
-    json!({"id": name, "object": "audio.voice", "name": name, "created_at": app.started})
+    described(name, name, app.started)
 }
 
 fn object(voice: &VoiceInfo) -> Value {
+    described(&voice.id, &voice.name, voice.created_at)
+}
+
+/// Every voice comes of an audio sample, a model's own as well: none of a description in words.
+fn described(id: &str, name: &str, created_at: u64) -> Value {
     json!({
-        "id": voice.id,
+        "id": id,
         "object": "audio.voice",
-        "name": voice.name,
-        "created_at": voice.created_at,
+        "type": "audio_sample",
+        "name": name,
+        "created_at": created_at,
     })
 }

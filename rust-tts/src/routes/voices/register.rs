@@ -5,10 +5,10 @@ use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartRejection};
 use serde_json::{Value, json};
 
-use super::form::Form;
 use super::native::details;
-use super::{blocking, prepare_soon};
+use super::{decoding, prepare_soon};
 use crate::error::ApiError;
+use crate::routes::form::Form;
 use crate::state::Shared;
 
 /// Multipart `voice_file` and, where wanted, `name`, `language` and `consent`. The same clip gives the same id; what is
@@ -18,13 +18,11 @@ pub async fn register(
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let mut form = Form::receive(&app, multipart, "voice_file").await?;
+    let file = form.file()?;
     let details = details(&app, &mut form, "/voices/register").await?;
-    let (store, name, file) = (
-        app.voices.clone(),
-        form.file_name.clone(),
-        form.file.clone(),
-    );
-    let voice = blocking(move || store.register(&name, &file, &details)).await?;
+    let store = app.voices.clone();
+    let registered = move || store.register(&file.name, &file.bytes, &details);
+    let voice = decoding(&app, registered).await?;
     prepare_soon(&app, &voice);
     Ok(Json(
         json!({"voice_id": voice.key, "message": "Voice registered successfully"}),

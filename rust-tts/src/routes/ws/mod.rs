@@ -198,7 +198,6 @@ impl Conversation {
         let limits = Limits {
             max_says: app.limits.max_says_per_connection,
             max_text_length: app.limits.max_text_length,
-            utterance_chars: app.engine_options.text_chunk_size as usize,
         };
         let mut owed = VecDeque::new();
         if let Some(info) = app.engine.status().ready() {

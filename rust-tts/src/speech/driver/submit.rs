@@ -81,6 +81,13 @@ impl Driver {
         loop {
             let voice = match &self.request.voice {
                 VoiceChoice::BuiltIn(name) => return Ok(name.clone()),
+                VoiceChoice::Once(voice) => {
+                    self.app
+                        .enrolments
+                        .ensure_once(engine, voice, model)
+                        .await?;
+                    return Ok(Some(voice.key.clone()));
+                }
                 VoiceChoice::Cloned(voice) => voice.clone(),
             };
             let ready = self.app.enrolments.ensure(engine, store, &voice, model);
@@ -125,8 +132,8 @@ impl Driver {
 
     /// The engine has evicted the voice since it was prepared.
     pub(super) async fn submit_again(&mut self, current: &mut Live) -> Result<(), ApiError> {
-        if let VoiceChoice::Cloned(voice) = &self.request.voice {
-            self.app.enrolments.evicted(voice, &self.request.model.name);
+        if let Some(key) = self.request.voice.key() {
+            self.app.enrolments.evicted(key, &self.request.model.name);
         }
         current.ticket = self.ticket(&current.utterance, current.index).await?;
         current.retried = true;

@@ -35,8 +35,13 @@ impl Holds {
         }
     }
 
-    pub(super) fn hold(self: &Arc<Self>, key: &str) -> Hold {
-        self.lock().entry(key.to_owned()).or_default().requests += 1;
+    /// `gone` tells that no file has this content, as far as the holder knows.
+    pub(super) fn hold(self: &Arc<Self>, key: &str, gone: bool) -> Hold {
+        let mut held = self.lock();
+        let entry = held.entry(key.to_owned()).or_default();
+        entry.requests += 1;
+        entry.gone |= gone;
+        drop(held);
         Hold {
             holds: Arc::clone(self),
             key: key.to_owned(),

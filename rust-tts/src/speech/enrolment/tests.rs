@@ -197,10 +197,10 @@ async fn an_evicted_voice_is_prepared_again_once() {
     stage.ask().await.unwrap().unwrap();
     stage.came();
     // Two requests find out.
-    stage.enrolments.evicted(&stage.voice, "one");
+    stage.enrolments.evicted(&stage.voice.key, "one");
     let first = stage.ask();
     stage.came();
-    stage.enrolments.evicted(&stage.voice, "one");
+    stage.enrolments.evicted(&stage.voice.key, "one");
     let second = stage.ask();
     stage.answers.send(true).unwrap();
     first.await.unwrap().unwrap();

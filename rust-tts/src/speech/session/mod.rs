@@ -71,8 +71,6 @@ pub struct Limits {
     pub max_says: usize,
     /// Characters of one say's text, appended text included.
     pub max_text_length: usize,
-    /// Characters of one utterance.
-    pub utterance_chars: usize,
 }
 
 pub struct Session {
@@ -265,7 +263,7 @@ impl Session {
         let key = self.next_key;
         self.next_key += 1;
         let text = std::mem::take(&mut request.text);
-        let mut say = Say::new(key, &request, self.limits.utterance_chars);
+        let mut say = Say::new(key, &request);
         out.push(Action::Start {
             key,
             request: Box::new(request),

@@ -34,7 +34,7 @@ enum Audio {
 }
 
 impl Say {
-    pub fn new(key: Key, request: &SpeechRequest, utterance_chars: usize) -> Self {
+    pub fn new(key: Key, request: &SpeechRequest) -> Self {
         let output = request.output;
         let audio = if request.stream {
             let chunk = u64::from(output.encoding.sample_rate) * u64::from(output.chunk_ms) / 1000;
@@ -50,7 +50,7 @@ impl Say {
         Self {
             key,
             characters: 0,
-            cutter: Some(Cutter::new(utterance_chars)),
+            cutter: Some(Cutter::new(request.text_chunk_size as usize)),
             output,
             audio,
         }

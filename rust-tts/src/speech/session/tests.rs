@@ -25,7 +25,6 @@ use crate::speech::{Piece, Summary, Timing};
 const LIMITS: Limits = Limits {
     max_says: 3,
     max_text_length: 60,
-    utterance_chars: 150,
 };
 
 /// A server with one voice, `known.wav`, that remembers what it was asked.
@@ -74,6 +73,7 @@ impl Host for FakeHost {
         };
         Ok(SpeechRequest {
             text,
+            text_chunk_size: 150,
             clip: None,
             model: Arc::new(model),
             language: None,

@@ -5,10 +5,11 @@ use std::fs;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Place, clip, ids, samples};
-use crate::voices::portable::tests::file as portable;
-use crate::voices::{Change, Consents, Details, Edit, Filter, VoiceError, VoiceInfo, VoiceStore};
+use crate::voices::{
+    Change, Consents, Details, Edit, Filter, UploadLimits, VoiceError, VoiceInfo, VoiceStore,
+};
 
-fn details(name: &str, language: &str) -> Details {
+pub fn details(name: &str, language: &str) -> Details {
     Details {
         name: Some(name.to_owned()),
         language: Some(language.to_owned()),
@@ -21,7 +22,7 @@ fn listed(store: &VoiceStore, filter: &Filter) -> Vec<VoiceInfo> {
     store.list(filter).unwrap()
 }
 
-fn named(store: &VoiceStore, id: &str) -> VoiceInfo {
+pub fn named(store: &VoiceStore, id: &str) -> VoiceInfo {
     store.describe(store.find(id).unwrap())
 }
 
@@ -201,52 +202,6 @@ fn contents_that_no_file_has_any_more_are_told() {
 }
 
 #[test]
-fn what_a_crash_or_a_hand_has_left_behind_is_swept() {
-    let place = Place::new();
-    let store = place.open();
-    let a = store
-        .save("a.wav", &clip(1.0), false, &details("Anna", "de"))
-        .unwrap();
-    store
-        .save("b.wav", &clip(2.0), false, &details("Ben", "de"))
-        .unwrap();
-    let own = place.folder().join(".details");
-    let file = |id: &str, key: &str| format!("{id}.{key}.json");
-    fs::write(own.join(file("a.wav", &"0".repeat(64))), "{}").unwrap();
-    fs::write(own.join(".upload-dead.tmp"), "{").unwrap();
-    fs::write(own.join("notes.txt"), "mine").unwrap();
-    fs::remove_file(place.folder().join("b.wav")).unwrap();
-    let again = place.open();
-    let left = crate::voices::files::names(&own).unwrap();
-    assert_eq!(left, [file("a.wav", &a.key), "notes.txt".to_owned()]);
-    fs::write(own.join(file("a.wav", &a.key)), "{").unwrap();
-    assert_eq!(named(&again, "a").name, "a");
-}
-
-#[test]
-fn a_voice_without_a_clip_is_listed_but_has_no_preview() {
-    let place = Place::new();
-    let store = place.open();
-    let bytes = portable("chatterbox-server voice 1", 100, usize::MAX);
-    fs::write(place.folder().join("anna.safetensors"), &bytes).unwrap();
-    fs::write(place.folder().join("other.safetensors"), b"no voice").unwrap();
-    assert_eq!(ids(&store), ["anna.safetensors"]);
-    let voice = store.find("anna.pth").unwrap();
-    assert!((voice.duration_seconds - 2.0).abs() < 1e-9);
-    assert!(matches!(store.preview(&voice), Err(VoiceError::NoClip)));
-    let refused = store.save("x.safetensors", &bytes, false, &Details::default());
-    assert!(matches!(refused, Err(VoiceError::Unsupported(_))));
-    assert!(matches!(
-        store.portable_path("anna", false),
-        Err(VoiceError::Exists)
-    ));
-    assert!(matches!(
-        store.portable_path("../anna", false),
-        Err(VoiceError::BadName)
-    ));
-}
-
-#[test]
 fn a_preview_is_the_beginning_of_the_clip() {
     let place = Place::new();
     let store = place.open();
@@ -258,6 +213,16 @@ fn a_preview_is_the_beginning_of_the_clip() {
         let reader = hound::WavReader::new(file.as_slice()).unwrap();
         assert_eq!((reader.spec().sample_rate, reader.len()), (8_000, expected));
     }
+    // What comes after it is not even decoded.
+    let voice = store.find("a").unwrap();
+    let mut limits = UploadLimits::default();
+    limits.decode.max_seconds = 20.0;
+    let narrow = VoiceStore::open(&place.folder(), None, limits).unwrap();
+    assert!(narrow.load(&voice).is_err());
+    assert_eq!(
+        narrow.preview(&voice).unwrap(),
+        store.preview(&voice).unwrap()
+    );
 }
 
 #[test]

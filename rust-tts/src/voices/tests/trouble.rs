@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::process::{Command, Output};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
+use super::library::{details, named};
 use super::{Place, clip, ids};
 use crate::voices::{Details, Material, VoiceError, VoiceStore};
 
@@ -100,6 +102,7 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
     running.kill().unwrap();
     running.wait().unwrap();
     let store = place.open();
+    store.sweep();
     let acknowledged = fs::read_to_string(&log).unwrap();
     assert!(acknowledged.lines().count() >= 20);
     for key in acknowledged.lines() {
@@ -125,7 +128,9 @@ fn only_temporary_files_of_the_dead_are_swept() {
     }
     let live = File::create(file(".upload-live.tmp")).unwrap();
     rustix::fs::flock(&live, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    assert_eq!(ids(&place.open()), ["a.wav"]);
+    let store = place.open();
+    assert_eq!(ids(&store), ["a.wav"]);
+    store.sweep();
     assert_eq!(
         place.names(),
         [
@@ -136,11 +141,67 @@ fn only_temporary_files_of_the_dead_are_swept() {
         ]
     );
     drop(live);
-    place.open();
+    store.sweep();
     assert_eq!(
         place.names(),
         [".upload-other.txt", "a.wav", "upload-other.tmp"]
     );
+}
+
+#[test]
+fn what_a_crash_or_a_hand_has_left_behind_is_swept() {
+    let place = Place::new();
+    let store = place.open();
+    let a = store
+        .save("a.wav", &clip(1.0), false, &details("Anna", "de"))
+        .unwrap();
+    store
+        .save("b.wav", &clip(2.0), false, &details("Ben", "de"))
+        .unwrap();
+    let own = place.folder().join(".details");
+    let file = |id: &str, key: &str| format!("{id}.{key}.json");
+    fs::write(own.join(file("a.wav", &"0".repeat(64))), "{}").unwrap();
+    fs::write(own.join(".upload-dead.tmp"), "{").unwrap();
+    fs::write(own.join("notes.txt"), "mine").unwrap();
+    fs::remove_file(place.folder().join("b.wav")).unwrap();
+    let names = || crate::voices::files::names(&own).unwrap();
+    let before = names();
+    let again = place.open();
+    assert_eq!(names(), before, "other commands open the folder as well");
+    again.sweep();
+    assert_eq!(
+        names().len(),
+        before.len() - 1,
+        "what is said of a clip comes before the clip"
+    );
+    let long_ago = SystemTime::now() - Duration::from_secs(120);
+    for name in names() {
+        let file = fs::File::open(own.join(name)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    again.sweep();
+    assert_eq!(names(), [file("a.wav", &a.key), "notes.txt".to_owned()]);
+    fs::write(own.join(file("a.wav", &a.key)), "{").unwrap();
+    assert_eq!(named(&again, "a").name, "a");
+}
+
+#[test]
+fn no_write_is_swept_away() {
+    let place = Place::new();
+    let store = place.open();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..60 {
+                let length = 1.0 + n as f32 / 64.0;
+                let saved = store.save("a.wav", &clip(length), true, &Details::default());
+                saved.unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            place.open().sweep();
+        }
+    });
+    assert_eq!(place.names(), ["a.wav"]);
 }
 
 #[test]
