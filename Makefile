@@ -17,6 +17,8 @@ LOCK_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+# The environment of `make test-clients`.
+CLIENTS := target/clients
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
 # --all-features: the standalone binary is built, linted and tested as well.
@@ -50,7 +52,7 @@ check-tools: ## Say what the build needs and does not find, and how to get it
 ##@ Develop
 
 .PHONY: test
-test: lint test-rust test-python ## Everything that CI runs: lint, types, Rust tests, Python tests
+test: lint test-rust test-python ## Lint, types, Rust tests, Python tests; CI runs test-clients and test-browser as well
 
 .PHONY: test-rust
 test-rust: $(STAMPS)/wheel ## Run the Rust tests
@@ -64,14 +66,25 @@ test-python: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the Pytho
 test-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests/ -m gpu $(PYTEST_ARGS)
 
+# CHROMIUM and CHROMEDRIVER name the programs where they are not on the path.
+.PHONY: test-browser
+test-browser: $(STAMPS)/dev $(STAMPS)/wheel ## Run the pages, and what plays in them, in a headless Chromium
+	$(BIN)/python -m pytest tests/browser -m browser $(PYTEST_ARGS)
+
+.PHONY: test-clients
+test-clients: $(CLIENTS)/.stamp $(STAMPS)/wheel ## Run clients of the APIs, as others wrote them, against the installed server (PYTEST_ARGS="-k …")
+	CHATTERBOX_SERVER="$(CURDIR)/$(BIN)/chatterbox-server" $(CLIENTS)/bin/python -m pytest tests/clients $(PYTEST_ARGS)
+
 .PHONY: lint
-lint: $(STAMPS)/dev $(STAMPS)/chatterbox ## Check format, lints, types and the licence table
+lint: $(STAMPS)/dev $(STAMPS)/chatterbox ## Check format, lints, types, the licence table and the workflow
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/third_party.py --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 .PHONY: fmt
 fmt: $(STAMPS)/dev ## Format the code and apply the lints' safe fixes
@@ -95,7 +108,7 @@ third-party: $(STAMPS)/runtime $(STAMPS)/chatterbox ## Write THIRD_PARTY.md from
 lock: $(BIN)/python ## Resolve requirements/*.in into hashed *.txt (LOCK_ARGS=--upgrade for the newest of everything)
 	$(BIN)/python -m venv --clear target/lock
 	target/lock/bin/python -m pip install --quiet --require-hashes -r requirements/lock.txt
-	for name in lock build runtime chatterbox dev; do \
+	for name in lock build runtime chatterbox dev clients runpod; do \
 		corrections=; \
 		if [[ $$name == chatterbox ]]; then \
 			corrections="--override requirements/overrides.txt --excludes requirements/excludes.txt"; \
@@ -137,6 +150,11 @@ $(STAMPS)/build: requirements/build.txt | $(BIN)/python
 
 $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/runtime
 	$(INSTALL_LOCKED) -r $<
+	@touch $@
+
+$(CLIENTS)/.stamp: requirements/clients.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
 	@touch $@
 
 $(STAMPS)/sources: FORCE | $(BIN)/python

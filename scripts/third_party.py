@@ -62,6 +62,9 @@ LICENCES = {
     "standard-sunau": "PSF-2.0",
 }
 
+# Files of others that lie in this repository.
+CARRIED = "rust-tts/assets/swagger-ui"
+
 
 class Component(NamedTuple):
     """One row of the table."""
@@ -104,6 +107,16 @@ def crates() -> list[Component]:
         licence = package["license"] or f"see {package['license_file']} in the crate"
         rows.append(Component(name, package["version"], licence.replace("/", " OR "), NATIVE.get(name, "")))
     return sorted(rows)
+
+
+def carried() -> list[Component]:
+    """Return what of others lies in the repository itself, and is compiled into the server."""
+    about = (ROOT / CARRIED / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"`(swagger-ui-dist)` (\S+) \(([^)]+)\)", about)
+    if not found:
+        sys.exit(f"{CARRIED}/README.md does not say which version it is, under which licence")
+    note = f"what `/docs` shows; [licences of what its bundle carries]({CARRIED}/swagger-ui-bundle.js.LICENSE.txt)"
+    return [Component(found[1], found[2], found[3], note)]
 
 
 def python_packages(file: str, *, with_licences: bool, without: Collection[str] = ()) -> list[Component]:
@@ -172,7 +185,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the table is out of date")
     check: bool = parser.parse_args().check
 
-    text = page({"Rust crates": crates(), **python_sections(with_licences=not check)})
+    text = page({"Rust crates": crates(), "Carried files": carried(), **python_sections(with_licences=not check)})
     if not check:
         TABLE.write_text(text, encoding="utf-8")
         return 0

@@ -42,6 +42,7 @@ def load(settings: Mapping[str, object]) -> Engine:
     ``voices_dir``            folder in which prepared voices are kept, or ``None``
     ``slots``                 requests that one model decodes at once
     ``profile``               "latency", "balanced" or "throughput"
+    ``waiting_slices``        slices of one request that may wait to be rendered, or ``None`` for any number
     ``progress``              called with what is done, how much of it is, and how much there is
     ``fake_rtf``              fake engine: compute seconds per second of audio
     ``fake_chunk_ms``         fake engine: a chunk's length
@@ -113,6 +114,7 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
         slots=cast("int", settings.get("slots", 8)),
         profile=cast("str", settings.get("profile", "balanced")),
         progress=_progress(settings),
+        waiting_slices=cast("int | None", settings.get("waiting_slices")),
     )
     try:
         return loading.load(models, options), loading.choose_device(options.device, options.backend).type

@@ -109,6 +109,10 @@ class Rendering:
         return self._slice is not None
 
     @property
+    def waiting(self) -> int:
+        return int(self.due) + self._slicer.ready(len(self.tokens), ended=self._ended)
+
+    @property
     def due_tokens(self) -> int:
         assert self._slice
         return self._slice.end - self._slice.context
@@ -164,6 +168,7 @@ class Machine:
         prepare: float = 0.4,
         slots: int = 8,
         together: int = 1,
+        waiting_slices: int | None = None,
     ) -> None:
         self.clock = Clock()
         self.heard: dict[int, Heard] = {}
@@ -193,6 +198,7 @@ class Machine:
             rendering=rendering,
             profile=PROFILES["balanced"],
             clock=self.clock,
+            waiting_slices=waiting_slices,
         )
 
         def make(lane: ChatterboxLane, voice: Any, seed: int, options: RenderOptions, closing: Any = ()) -> Rendering:

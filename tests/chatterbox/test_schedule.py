@@ -75,6 +75,27 @@ def test_nobody_decodes_far_ahead_while_a_slice_is_waited_for(monkeypatch: pytes
     assert len(machine.lane._live[1].tokens) == FIRST_SLICE
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_slices_wait_than_may(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """A listener with much in hand is decoded along with whoever came last, and its slices need not be rendered yet."""
+
+    def most_waiting(limit: int | None) -> int:
+        machine = Machine(monkeypatch, decode=0.005, render=0.05, waiting_slices=limit)
+        machine.ask(1, 600, in_hand=60.0)
+        machine.ask(2, 600)
+        waiting = 0
+        while not machine.lane.idle:
+            machine.step()
+            live = machine.lane._live.get(1)
+            waiting = max(waiting, live.rendering.waiting if live else 0)
+        assert machine.heard[1].tokens == machine.heard[2].tokens == 600
+        assert machine.heard[2].silence == 0.0
+        return waiting
+
+    assert most_waiting(most) == most + 1
+    assert most_waiting(None) > 5
+
+
 def test_listeners_go_before_who_wants_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {"decode": 0.01, "render": 0.1}
     machine = Machine(monkeypatch, **costs)  # type: ignore[arg-type]

@@ -94,3 +94,16 @@ def test_without_a_listener_the_utterance_is_one_slice() -> None:
 def test_a_long_clip_is_cut_for_memorys_sake() -> None:
     ends = [(part.end, part.final) for part in cut(DEFAULT, 2500, [2500], stream=False)]
     assert ends == [(1000, False), (2000, False), (2500, True)]
+
+
+@given(tokens=st.integers(0, 600), taken=st.integers(0, 6), stream=st.booleans(), ended=st.booleans())
+def test_slices_that_are_ready_are_those_that_come_next(tokens: int, taken: int, stream: bool, ended: bool) -> None:
+    slicer = Slicer(DEFAULT, SCHEDULE, stream=stream)
+    for _ in range(taken):
+        if (part := slicer.next(tokens, ended=ended)) is None or part.final:
+            break
+    ready = slicer.ready(tokens, ended=ended)
+    count = 0
+    while slicer.taken < tokens and slicer.next(tokens, ended=ended) is not None:
+        count += 1
+    assert ready == count

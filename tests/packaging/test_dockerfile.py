@@ -48,8 +48,9 @@ def lint(hadolint: str, dockerfile: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_lints_clean(root: Path, hadolint: str) -> None:
-    result = lint(hadolint, root / "Dockerfile")
+@pytest.mark.parametrize("file", ["Dockerfile", "deploy/runpod.Dockerfile"])
+def test_lints_clean(root: Path, hadolint: str, file: str) -> None:
+    result = lint(hadolint, root / file)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -143,6 +144,19 @@ def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, S
     missing = [source for source in copied if source.split("/")[0] not in roots or not (root / source).exists()]
     assert copied
     assert not missing
+
+
+def test_the_worker_for_runpod_is_the_servers_image_with_what_was_locked(root: Path, built: dict[str, Stage]) -> None:
+    worker = instructions((root / "deploy" / "runpod.Dockerfile").read_text(encoding="utf-8"))
+    assert worker[0] == ("FROM", "chatterbox-server:cuda")
+    (command,) = values(worker, "CMD")
+    run = [str(Path(sys.executable).parent / "chatterbox-server"), *json.loads(command), "--help"]
+    assert subprocess.run(run, capture_output=True, timeout=60, check=False).returncode == 0
+    (install,) = values(worker, "RUN")
+    assert "--no-deps --require-hashes --requirement /tmp/runpod.txt" in install
+    assert values(worker, "USER") == ["0:0", *values(built["cuda"], "USER")[-1:]]
+    # What asks the server's usual port would find nobody there.
+    assert values(worker, "HEALTHCHECK") == ["NONE"]
 
 
 def test_the_unit_starts_the_server_with_no_option_that_it_refuses(root: Path) -> None:

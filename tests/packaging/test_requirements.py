@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-FILES = ("build", "chatterbox", "dev", "lock", "runtime")
+FILES = ("build", "chatterbox", "clients", "dev", "lock", "runpod", "runtime")
 
 
 def locked(root: Path, file: str) -> str:
@@ -60,11 +60,14 @@ def test_source_is_locked(root: Path, file: str) -> None:
     assert source <= names(locked(root, file))
 
 
-@pytest.mark.parametrize(("base", "over"), [("runtime", "dev"), ("runtime", "chatterbox"), ("chatterbox", "dev")])
+@pytest.mark.parametrize(
+    ("base", "over"),
+    [("runtime", "dev"), ("runtime", "chatterbox"), ("chatterbox", "dev"), ("chatterbox", "runpod")],
+)
 def test_files_that_are_installed_together_agree(root: Path, base: str, over: str) -> None:
     first, second = (set(pins(locked(root, file))) for file in (base, over))
     shared = {name(pin) for pin in first} & {name(pin) for pin in second}
-    assert "numpy" in shared
+    assert {"numpy", "httpx"} & shared
     assert {pin for pin in first if name(pin) in shared} == {pin for pin in second if name(pin) in shared}
 
 
@@ -95,7 +98,7 @@ def test_overrides_hold_and_what_is_excluded_is_out(root: Path) -> None:
     assert not excluded & set(found)
 
 
-@pytest.mark.parametrize(("extra", "file"), [("chatterbox", "chatterbox"), ("bench", "dev")])
+@pytest.mark.parametrize(("extra", "file"), [("chatterbox", "chatterbox"), ("bench", "dev"), ("runpod", "runpod")])
 def test_extra_asks_for_what_was_locked(root: Path, extra: str, file: str) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = versions(root, "runtime", file)

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-COMMAND = Path(sys.executable).parent / "chatterbox-server"
-"""The console script, installed beside the interpreter."""
+COMMAND = Path(os.environ.get("CHATTERBOX_SERVER") or Path(sys.executable).parent / "chatterbox-server")
+"""The console script: beside the interpreter, unless tests run in an environment without it."""
 
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 """One client for all tests: making one reads certificates. A connection for each request, as strangers come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def test_format_and_rate_are_honoured(fake: Server) -> None:
         ({"seed": "-1"}, 422, "INVALID_PARAMETER", "seed:"),
         ({"seed": str(2**53)}, 422, "INVALID_PARAMETER", "seed:"),
         ({"stream": "maybe"}, 422, "INVALID_PARAMETER", "stream:"),
-        ({"voice": "x" * 2000}, 422, "INVALID_PARAMETER", "voice:"),
+        ({"voice": "x" * 2000}, 404, "VOICE_NOT_FOUND", "not found"),
         ({"voice": "nobody.wav"}, 404, "VOICE_NOT_FOUND", "not found"),
         ({"voice": "../../etc/passwd"}, 404, "VOICE_NOT_FOUND", "not found"),
         ({"model": "turbo"}, 404, "MODEL_NOT_LOADED", "fake"),
@@ -130,26 +131,18 @@ def test_it_takes_a_slot_and_waits_in_the_queue(server: StartServer) -> None:
 
 def test_clips_that_wait_are_bounded(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "1", env={"MAX_CONCURRENT_REQUESTS": "1", "MAX_QUEUE": "64"})
-    head = (
-        f"POST /api/vc HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-        f"Content-Length: {10**6}\r\n\r\n"
-    ).encode()
-    waiting: list[socket.socket] = []
-
-    def begin() -> None:
-        waiting.append(socket.create_connection(("127.0.0.1", one.port), timeout=10))
-        waiting[-1].sendall(head)
-
-    try:
-        for _ in range(16):
-            begin()
-        # One that came too late has left its place to this request.
-        while (answer := convert(one)).status_code == 200:
-            begin()
-        refusal(answer, 503, "SERVER_BUSY")
-    finally:
-        for connection in waiting:
-            connection.close()
+    content = clip(seconds=60.0, rate=8_000)
+    body = httpx.Request("POST", f"{one.url}/api/vc", files={"file": ("clip.wav", content)})
+    payload = body.read()
+    head = f"POST /api/vc HTTP/1.1\r\nHost: x\r\nContent-Type: {body.headers['content-type']}\r\n"
+    request = f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+    with contextlib.ExitStack() as stack:
+        for number in range(16):
+            connection = socket.create_connection(("127.0.0.1", one.port), timeout=10)
+            stack.enter_context(connection).sendall(request)
+            one.wait_metric("chatterbox_requests_running", 1)
+            one.wait_metric("chatterbox_requests_waiting", number)
+        refusal(convert(one), 503, "SERVER_BUSY")
     wait_until(lambda: convert(one).status_code == 200, "a place")
 
 

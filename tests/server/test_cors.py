@@ -77,3 +77,5 @@ def test_pages_can_read_the_headers_of_audio(fake: Server) -> None:
     own = {name for name in answer.headers if name.startswith("x-") and name not in unread}
     assert len(own) == 7
     assert own <= exposed
+    # Those by which a client knows whether and when to ask again.
+    assert {"retry-after", "x-should-retry"} <= exposed

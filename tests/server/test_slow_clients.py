@@ -8,10 +8,12 @@ import socket
 import time
 from collections.abc import Iterator
 
+import httpx
 import psutil
 import pytest
-from audio_helpers import refusal, speak
+from audio_helpers import clip, refusal, speak
 from conftest import StartServer
+from faults_helpers import upload, wait_until
 from running_server import HTTP, Server, finish
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
@@ -160,6 +162,51 @@ def test_a_body_that_does_not_come_is_given_up(hasty: Server, path: str) -> None
     assert answer.split(b" ")[1] in (b"400", b"408")
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert set(body) == {"error", "code", "request_id"}
+
+
+TRICKLING = 24
+"""More than may be decoded, and than may be converted, at once."""
+UPLOADS = [("/api/voices/upload", "file"), ("/api/vc", "file"), ("/voices/register", "voice_file")]
+
+
+def test_bodies_that_come_slowly_hold_up_nobody(server: StartServer) -> None:
+    one = server(*FAKE)
+    with contextlib.ExitStack() as stack:
+        for number in range(TRICKLING):
+            path, part = UPLOADS[number % len(UPLOADS)]
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+            body = f'--X\r\nContent-Disposition: form-data; name="{part}"; filename="a.wav"\r\n\r\nRIFF'
+            client = stack.enter_context(connect(one))
+            client.sendall(f"{head}Content-Length: 1000000\r\n\r\n{body}".encode())
+        # Far less than the time that a body may take.
+        with httpx.Client(timeout=30, trust_env=False) as client_of_others:
+            for path, part in UPLOADS:
+                answer = client_of_others.post(one.url + path, files={part: ("mine.wav", clip(1))})
+                assert answer.status_code == 200, answer.text
+            assert client_of_others.get(f"{one.url}/api/voices/mine/preview").status_code == 200
+
+
+def test_the_memory_for_bodies_is_bounded(server: StartServer) -> None:
+    limit = 16 * MEGABYTE
+    one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": str(limit)})
+    head = (
+        "POST /api/voices/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+        f"Content-Length: {limit}\r\n\r\n"
+        '--X\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    )
+    almost_all = head.encode() + bytes(limit - 1000)
+    before = psutil.Process(one.process.pid).memory_info().rss
+    with contextlib.ExitStack() as stack:
+        # Eight take all of the memory; whoever comes then is asked to come again, and perhaps the eighth was.
+        for _ in range(40):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                stack.enter_context(connect(one)).sendall(almost_all)
+            if (refused := upload(one, "mine.wav", clip(1))).status_code != 200:
+                break
+        refusal(refused, 503, "SERVER_BUSY")
+        assert refused.headers["retry-after"] == "1"
+        assert psutil.Process(one.process.pid).memory_info().rss - before < 10 * limit
+    wait_until(lambda: upload(one, "mine.wav", clip(1)).status_code == 200, "memory for bodies")
 
 
 def test_a_body_that_stops_short_is_no_request(hasty: Server) -> None:

@@ -21,8 +21,8 @@ def test_voices_in_openais_shape(server: StartServer) -> None:
     answer = post_file(one, "/v1/audio/voices", "audio_sample", mine, "x.wav", name="Anna", consent=consent["id"])
     assert answer.status_code == 200, answer.text
     voice = answer.json()
-    assert set(voice) == {"id", "object", "name", "created_at"}
-    assert (voice["object"], voice["name"]) == ("audio.voice", "Anna")
+    assert set(voice) == {"id", "object", "type", "name", "created_at"}
+    assert (voice["object"], voice["type"], voice["name"]) == ("audio.voice", "audio_sample", "Anna")
     assert get(one, f"/v1/audio/voices/{voice['id']}") == voice
     assert get(one, "/v1/audio/voices")["voices"][-1] == voice
     assert get(one, "/v1/audio/voices")["voices"][0]["id"] == "tone"
@@ -30,7 +30,8 @@ def test_voices_in_openais_shape(server: StartServer) -> None:
     assert pitches(speak(one, "This is a text.", voice["id"]).content) == {pitch_of(mine)}
 
     path = f"{one.url}/v1/audio/voices"
-    assert HTTP.delete(f"{path}/{voice['id']}").json() == {"id": voice["id"], "object": "audio.voice", "deleted": True}
+    deleted = {"id": voice["id"], "object": "audio.voice.deleted", "deleted": True}
+    assert HTTP.delete(f"{path}/{voice['id']}").json() == deleted
     openai_refusal(HTTP.get(f"{path}/{voice['id']}"), 404, "voice_not_found")
     openai_refusal(HTTP.delete(f"{path}/tone"), 403, "voice_read_only")
     assert "name" in openai_refusal(post_file(one, "/v1/audio/voices", "audio_sample", mine), 422, "invalid_parameter")

@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +52,67 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_no_part_of_a_file(server: Sta
     assert pitches(speak(one, "This is a text.", "mine.wav").content) == {pitch_of(small)}
 
 
+LONG_ID = "b" * 120
+"""Longer than everything that is said of a voice."""
+
+
+@contextlib.contextmanager
+def files_of_at_most(server: Server, size: int) -> Iterator[None]:
+    """As on a disk with so little space left."""
+    none = resource.RLIM_INFINITY
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, none))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (none, none))
+
+
+def test_a_rename_that_fails_changes_nothing(server: StartServer) -> None:
+    one = server(*FAKE)
+    upload(one, "a.wav", clip(1)).raise_for_status()
+    HTTP.patch(one.url + "/api/voices/a", json={"name": "Anna"}).raise_for_status()
+    HTTP.post(one.url + "/api/voice/default", json={"voice_path": "a"}).raise_for_status()
+    before = HTTP.get(one.url + "/api/voices").json()
+    # What is said of the voice can be written; that the default has another id cannot.
+    with files_of_at_most(one, 100):
+        assert_failed(HTTP.patch(f"{one.url}/api/voices/a", json={"id": LONG_ID}), 507, "STORAGE_FULL", one.voices)
+    for _ in range(2):
+        assert HTTP.get(one.url + "/api/voices").json() == before
+        assert HTTP.get(one.url + "/api/voice/default").json()["default_voice"] == "a.wav"
+        one.stop()
+        one = server(*FAKE, folder=one.folder)
+    HTTP.patch(f"{one.url}/api/voices/a", json={"id": LONG_ID}).raise_for_status()
+    (voice,) = HTTP.get(one.url + "/api/voices").json()["voices"]
+    assert (voice["id"], voice["name"]) == (f"{LONG_ID}.wav", "Anna")
+    assert HTTP.get(one.url + "/api/voice/default").json()["default_voice"] == f"{LONG_ID}.wav"
+    upload(one, "a.wav", clip(2)).raise_for_status()
+    assert HTTP.get(one.url + "/api/voice/default").json()["default_voice"] == f"{LONG_ID}.wav"
+
+
+def test_what_is_said_of_a_voice_changes_whole_or_not_at_all(server: StartServer) -> None:
+    one = server(*FAKE)
+
+    def again(name: str) -> httpx.Response:
+        files, said = {"file": ("a.wav", clip(1))}, {"name": name, "overwrite": "true"}
+        return HTTP.post(one.url + "/voices", files=files, data=said)
+
+    def name() -> str:
+        (voice,) = HTTP.get(one.url + "/api/voices").json()["voices"]
+        shown: str = voice["name"]
+        return shown
+
+    again("Anna").raise_for_status()
+    with files_of_at_most(one, 10):
+        assert_failed(again("Ben"), 507, "STORAGE_FULL", one.voices)
+        assert_failed(HTTP.patch(one.url + "/api/voices/a", json={"name": "Ben"}), 507, "STORAGE_FULL", one.voices)
+        assert name() == "Anna"
+    # The same clip need not be written again.
+    with files_of_at_most(one, 1000):
+        again("Cleo").raise_for_status()
+        assert name() == "Cleo"
+    assert (one.voices / "a.wav").read_bytes() == clip(1)
+
+
 def test_a_folder_that_has_gone_is_an_error_until_it_is_back(server: StartServer) -> None:
     one = server(*FAKE)
     assert upload(one, "mine.wav", clip(1)).status_code == 200
@@ -68,15 +130,23 @@ def test_a_folder_that_has_gone_is_an_error_until_it_is_back(server: StartServer
 def test_a_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
     one = server(*FAKE, prefix=WITHOUT_ROOTS_RIGHTS)
     assert upload(one, "mine.wav", clip(1)).status_code == 200
+    (one.voices / "hand.wav").write_bytes(clip(3))
+    HTTP.patch(one.url + "/api/voices/hand", json={"name": "Anna"}).raise_for_status()
     one.voices.chmod(0o555)
     try:
         assert_failed(upload(one, "other.wav", clip(2)), 500, "GENERATION_ERROR", one.voices)
         assert_failed(upload(one, "mine.wav", clip(2)), 500, "GENERATION_ERROR", one.voices)
         default = HTTP.post(one.url + "/api/voice/default", json={"voice_path": "mine.wav"})
         assert_failed(default, 500, "GENERATION_ERROR", one.voices)
+        (one.voices / ".details").chmod(0o555)
+        for name in ("Ben", None):
+            patched = HTTP.patch(one.url + "/api/voices/hand", json={"name": name})
+            assert_failed(patched, 500, "GENERATION_ERROR", one.voices)
+        assert HTTP.get(one.url + "/api/voices/hand").json()["name"] == "Anna"
         assert pitches(speak(one, "This is a text.", "mine.wav").content) == {pitch_of(clip(1))}
-        assert one.voice_files() == ["mine.wav"]
+        assert one.voice_files() == ["hand.wav", "mine.wav"]
     finally:
+        (one.voices / ".details").chmod(0o755)
         one.voices.chmod(0o755)
     assert upload(one, "other.wav", clip(2)).status_code == 200
 

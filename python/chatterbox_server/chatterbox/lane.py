@@ -167,7 +167,8 @@ class ChatterboxLane:
                 return preparations.step(self._parts.clock)
             if urgent is None:
                 return []
-            return self._render(urgent) if urgent.rendering.due else self._decode()
+            rendered = urgent if urgent.rendering.due else self._crowded()
+            return self._decode() if rendered is None else self._render(rendered)
 
     def _most_urgent(self) -> Live | None:
         """The live request that is late first, of those that a step can bring on."""
@@ -177,6 +178,14 @@ class ChatterboxLane:
             # Decoding for whoever waits for a slot would be decoding for others, whose audio may be about to end.
             lives = [live for live in lives if not live.decoding or decoder.holds(live.id)]
         return min(lives, key=lambda live: live.deadline.at, default=None)
+
+    def _crowded(self) -> Live | None:
+        """The request that is late first, of those with more slices to be rendered than may wait."""
+        most = self._parts.waiting_slices
+        if most is None:
+            return None
+        crowded = (live for live in self._live.values() if live.rendering.waiting > most)
+        return min(crowded, key=lambda live: live.deadline.at, default=None)
 
     def _deadline(self, speak: Speak) -> Deadline:
         if speak.stream and speak.in_hand_seconds > 0:

@@ -58,6 +58,8 @@ class LoadOptions:
     profile: str
     """A name in ``PROFILES``."""
     progress: Progress
+    waiting_slices: int | None = None
+    """As ``Parts`` has it."""
 
 
 def choose_device(name: str, backend: str) -> torch.device:
@@ -102,13 +104,14 @@ def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
 
 
 def _set_threads(threads: int | None, backend: str) -> None:
-    if threads:
-        torch.set_num_threads(threads)
-    if backend == "native":
-        from .. import _core
+    from .. import _core
 
+    # Torch counts the machine's cores, of which a container may have a part.
+    count = threads or min(torch.get_num_threads(), _core.available_threads())
+    torch.set_num_threads(count)
+    if backend == "native":
         # Both compute in turns, never at once, so both may have all of them.
-        _core.set_threads(torch.get_num_threads())
+        _core.set_threads(count)
 
 
 def _watermarker(device: torch.device) -> Watermarker:
@@ -181,6 +184,7 @@ def _lane(
         rendering=RenderBatch(s3gen, size=1 if on_cpu else profile.together, pauses=on_cpu, clock=time.perf_counter),
         profile=profile,
         clock=time.perf_counter,
+        waiting_slices=options.waiting_slices,
     )
     return ChatterboxLane(parts)
 

@@ -36,3 +36,5 @@ class Parts:
     profile: Profile
     clock: Callable[[], float]
     """Seconds that never go back."""
+    waiting_slices: int | None = None
+    """Slices of one request that may wait to be rendered while tokens are decoded; ``None``: any number."""

@@ -98,6 +98,11 @@ class SliceRendering(ABC):
         return self._slice is not None
 
     @property
+    def waiting(self) -> int:
+        """How many slices of the tokens can be rendered one after the other."""
+        return int(self.due) + self._slicer.ready(len(self._tokens), ended=self._ended)
+
+    @property
     def due_tokens(self) -> int:
         """How many tokens S3Gen works on for the slice that is due, the voice's own and the lookahead included."""
         part = self._slice

@@ -44,8 +44,27 @@ class Slicer:
 
     def next(self, tokens: int, *, ended: bool) -> Slice | None:
         """The slice to render next, if the utterance's ``tokens`` so far allow it."""
-        size = self._schedule[min(self._index, len(self._schedule) - 1)]
-        left = tokens - self.taken
+        cut = self._cut(self._index, self.taken, tokens, ended=ended)
+        if cut is None:
+            return None
+        end, final = cut
+        part = Slice(context=max(0, self.taken - self._context), start=self.taken, end=end, final=final)
+        self._index += 1
+        self.taken = end
+        return part
+
+    def ready(self, tokens: int, *, ended: bool) -> int:
+        """How many slices ``next`` would give one after the other."""
+        count, taken = 0, self.taken
+        while taken < tokens and (cut := self._cut(self._index + count, taken, tokens, ended=ended)):
+            taken = cut[0]
+            count += 1
+        return count
+
+    def _cut(self, index: int, taken: int, tokens: int, *, ended: bool) -> tuple[int, bool] | None:
+        """Where the slice after ``taken`` tokens ends, and whether it is the last."""
+        size = self._schedule[min(index, len(self._schedule) - 1)]
+        left = tokens - taken
         if self._stream:
             # Whether the end is known yet must not move a cut, or the samples would depend on the machine's speed.
             whole = left >= size + LOOKAHEAD
@@ -55,8 +74,4 @@ class Slicer:
         final = ended and not whole
         if not final and not whole:
             return None
-        end = tokens if final else self.taken + size
-        part = Slice(context=max(0, self.taken - self._context), start=self.taken, end=end, final=final)
-        self._index += 1
-        self.taken = end
-        return part
+        return (tokens if final else taken + size), final

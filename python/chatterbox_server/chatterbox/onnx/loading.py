@@ -92,6 +92,7 @@ def graph_lane(
         rendering=RenderBatch(s3gen, size=1, pauses=False, clock=time.perf_counter),
         profile=profile_named(options.profile),
         clock=time.perf_counter,
+        waiting_slices=options.waiting_slices,
     )
     return GraphLane(parts)
 

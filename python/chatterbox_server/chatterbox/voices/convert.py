@@ -19,7 +19,6 @@ def main(arguments: Sequence[str]) -> int:
     try:
         from ..tensors import CheckpointError
         from .builtin import load_builtin
-        from .cache import replace
         from .portable import read_portable, write_portable
     except ImportError as error:
         print(f"error: {error}: install chatterbox-server[chatterbox] to convert voices", file=sys.stderr)
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         data = write_portable(load_builtin(source))
         read_portable(data)
-        replace(target, f".upload-{target.name}-", data)
+        target.write_bytes(data)
     except (CheckpointError, RequestError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

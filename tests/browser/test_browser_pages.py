@@ -1,0 +1,117 @@
+"""The pages: the demo and the API's description. Nothing that a client can name is ever run in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from audio_helpers import clip
+from browser_helpers import complaints, wait
+from running_server import HTTP, Server, finish
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+pytestmark = pytest.mark.browser
+
+EVIL = '"><img src=x onerror="document.title=\'run\'"><script>document.title="run"</script>'
+KEY = "secret"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that wants a key, with a voice whose name is markup."""
+    one = Server(tmp_path_factory.mktemp("locked"), ("--engine", "fake", "--fake-rtf", "0"), {"API_KEY": KEY})
+    try:
+        one.wait_ready()
+        files = {"file": ("evil.wav", clip())}
+        answer = HTTP.post(f"{one.url}/api/voices/upload", headers={"X-API-Key": KEY}, files=files, data={"name": EVIL})
+        answer.raise_for_status()
+        yield one
+    finally:
+        finish(one)
+
+
+def status(browser: Chrome, state: str) -> str:
+    """The page's words about how it goes, once it has come to a state."""
+    script = "const s = document.getElementById('status'); return s.dataset.state === arguments[0]"
+    wait(browser, script, state)
+    return browser.find_element(By.ID, "status").text
+
+
+def enter_key(browser: Chrome, key: str) -> None:
+    """Types a key and leaves the field."""
+    field = browser.find_element(By.NAME, "key")
+    field.clear()
+    field.send_keys(key, "\t")
+
+
+def test_the_page_asks_for_a_key_and_keeps_it_to_itself(browser: Chrome, locked: Server) -> None:
+    browser.get(locked.url)
+    assert "key" in status(browser, "failed")
+    enter_key(browser, "wrong")
+    assert "key" in status(browser, "failed")
+    enter_key(browser, KEY)
+    assert status(browser, "ready") == ""
+    kept = browser.execute_script("return [localStorage.length, sessionStorage.length, document.cookie, location.href]")
+    assert kept == [0, 0, "", f"{locked.url}/"]
+
+
+def test_a_voice_that_is_called_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
+    browser.get(locked.url)
+    enter_key(browser, KEY)
+    labels = wait(browser, "return [...document.forms[0].elements.voice.options].map((o) => o.textContent).slice(1)")
+    assert EVIL in labels
+    assert browser.title == "chatterbox-server"
+    assert browser.find_elements(By.CSS_SELECTOR, "img, body script") == []
+
+
+def test_an_error_that_is_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
+    browser.get(locked.url)
+    enter_key(browser, KEY)
+    status(browser, "ready")
+    # What a server might say, in each of the shapes that it says it in.
+    for body in ("{detail: arguments[0]}", "{error: arguments[0]}", "{error: {message: arguments[0]}}"):
+        script = f"""
+            const answer = JSON.stringify({body});
+            window.fetch = async () => new Response(answer, {{status: 422}});
+            document.querySelector("button[type=submit]").click();
+        """
+        browser.execute_script(script, EVIL)
+        assert status(browser, "failed") == EVIL
+        assert browser.find_elements(By.CSS_SELECTOR, "img, body script") == []
+        browser.execute_script("document.getElementById('status').dataset.state = ''")
+    assert browser.title == "chatterbox-server"
+
+
+def test_markup_that_got_into_the_page_would_not_run(browser: Chrome, locked: Server) -> None:
+    browser.get(locked.url)
+    script = """
+        document.body.insertAdjacentHTML("beforeend", arguments[0]);
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'run'";
+        document.body.append(script);
+    """
+    browser.execute_script(script, EVIL)
+    refused: list[str] = []
+    while len(refused) < 2:
+        refused += [line for line in complaints(browser) if "Content Security Policy" in line]
+    assert browser.title == "chatterbox-server"
+
+
+@pytest.mark.parametrize("path", ["/api/voices", "/voices", "/v1/audio/voices"])
+def test_an_answer_with_markup_in_it_is_no_page(browser: Chrome, locked: Server, path: str) -> None:
+    browser.get(f"{locked.url}{path}?api_key={KEY}")
+    assert browser.title == ""
+    assert browser.find_elements(By.CSS_SELECTOR, "img, script") == []
+
+
+def test_the_description_is_shown(browser: Chrome, locked: Server) -> None:
+    browser.get(f"{locked.url}/docs")
+    described = HTTP.get(f"{locked.url}/openapi.json").json()
+    count = sum(len(set(item) - {"parameters"}) for item in described["paths"].values())
+    wait(browser, "return document.querySelectorAll('.opblock').length === arguments[0]", count)
+    assert described["info"]["title"] in browser.find_element(By.CSS_SELECTOR, ".info .title").text
+    # Nothing was refused by the policy, and nothing came from elsewhere.
+    assert complaints(browser) == []
+    script = "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)"
+    assert set(browser.execute_script(script)) == {locked.url}

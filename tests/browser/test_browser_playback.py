@@ -1,0 +1,104 @@
+"""A browser plays what the server says while it is still being said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from browser_helpers import LONG, assert_heard_while_spoken, complaints, wait
+from running_server import Server
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(autouse=True)
+def _alone(browser: Chrome, steady: Server) -> Iterator[None]:
+    """Each test begins and ends with nothing being spoken: leaving the page ends what it plays."""
+    steady.wait_metric("chatterbox_requests_running", 0)
+    yield
+    browser.get("about:blank")
+    steady.wait_metric("chatterbox_requests_running", 0)
+
+
+def choose(browser: Chrome, **values: str) -> None:
+    """Sets the demo page's lists, once they are filled."""
+    wait(browser, "return document.forms[0].elements.model.options.length")
+    for name, value in values.items():
+        Select(browser.find_element(By.NAME, name)).select_by_value(value)
+
+
+def speak(browser: Chrome, text: str) -> None:
+    """Fills in the demo page's text and sends it."""
+    area = browser.find_element(By.NAME, "text")
+    area.clear()
+    area.send_keys(text)
+    browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+
+
+@pytest.mark.parametrize("form", ["mp3", "wav", "webm", "opus", "flac", "aac"])
+def test_an_audio_element_plays_the_address(browser: Chrome, steady: Server, form: str) -> None:
+    browser.get(f"{steady.url}/livez")
+    query = urlencode({"text": LONG, "format": form})
+    script = """
+        const audio = document.createElement("audio");
+        audio.src = arguments[0];
+        document.body.append(audio);
+        audio.play();
+    """
+    browser.execute_script(script, f"/tts/generate?{query}")
+    assert_heard_while_spoken(browser, steady)
+
+
+@pytest.mark.parametrize("form", ["fmp4", "webm"])
+def test_the_page_plays_through_media_source_extensions(browser: Chrome, steady: Server, form: str) -> None:
+    browser.get(steady.url)
+    choose(browser, format=form)
+    speak(browser, LONG)
+    assert_heard_while_spoken(browser, steady)
+    assert browser.execute_script("return document.querySelector('audio').src").startswith("blob:")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("form", ["fmp4", "webm"])
+def test_the_page_plays_to_the_end(browser: Chrome, steady: Server, form: str) -> None:
+    browser.get(steady.url)
+    choose(browser, format=form)
+    speak(browser, "x" * 25)
+    assert wait(browser, "const a = document.querySelector('audio'); return a.ended && a.duration") == pytest.approx(
+        1.5, abs=0.1
+    )
+    assert browser.find_element(By.ID, "status").get_attribute("data-state") == "arrived"
+    assert complaints(browser) == []
+
+
+def test_the_page_falls_back_to_an_audio_element(browser: Chrome, steady: Server) -> None:
+    browser.get(steady.url)
+    choose(browser, format="mp3")
+    speak(browser, LONG)
+    assert_heard_while_spoken(browser, steady)
+    assert "/tts/generate?" in browser.execute_script("return document.querySelector('audio').src")
+
+
+def test_stopping_ends_the_request(browser: Chrome, steady: Server) -> None:
+    browser.get(steady.url)
+    choose(browser, format="fmp4")
+    speak(browser, LONG)
+    assert_heard_while_spoken(browser, steady)
+    browser.find_element(By.ID, "stop").click()
+    steady.wait_metric("chatterbox_requests_running", 0, seconds=5)
+
+
+def test_a_second_text_takes_the_place_of_the_first(browser: Chrome, steady: Server) -> None:
+    browser.get(steady.url)
+    choose(browser, format="fmp4")
+    speak(browser, LONG)
+    assert_heard_while_spoken(browser, steady)
+    speak(browser, "x" * 25)
+    assert wait(browser, "const a = document.querySelector('audio'); return a.ended && a.duration") == pytest.approx(
+        1.5, abs=0.1
+    )
+    assert complaints(browser) == []

@@ -1,0 +1,155 @@
+"""Parameters and settings of the dialects that only a Chatterbox model hears, on tiny checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from engine_of import voiced
+from running_server import HTTP, Server, finish
+
+TEXT = "The quick brown fox jumps over the lazy dog."
+BASE: dict[str, Any] = {"text": TEXT, "seed": 7, "max_audio_seconds": 2.4, "format": "raw_pcm"}
+SAMPLING: dict[str, tuple[str, Any]] = {
+    "exaggeration": ("standard", 1.5),
+    "cfg_weight": ("standard", 0.1),
+    "cfg_guidance_weight": ("standard", 0.1),
+    "temperature": ("standard", 0.3),
+    "synthesis_temperature": ("standard", 0.3),
+    "top_p": ("standard", 0.3),
+    "min_p": ("standard", 0.6),
+    "repetition_penalty": ("standard", 3.0),
+    "top_k": ("turbo", 2),
+}
+"""A model that hears it, and a value that is not its own."""
+SLICING: dict[str, Any] = {
+    "audio_tokens_per_slice": 25,
+    "context_window": 3,
+    "chunk_overlap_method": "zero",
+    "crossfade_duration_milliseconds": 0,
+}
+SETTINGS = {
+    "TTS_VOICE_EXAGGERATION_FACTOR": ("exaggeration", "1.5"),
+    "TTS_CFG_GUIDANCE_WEIGHT": ("cfg_guidance_weight", "0.1"),
+    "TTS_SYNTHESIS_TEMPERATURE": ("synthesis_temperature", "0.6"),
+    "TTS_AUDIO_TOKENS_PER_SLICE": ("audio_tokens_per_slice", "10"),
+    "TTS_CHUNK_OVERLAP_STRATEGY": ("chunk_overlap_method", "full"),
+    "TTS_CROSSFADE_DURATION_MILLISECONDS": ("crossfade_duration_milliseconds", "120"),
+    "TTS_CONTEXT_WINDOW": ("context_window", "12"),
+}
+
+
+@pytest.fixture(scope="module")
+def root(checkpoints: Callable[[str], Path]) -> Path:
+    return {checkpoints(model).parent for model in ("standard", "turbo")}.pop()
+
+
+def running(folder: Path, root: Path, **env: str) -> Iterator[Server]:
+    loads = {"LOAD_STANDARD": "true", "LOAD_TURBO": "true", "LOAD_LITE": "false", "WATERMARK": "off"}
+    one = Server(folder, [], {"MODEL_PATH": str(root), "ENGINE_THREADS": "1", **loads, **env})
+    try:
+        one.wait_ready()
+        yield one
+    finally:
+        finish(one)
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from running(tmp_path_factory.mktemp("server"), root)
+
+
+@pytest.fixture(scope="module")
+def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose settings are not the models' own. Its queue of speech tokens changes no sample."""
+    env = {name: value for name, (_, value) in SETTINGS.items()}
+    yield from running(tmp_path_factory.mktemp("tuned"), root, TTS_SPEECH_TOKEN_QUEUE_MAX_SIZE="1", **env)
+
+
+def generated(server: Server, **fields: Any) -> bytes:
+    """What a query is answered with, which is what JSON is answered with."""
+    wanted = {**BASE, **fields}
+    answer = HTTP.get(f"{server.url}/tts/generate", params=wanted)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == HTTP.post(f"{server.url}/tts/generate", json=wanted).content
+    return answer.content
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_how_a_model_samples_is_heard(server: Server, name: str) -> None:
+    model, value = SAMPLING[name]
+    assert generated(server, model=model) != generated(server, model=model, **{name: value})
+
+
+def test_two_names_mean_the_same(server: Server) -> None:
+    for usual, other in (("temperature", "synthesis_temperature"), ("cfg_weight", "cfg_guidance_weight")):
+        assert generated(server, **{usual: 0.3}) == generated(server, **{other: 0.3})
+
+
+@pytest.mark.parametrize("name", SLICING)
+def test_how_audio_is_sliced_is_heard(server: Server, name: str) -> None:
+    small = {"model": "standard", "audio_tokens_per_slice": 10}
+    assert generated(server, **small) != generated(server, **{**small, name: SLICING[name]})
+
+
+def test_settings_are_what_a_request_could_have_said(server: Server, tuned: Server) -> None:
+    said = dict(SETTINGS.values())
+    with_settings = generated(tuned, model="standard")
+    assert with_settings == HTTP.get(f"{server.url}/tts/generate", params={**BASE, "model": "standard", **said}).content
+    for name in said:
+        without = {**BASE, "model": "standard", **said}
+        del without[name]
+        assert with_settings != HTTP.get(f"{server.url}/tts/generate", params=without).content, name
+
+
+def test_a_request_wins_over_the_settings(server: Server, tuned: Server) -> None:
+    own = {
+        "exaggeration": 0.9,
+        "cfg_guidance_weight": 0.6,
+        "synthesis_temperature": 0.7,
+        "audio_tokens_per_slice": 20,
+        "chunk_overlap_method": "zero",
+        "crossfade_duration_milliseconds": 20,
+        "context_window": 5,
+    }
+    assert generated(tuned, model="standard", **own) == generated(server, model="standard", **own)
+
+
+@pytest.mark.parametrize("model", ["standard", "turbo"])
+def test_a_clip_speaks_one_request_as_a_stored_voice_would_and_leaves_nothing(server: Server, model: str) -> None:
+    clip = io.BytesIO()
+    soundfile.write(clip, voiced(3.0, pitch=200.0 if model == "turbo" else 180.0), 24_000, format="WAV")
+    content = clip.getvalue()
+    key = hashlib.sha256(content).hexdigest()
+    fields = {name: str(value) for name, value in BASE.items()} | {"model": model}
+
+    def speak() -> bytes:
+        answer = HTTP.post(f"{server.url}/tts", data=fields, files={"voice_file": ("clip.wav", content)})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-voice"] == key
+        return answer.content
+
+    def kept() -> list[Path]:
+        return [path for path in server.voices.rglob("*") if key in path.name]
+
+    once = speak()
+    assert once != HTTP.post(f"{server.url}/tts", data=fields).content
+    deadline = time.monotonic() + 20
+    while kept():
+        assert time.monotonic() < deadline, kept()
+        time.sleep(0.02)
+    assert HTTP.get(f"{server.url}/voices").json() == []
+    assert speak() == once
+    registered = HTTP.post(f"{server.url}/voices/register", files={"voice_file": ("clip.wav", content)})
+    voice = registered.raise_for_status().json()["voice_id"]
+    assert HTTP.post(f"{server.url}/tts", data={**fields, "voice_id": voice}).content == once
+    # It is a voice now, which a request with its clip does not take away.
+    assert speak() == once
+    assert kept()
+    HTTP.delete(f"{server.url}/voices/{voice}").raise_for_status()

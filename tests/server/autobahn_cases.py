@@ -1,0 +1,114 @@
+"""Runs the Autobahn suite's cases against ``/ws/tts``: ``python autobahn_cases.py PORT`` prints the verdicts as JSON.
+
+The cases want a server that sends every message back, and ours answers what it does not understand with an error, once for
+each message. Between the two stands a proxy that passes every byte of the client and every control frame on as it is,
+drops the greeting, and puts the message in the place of the error. A process of its own, because the suite changes the
+interpreter that it runs in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio import IncompleteReadError, StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from kosoku import FailureError, run_fuzzingclient
+from ws_helpers import frame
+
+LEFT_OUT = ["9.*", "12.*", "13.*"]
+"""Messages beyond the limit of 1 MiB, and compression, which the server does not offer."""
+CONTROL = 8
+Frame = tuple[int, bytes, bytes]
+
+
+async def read_frame(reader: StreamReader, keep: Callable[[bytes], None] = lambda _: None) -> Frame:
+    """The first byte of the next frame, its payload without a mask, and all of it as it came."""
+
+    async def take(count: int) -> bytes:
+        taken = await reader.readexactly(count)
+        keep(taken)
+        return taken
+
+    raw = head = await take(2)
+    length = head[1] & 0x7F
+    if length > 125:
+        raw += (extended := await take(2 if length == 126 else 8))
+        length = int.from_bytes(extended)
+    mask = await take(4) if head[1] & 0x80 else bytes(4)
+    raw += mask if head[1] & 0x80 else b""
+    payload = await take(length)
+    shown = bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload)) if any(mask) else payload
+    return head[0], shown, raw + payload
+
+
+class Conversation:
+    """One client, and the connection to the server that is its own."""
+
+    def __init__(self, client: StreamWriter, server: StreamWriter) -> None:
+        self.client, self.server = client, server
+        self.messages: list[tuple[int, bytes]] = []
+        """What the client has said and the server has not answered."""
+
+    async def listen(self, reader: StreamReader) -> None:
+        """From the client to the server, noting whole messages on the way."""
+        opcode, said = 0, b""
+        while True:
+            first, payload, _ = await read_frame(reader, self.server.write)
+            if (kind := first & 0x0F) >= CONTROL:
+                continue
+            opcode, said = kind or opcode, said + payload
+            if first & 0x80:
+                # Before the server can have answered.
+                self.messages.append((opcode, said))
+                said = b""
+
+    async def answer(self, reader: StreamReader) -> None:
+        """From the server to the client."""
+        greeted = False
+        while True:
+            first, _, raw = await read_frame(reader)
+            if first & 0x0F >= CONTROL:
+                self.client.write(raw)
+            elif greeted:
+                self.client.write(frame(*self.messages.pop(0), masked=False))
+            greeted = greeted or first & 0x0F < CONTROL
+
+
+async def ended(work: Awaitable[None], other: StreamWriter) -> None:
+    """Closes the other side when one has ended."""
+    with contextlib.suppress(IncompleteReadError, ConnectionError):
+        await work
+    with contextlib.suppress(ConnectionError):
+        other.close()
+
+
+async def converse(port: int, from_client: StreamReader, client: StreamWriter) -> None:
+    """Passes the handshake on, then the frames."""
+    from_server, server = await asyncio.open_connection("127.0.0.1", port)
+    for reader, writer in ((from_client, server), (from_server, client)):
+        writer.write(await reader.readuntil(b"\r\n\r\n"))
+    talk = Conversation(client, server)
+    await asyncio.gather(ended(talk.listen(from_client), server), ended(talk.answer(from_server), client))
+
+
+async def main(port: int) -> None:
+    """Prints each case's verdicts on the messages and on the close."""
+    proxy = await asyncio.start_server(partial(converse, port), "127.0.0.1", 0)
+    url = f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/ws/tts"
+    try:
+        results = await run_fuzzingclient(url, exclude_cases=LEFT_OUT, concurrency=4)
+    except FailureError as failure:
+        results = failure.results
+    verdicts = {one.case_id: (one.behavior.value, one.behavior_close.value, one.passed) for one in results}
+    print(json.dumps(verdicts), flush=True)
+    # The runner's own threads do not outlive an interpreter that ends in order.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
