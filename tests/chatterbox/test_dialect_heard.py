@@ -29,8 +29,16 @@ SETTINGS = {
     "TTS_SYNTHESIS_TEMPERATURE": "synthesis_temperature",
     "TTS_AUDIO_TOKENS_PER_SLICE": "audio_tokens_per_slice",
     "TTS_CONTEXT_WINDOW": "context_window",
+    "TTS_CHUNK_OVERLAP_STRATEGY": "chunk_overlap_method",
     "TTS_CROSSFADE_DURATION_MILLISECONDS": "crossfade_duration_milliseconds",
 }
+GROUPS = [
+    ("TTS_VOICE_EXAGGERATION_FACTOR", "TTS_CHUNK_OVERLAP_STRATEGY"),
+    ("TTS_CFG_GUIDANCE_WEIGHT", "TTS_SYNTHESIS_TEMPERATURE", "TTS_AUDIO_TOKENS_PER_SLICE"),
+    ("TTS_CONTEXT_WINDOW",),
+    ("TTS_CROSSFADE_DURATION_MILLISECONDS",),
+]
+"""Those that are heard beside each other."""
 
 Start = Callable[..., Server]
 
@@ -75,16 +83,11 @@ def test_the_same_is_heard_twice(server: Server, usual: bytes) -> None:
     assert samples(server) == usual
 
 
-@pytest.mark.parametrize("overlap", ["full", "zero"])
-def test_each_setting_says_what_is_usual(start: Start, server: Server, usual: bytes, overlap: str) -> None:
-    meant = {setting: HEARD[name] for setting, name in SETTINGS.items()}
-    one = start(**meant, TTS_CHUNK_OVERLAP_STRATEGY=overlap)
-    asked = {name: HEARD[name] for name in SETTINGS.values()}
-    said = samples(one)
+@pytest.mark.parametrize("settings", GROUPS)
+def test_each_setting_says_what_is_usual(start: Start, server: Server, usual: bytes, settings: tuple[str, ...]) -> None:
+    asked = {SETTINGS[setting]: HEARD[SETTINGS[setting]] for setting in settings}
+    said = samples(start(**{setting: asked[SETTINGS[setting]] for setting in settings}))
     assert said != usual
-    assert said == samples(server, **asked, chunk_overlap_method=overlap)
-    if overlap == "zero":
-        return
-    for name in ("exaggeration", "cfg_guidance_weight", "synthesis_temperature", "audio_tokens_per_slice"):
-        others = {other: value for other, value in asked.items() if other != name}
-        assert said != samples(server, **others, chunk_overlap_method=overlap), name
+    assert said == samples(server, **asked)
+    for name in asked if len(asked) > 1 else ():
+        assert said != samples(server, **{other: value for other, value in asked.items() if other != name}), name

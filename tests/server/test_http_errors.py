@@ -84,7 +84,7 @@ def test_the_body_is_read_as_json_whatever_its_type_says(fake: Server) -> None:
         assert answer.status_code == 200, kind
 
 
-@pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/", "/api/tts/", "/health/x"])
+@pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/docs/", "/api/tts/", "/health/x"])
 def test_an_unknown_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
     refusal(HTTP.get(fake.url + path), 404, "NOT_FOUND")
 

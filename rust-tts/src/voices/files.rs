@@ -121,23 +121,23 @@ pub(super) fn write_whole(
 /// A temporary file that no sweep takes away: it is locked until it is closed, which tells a file in use from one left
 /// behind. A folder that knows no locks still works.
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let make = || {
+    let new_file = || {
         tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .suffix(TEMPORARY_SUFFIX)
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(folder)
     };
-    let mut made = make()?;
-    for _ in 0..ATTEMPTS {
-        let locked = flock(made.as_file(), FlockOperation::NonBlockingLockExclusive);
-        if locked != Err(Errno::WOULDBLOCK) && made.as_file().metadata()?.nlink() > 0 {
+    let mut file = new_file()?;
+    for _ in 1..ATTEMPTS {
+        let locked = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
+        if locked != Err(Errno::WOULDBLOCK) && file.as_file().metadata()?.nlink() > 0 {
             break;
         }
         // A sweep came between its making and its lock.
-        made = make()?;
+        file = new_file()?;
     }
-    Ok(made)
+    Ok(file)
 }
 
 /// Gives a file another name in the same folder, durably and in one moment. Fails with `AlreadyExists` rather than

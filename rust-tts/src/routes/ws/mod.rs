@@ -264,13 +264,13 @@ impl Conversation {
     /// The client broke the protocol: say which rule, then close.
     fn refuse(&mut self, error: &axum::Error) {
         use std::error::Error;
-        let too_big = error
-            .source()
-            .is_some_and(|cause| cause.to_string().contains("too long"));
-        let (code, reason) = if too_big {
-            (1009, "the message is too big")
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        let (code, reason) = if cause.contains("too long") {
+            (close::TOO_BIG, "the message is too big")
+        } else if cause.contains("UTF-8") {
+            (close::NOT_TEXT, "the text is not UTF-8")
         } else {
-            (1002, "protocol error")
+            (close::PROTOCOL, "protocol error")
         };
         self.owed.clear();
         self.close(code, reason);

@@ -16,6 +16,9 @@ use say::Say;
 /// Close codes of RFC 6455 that this server sends.
 pub mod close {
     pub const AWAY: u16 = 1001;
+    pub const PROTOCOL: u16 = 1002;
+    pub const NOT_TEXT: u16 = 1007;
+    pub const TOO_BIG: u16 = 1009;
 }
 
 /// Longest `id` of a client, in bytes.
