@@ -116,7 +116,7 @@ impl FlowEstimator {
     }
 }
 
-/// What S3Gen's networks are kept in. Raises `ValueError` for a name that there is not.
+/// What the flow's networks are kept in. Raises `ValueError` for a name that there is not.
 pub(super) fn precision_named(name: &str) -> PyResult<Precision> {
     match name {
         "fp32" => Ok(Precision::F32),

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 const TEMPORARY_PREFIX: &str = ".upload-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 /// Temporary files that are made for one write at most.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 8;
 /// What has been written so lately may be a part of something that another process is writing.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -121,23 +121,21 @@ pub(super) fn write_whole(
 /// A temporary file that no sweep takes away: it is locked until it is closed, which tells a file in use from one left
 /// behind. A folder that knows no locks still works.
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let new_file = || {
-        tempfile::Builder::new()
+    let mut attempts = 0;
+    loop {
+        let file = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .suffix(TEMPORARY_SUFFIX)
             .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder)
-    };
-    let mut file = new_file()?;
-    for _ in 1..ATTEMPTS {
+            .tempfile_in(folder)?;
         let locked = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
-        if locked != Err(Errno::WOULDBLOCK) && file.as_file().metadata()?.nlink() > 0 {
-            break;
+        // Else a sweep came between its making and its lock.
+        let kept = locked != Err(Errno::WOULDBLOCK) && file.as_file().metadata()?.nlink() > 0;
+        attempts += 1;
+        if kept || attempts == ATTEMPTS {
+            return Ok(file);
         }
-        // A sweep came between its making and its lock.
-        file = new_file()?;
     }
-    Ok(file)
 }
 
 /// Gives a file another name in the same folder, durably and in one moment. Fails with `AlreadyExists` rather than
