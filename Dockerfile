@@ -33,7 +33,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin chatterbox \
     && python3 -m venv /opt/venv \
-    && install --directory --owner=chatterbox --group=chatterbox /app/voices /app/models
+    && install --directory --owner=chatterbox --group=chatterbox /app/voices /app/preloaded-voices /app/models
 COPY requirements/runtime.txt requirements/chatterbox.txt /tmp/
 RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
     /opt/venv/bin/pip install --no-cache-dir --require-hashes --requirement /tmp/runtime.txt \
@@ -49,7 +49,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/app/models \
     HOST=0.0.0.0 \
     PORT=8081 \
-    VOICES_DIR=/app/voices
+    VOICES_DIR=/app/voices \
+    PRELOADED_VOICES_DIR=/app/preloaded-voices
 WORKDIR /app
 USER 10001:10001
 VOLUME /app/voices /app/models
@@ -64,7 +65,7 @@ ENTRYPOINT ["chatterbox-server"]
 FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin chatterbox \
     && python -m venv /opt/venv \
-    && install --directory --owner=chatterbox --group=chatterbox /app/voices /app/models
+    && install --directory --owner=chatterbox --group=chatterbox /app/voices /app/preloaded-voices /app/models
 COPY requirements/runtime.txt requirements/chatterbox.txt /tmp/
 # The torch of the lock file brings 4 GB of CUDA libraries, and cannot be imported without them. So the same version
 # comes from where it is built for CPUs, and what was locked for CUDA is left out.
@@ -83,7 +84,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/app/models \
     HOST=0.0.0.0 \
     PORT=8081 \
-    VOICES_DIR=/app/voices
+    VOICES_DIR=/app/voices \
+    PRELOADED_VOICES_DIR=/app/preloaded-voices
 WORKDIR /app
 USER 10001:10001
 VOLUME /app/voices /app/models
