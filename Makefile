@@ -72,7 +72,7 @@ test-browser: $(STAMPS)/dev $(STAMPS)/wheel ## Run the pages, and what plays in 
 	$(BIN)/python -m pytest tests/browser -m browser $(PYTEST_ARGS)
 
 .PHONY: test-clients
-test-clients: $(CLIENTS)/.stamp $(STAMPS)/wheel ## Run clients of the APIs, as others wrote them, against the installed server (PYTEST_ARGS="-k …")
+test-clients: $(CLIENTS)/.stamp $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run clients of the APIs, as others wrote them, against the installed server (PYTEST_ARGS="-k …")
 	CHATTERBOX_SERVER="$(CURDIR)/$(BIN)/chatterbox-server" $(CLIENTS)/bin/python -m pytest tests/clients $(PYTEST_ARGS)
 
 .PHONY: lint

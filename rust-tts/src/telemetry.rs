@@ -31,7 +31,10 @@ static FOR_PEOPLE: AtomicBool = AtomicBool::new(false);
 /// The bar that is shown, while there is one.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 /// Probes come every few seconds; they are not worth a line each.
-const QUIET: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
+const QUIET: [&str; 5] = ["/livez", "/readyz", "/ping", "/health", "/metrics"];
+
+/// Characters of a query's value, its name included, that a log has room for.
+const SHOWN: usize = 80;
 
 /// Starts logging to standard error.
 pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String> {
@@ -162,7 +165,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The path and query without keys.
+/// The path and query without keys, and with no more than the beginning of a text.
 fn redacted(uri: &Uri) -> String {
     let Some(query) = uri.query() else {
         return uri.path().to_owned();
@@ -172,9 +175,15 @@ fn redacted(uri: &Uri) -> String {
         // A name may itself be percent-encoded (`api%5Fkey`).
         form_urlencoded::parse(name.as_bytes()).any(|(name, _)| QUERY_KEYS.contains(&name.as_ref()))
     };
-    let shown = query
-        .split('&')
-        .map(|pair| if is_key(pair) { "[key]" } else { pair });
+    let shown = query.split('&').map(|pair| {
+        if is_key(pair) {
+            return "[key]".to_owned();
+        }
+        match pair.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}[...]", &pair[..end]),
+            None => pair.to_owned(),
+        }
+    });
     format!("{}?{}", uri.path(), shown.collect::<Vec<_>>().join("&"))
 }
 
@@ -256,6 +265,9 @@ mod tests {
             redacted(&"/a?text=hi&apikey=1".parse().unwrap()),
             "/a?text=hi&apikey=1"
         );
+        let long = format!("/a?text={}&format=mp3", "x".repeat(500));
+        let begin = format!("/a?text={}[...]&format=mp3", "x".repeat(SHOWN - 5));
+        assert_eq!(redacted(&long.parse().unwrap()), begin);
     }
 
     #[test]

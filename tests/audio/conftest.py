@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from running_server import Server, finish
+from running_server import Server, running
 
 
 @pytest.fixture(scope="session")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The fake engine at full speed."""
-    yield from _running(tmp_path_factory, "--engine", "fake", "--fake-rtf", "0")
+    with running(tmp_path_factory.mktemp("server"), "--engine", "fake", "--fake-rtf", "0") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The fake engine, which speaks as fast as people do."""
-    yield from _running(tmp_path_factory, "--engine", "fake", "--fake-rtf", "1")
+    with running(tmp_path_factory.mktemp("server"), "--engine", "fake", "--fake-rtf", "1") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded voice."""
-    yield from _running(tmp_path_factory)
-
-
-def _running(tmp_path_factory: pytest.TempPathFactory, *args: str) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), args, {})
-    try:
-        server.wait_ready()
+    with running(tmp_path_factory.mktemp("server")) as server:
         yield server
-    finally:
-        finish(server)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from running_server import Server, finish
+from running_server import Server, running
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 MISSING = (
@@ -65,9 +65,5 @@ def browser(chromium: Chrome) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that speaks a little faster than it is listened to."""
-    one = Server(tmp_path_factory.mktemp("steady"), ("--engine", "fake", "--fake-rtf", "0.8"), {})
-    try:
-        one.wait_ready()
+    with running(tmp_path_factory.mktemp("steady"), "--engine", "fake", "--fake-rtf", "0.8") as one:
         yield one
-    finally:
-        finish(one)

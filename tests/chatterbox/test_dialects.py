@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 from engine_of import voiced
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, running
 
 TEXT = "The quick brown fox."
 BASE: dict[str, Any] = {"text": TEXT, "seed": 8, "max_audio_seconds": 1.2, "format": "raw_pcm"}
@@ -58,26 +59,23 @@ def root(checkpoints: Callable[[str], Path]) -> Path:
     return {checkpoints(model).parent for model in ("standard", "turbo")}.pop()
 
 
-def running(folder: Path, root: Path, **env: str) -> Iterator[Server]:
+def speaking(folder: Path, root: Path, **env: str) -> contextlib.AbstractContextManager[Server]:
     loads = {"LOAD_STANDARD": "true", "LOAD_TURBO": "true", "LOAD_LITE": "false", "WATERMARK": "off"}
-    one = Server(folder, [], {"MODEL_PATH": str(root), "ENGINE_THREADS": "1", **loads, **env})
-    try:
-        one.wait_ready()
-        yield one
-    finally:
-        finish(one)
+    return running(folder, env={"MODEL_PATH": str(root), "ENGINE_THREADS": "1", **loads, **env})
 
 
 @pytest.fixture(scope="module")
 def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from running(tmp_path_factory.mktemp("server"), root)
+    with speaking(tmp_path_factory.mktemp("server"), root) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose settings are not the models' own. Its queue of speech tokens changes no sample."""
     env = {name: value for name, (_, value) in SETTINGS.items()}
-    yield from running(tmp_path_factory.mktemp("tuned"), root, TTS_SPEECH_TOKEN_QUEUE_MAX_SIZE="1", **env)
+    with speaking(tmp_path_factory.mktemp("tuned"), root, TTS_SPEECH_TOKEN_QUEUE_MAX_SIZE="1", **env) as one:
+        yield one
 
 
 def generated(server: Server, **fields: Any) -> bytes:

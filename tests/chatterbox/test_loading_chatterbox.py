@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chatterbox_server.chatterbox.lane import ChatterboxLane
 from chatterbox_server.chatterbox.watermark import Watermarker, WatermarkError
 from chatterbox_server.loading import LoadError, load
 from engine_helpers import drain, samples, speak
@@ -48,6 +49,15 @@ def test_a_setting_that_cannot_be_met_is_named(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LoadError, match=said):
         load(settings(checkpoints("turbo"), **changes))
+
+
+@pytest.mark.parametrize("waiting", [None, 1])
+def test_the_number_of_waiting_slices_reaches_every_model(
+    checkpoints: Callable[[str], Path], waiting: int | None
+) -> None:
+    lane = load(settings(checkpoints("turbo"), waiting_slices=waiting)).lanes["turbo"]
+    assert isinstance(lane, ChatterboxLane)
+    assert lane.parts.waiting_slices == waiting
 
 
 def test_a_watermark_that_does_not_work_stops_the_start(

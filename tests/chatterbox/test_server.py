@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 from engine_of import voiced
-from running_server import COMMAND, HTTP, Server, clean_environment, finish
+from running_server import COMMAND, HTTP, Server, clean_environment, running
 
 MODELS = ("standard", "turbo", "multilingual", "nano")
 GONE = "0" * 64
@@ -35,12 +35,19 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     (folder / "voices" / ".conditionals").mkdir()
     (folder / "voices" / ".conditionals" / f"{GONE}.turbo-1.safetensors").write_bytes(b"of a clip that was deleted")
     loads = {f"LOAD_{model.upper()}": "true" for model in MODELS}
-    one = Server(folder, [], {"MODEL_PATH": str(root), "ENGINE_THREADS": "1", "LOAD_LITE": "false", **loads})
-    try:
-        one.wait_ready()
+    env = {"MODEL_PATH": str(root), "ENGINE_THREADS": "1", "LOAD_LITE": "false", **loads}
+    with running(folder, env=env) as one:
         yield one
+
+
+def test_weights_are_looked_for_where_hf_home_says(tmp_path: Path) -> None:
+    home = tmp_path / "weights"
+    one = Server(tmp_path, (), {"LOAD_TURBO": "true", "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"})
+    try:
+        assert one.wait_exit() == 1
     finally:
-        finish(one)
+        one.kill()
+    assert f"is not in the cache {home / 'hub'}" in one.log()
 
 
 def say(server: Server, **fields: object) -> bytes:

@@ -17,7 +17,7 @@ from chatterbox_server.chatterbox.voices.convert import main
 from chatterbox_server.chatterbox.voices.portable import write_portable
 from chatterbox_server.lane import RequestError
 from command_helpers import run
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, running
 
 Folder = Callable[[str], Path]
 
@@ -109,14 +109,10 @@ def test_a_converted_voice_speaks_under_its_old_name(saved: Path, checkpoints: F
     assert run(tmp_path, "voice", "convert", "anna.pth", "--overwrite", env=env).returncode == 0
 
     options = {"LOAD_STANDARD": "true", "LOAD_LITE": "false", "ENGINE_THREADS": "1"}
-    one = Server(tmp_path, [], {**env, **options})
-    try:
-        one.wait_ready()
+    with running(tmp_path, env={**env, **options}) as one:
         expected = say(one, "default")
         for name in ("anna.pth", "anna", "anna.safetensors"):
             assert say(one, name) == expected
         key = hashlib.sha256((tmp_path / "voices" / "anna.safetensors").read_bytes()).hexdigest()
         assert say(one, key) == expected
         assert HTTP.get(one.url + "/api/voices/anna/preview").status_code == 404
-    finally:
-        finish(one)

@@ -11,9 +11,7 @@ import numpy as np
 import openai
 import pytest
 from audio_helpers import Samples, pitch
-from running_server import Server
 
-StartServer = Callable[..., Server]
 Connect = Callable[..., openai.OpenAI]
 
 KEY = "secret"

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from client_helpers import KEY, Connect, StartServer
-from running_server import Server, finish
+from client_helpers import KEY, Connect
+from running_server import LOOPBACK, Server, StartServer, finish, running
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """What these packages warn of, of themselves and each other, is no failure here."""
     config.addinivalue_line("filterwarnings", "ignore")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def straight() -> Iterator[None]:
+    """The clients read the environment, whose proxy is none for servers of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, LOOPBACK)
+        yield
 
 
 @pytest.fixture
@@ -45,28 +54,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
         finish(one)
 
 
-def _shared(tmp_path_factory: pytest.TempPathFactory, *args: str) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("server"), args, {})
-    try:
-        one.wait_ready()
-        yield one
-    finally:
-        finish(one)
-
-
 @pytest.fixture(scope="session")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The fake engine at full speed, with a key, for tests that change nothing that others see."""
-    yield from _shared(tmp_path_factory, "--engine", "fake", "--fake-rtf", "0", "--api-key", "secret")
+    with running(
+        tmp_path_factory.mktemp("server"), "--engine", "fake", "--fake-rtf", "0", "--api-key", "secret"
+    ) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
 def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The fake engine as fast as speech is heard."""
-    yield from _shared(tmp_path_factory, "--engine", "fake", "--fake-rtf", "1", "--fake-chunk-ms", "100")
+    with running(
+        tmp_path_factory.mktemp("server"), "--engine", "fake", "--fake-rtf", "1", "--fake-chunk-ms", "100"
+    ) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded voice."""
-    yield from _shared(tmp_path_factory)
+    with running(tmp_path_factory.mktemp("server")) as one:
+        yield one

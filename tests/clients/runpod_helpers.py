@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from running_server import COMMAND, HTTP, clean_environment
 
@@ -49,6 +49,12 @@ class RunpodWorker:
                 stderr=subprocess.STDOUT,
             )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def log(self) -> str:
         """All that worker, SDK and server said."""
         return self._log.read_text("utf-8", "replace")
@@ -78,7 +84,11 @@ class LocalApi(RunpodWorker):
 
     def __init__(self, folder: Path, env: Mapping[str, str], serve: Sequence[str] | None = None) -> None:
         super().__init__(folder, ["--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", "0"], env, serve)
-        self.url = self.wait_for(r"Uvicorn running on (http://\S+)")[1]
+        try:
+            self.url = self.wait_for(r"Uvicorn running on (http://\S+)")[1]
+        except BaseException:
+            self.stop()
+            raise
 
     def post(self, path: str, body: object = None) -> dict[str, Any]:
         """What a route answers."""

@@ -17,12 +17,11 @@ from client_helpers import (
     SECONDS,
     SENTENCE,
     Connect,
-    StartServer,
     decoded,
     judge_speech,
     judge_tone,
 )
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 RUNNING = "chatterbox_requests_running"
 SLOWLY = "This is said while it is heard."

@@ -8,8 +8,8 @@ from typing import Any
 
 import openai
 import pytest
-from client_helpers import KEY, SENTENCE, Connect, StartServer, decoded, judge_tone
-from running_server import Server
+from client_helpers import KEY, SENTENCE, Connect, decoded, judge_tone
+from running_server import Server, StartServer
 
 RUNNING = "chatterbox_requests_running"
 REFUSED = 'chatterbox_requests_total{route="/v1/audio/speech",model="none",outcome="rejected"}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import subprocess
 from collections.abc import Iterator
@@ -25,9 +26,9 @@ Items = list[dict[str, Any]]
 @pytest.fixture(scope="session")
 def api(fake: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApi]:
     """The SDK's API before a server that runs already and wants a key."""
-    worker = LocalApi(tmp_path_factory.mktemp("runpod"), {"CHATTERBOX_SERVER_URL": fake.url, "API_KEY": f"{KEY},other"})
-    yield worker
-    worker.stop()
+    env = {"CHATTERBOX_SERVER_URL": fake.url, "API_KEY": f"{KEY},other"}
+    with LocalApi(tmp_path_factory.mktemp("runpod"), env) as worker:
+        yield worker
 
 
 def joined(items: Items) -> bytes:
@@ -130,14 +131,14 @@ def test_a_clip_speaks_this_job_alone(api: LocalApi, fake: Server) -> None:
 
 
 def test_the_worker_brings_a_server_of_its_own(tmp_path: Path) -> None:
-    worker = LocalApi(tmp_path, {}, serve=())
-    (server,) = [child for child in psutil.Process(worker.process.pid).children() if child.net_connections("tcp")]
-    judge_speech(*audio(worker.runsync(text=SENTENCE)))
-    refused = worker.runsync(text=SENTENCE, voice_mode="clone", reference_audio=base64.b64encode(clip()).decode())
-    assert [item["code"] for item in refused] == ["CANNOT_CLONE"]
-    # The SDK's own default would write every piece into the log.
-    assert "'audio'" not in worker.log()
-    assert worker.stop() == 0
+    with LocalApi(tmp_path, {}, serve=()) as worker:
+        (server,) = [child for child in psutil.Process(worker.process.pid).children() if child.net_connections("tcp")]
+        judge_speech(*audio(worker.runsync(text=SENTENCE)))
+        refused = worker.runsync(text=SENTENCE, voice_mode="clone", reference_audio=base64.b64encode(clip()).decode())
+        assert [item["code"] for item in refused] == ["CANNOT_CLONE"]
+        # The SDK's own default would write every piece into the log.
+        assert "'audio'" not in worker.log()
+        assert worker.stop() == 0
     assert not server.is_running()
 
 
@@ -156,7 +157,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(300)
 def test_chatterbox_clones_from_a_job(checkpoint: Path, tmp_path: Path) -> None:
     settings = {"MODEL_PATH": str(checkpoint), "LOAD_TURBO": "true", "LOAD_LITE": "false", "ENGINE_THREADS": "1"}
-    worker = LocalApi(tmp_path, settings, serve=())
     job: dict[str, Any] = {
         "text": "Hello there.",
         "voice_mode": "clone",
@@ -164,16 +164,17 @@ def test_chatterbox_clones_from_a_job(checkpoint: Path, tmp_path: Path) -> None:
         "chunk_size": 20,
         "context_window": 40,
     }
-    cut, short = (
-        worker.runsync(**job, reference_audio=base64.b64encode(clip(seconds=seconds)).decode(), **limit)
-        for seconds, limit in CUT_AND_SHORT
-    )
+    with LocalApi(tmp_path, settings, serve=()) as worker:
+        cut, short = (
+            worker.runsync(**job, reference_audio=base64.b64encode(clip(seconds=seconds)).decode(), **limit)
+            for seconds, limit in CUT_AND_SHORT
+        )
+        assert worker.stop() == 0
     assert cut[-1]["model"] == "turbo"
     assert cut[-1]["watermark"] == "perth"
     assert decoded(joined(cut), "wav")[1] == 24_000
     # A clip that is cut is the clip that ends there.
     assert joined(cut) == joined(short)
-    assert worker.stop() == 0
 
 
 def test_the_worker_does_a_platforms_jobs(tmp_path: Path) -> None:
@@ -187,14 +188,11 @@ def test_the_worker_does_a_platforms_jobs(tmp_path: Path) -> None:
         "last": {"text": SENTENCE},
     }
     platform = Platform([{"id": name, "input": {"operation": "tts", **given}} for name, given in jobs.items()])
-    worker = RunpodWorker(tmp_path, [], platform.environment, serve=("--engine", "fake", "--fake-rtf", "0.1"))
-    try:
+    serve = ("--engine", "fake", "--fake-rtf", "0.1")
+    with contextlib.closing(platform), RunpodWorker(tmp_path, [], platform.environment, serve=serve) as worker:
         worker.wait_for(r"listens on")
         brought = platform.wait_done(len(jobs))
-    finally:
-        status = worker.stop()
-        platform.close()
-    assert status == 0, worker.log()
+        assert worker.stop() == 0, worker.log()
     for name in ("good", "last"):
         kinds = [kind for kind, _ in brought[name]]
         assert kinds == ["job-stream"] * (len(kinds) - 1) + ["job-done"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from running_server import Server, finish
-
-StartServer = Callable[..., Server]
+from running_server import Server, StartServer, finish, running
 
 
 @pytest.fixture
@@ -45,22 +43,15 @@ def server(tmp_path: Path) -> Iterator[StartServer]:
         raise failures[0]
 
 
-def _shared(folder: Path, *args: str) -> Iterator[Server]:
-    one = Server(folder, args, {})
-    try:
-        one.wait_ready()
-        yield one
-    finally:
-        finish(one)
-
-
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The fake engine at full speed, for tests that change nothing that others see."""
-    yield from _shared(tmp_path_factory.mktemp("fake"), "--engine", "fake", "--fake-rtf", "0")
+    with running(tmp_path_factory.mktemp("fake"), "--engine", "fake", "--fake-rtf", "0") as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded voice, for tests that change nothing that others see."""
-    yield from _shared(tmp_path_factory.mktemp("lite"))
+    with running(tmp_path_factory.mktemp("lite")) as one:
+        yield one

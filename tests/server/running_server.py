@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -20,6 +20,9 @@ COMMAND = Path(os.environ.get("CHATTERBOX_SERVER") or Path(sys.executable).paren
 
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 """One client for all tests: making one reads certificates. A connection for each request, as strangers come."""
+
+LOOPBACK = "127.0.0.1,localhost"
+"""What a client that reads the environment must be told to ask without a proxy, in ``NO_PROXY``."""
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
@@ -54,7 +57,7 @@ class Server:
         self.url = ""
         with self._out.open("wb") as out, self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, str(COMMAND), *(() if "--port" in args else ("--port", "0")), *args],
+                [*prefix, str(COMMAND), *(() if "--port" in args or env.get("PORT") else ("--port", "0")), *args],
                 cwd=folder,
                 env=clean_environment({"VOICES_DIR": str(self.voices), **env}),
                 stdin=subprocess.DEVNULL,
@@ -143,6 +146,21 @@ def parse_metrics(text: str) -> dict[str, float]:
         assert found, f"not a sample: {line!r}"
         samples[found[1]] = float(found[2])
     return samples
+
+
+StartServer = Callable[..., Server]
+"""What the fixture ``server`` is."""
+
+
+@contextlib.contextmanager
+def running(folder: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server that is ready as long as the block runs, and must end in order after it."""
+    one = Server(folder, args, env or {})
+    try:
+        one.wait_ready()
+        yield one
+    finally:
+        finish(one)
 
 
 def finish(server: Server) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from audio_helpers import refusal
-from conftest import StartServer
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, StartServer, running
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 HANDSHAKE = {
@@ -18,7 +17,7 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
-KEYS = ("first-key", "second-key", "third-key", "fourth-key", "fifth-key")
+KEYS = ("first-key", "second-key", "third-key", "fourth-key", "fifth-key", "sixth-key")
 GUARDED = [
     ("POST", "/api/tts"),
     ("GET", "/api/voices"),
@@ -37,13 +36,9 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("locked")
     (folder / "keys").write_text("third-key\n\n fourth-key \n")
     (folder / "tokens").write_text("fifth-key")
-    env = {"API_KEY": "first-key, second-key", "API_TOKEN_FILE": "tokens"}
-    one = Server(folder, (*FAKE, "--api-key-file", "keys"), env)
-    try:
-        one.wait_ready()
+    env = {"API_KEY": "first-key, second-key", "API_TOKEN": "sixth-key", "API_TOKEN_FILE": "tokens"}
+    with running(folder, *FAKE, "--api-key-file", "keys", env=env) as one:
         yield one
-    finally:
-        finish(one)
 
 
 def carriers(key: str) -> list[tuple[dict[str, str], dict[str, str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ REQUEST = Request(url="http://127.0.0.1:1", text="A.", model=None, voice=None, a
 
 def test_levels_over_both_transports(fake: Server, tmp_path: Path) -> None:
     files = ("--json", "bench.json", "--plot", "bench.png")
-    done = run(tmp_path, "bench", "server", "--url", fake.url, "--concurrency", "1,3", *SHORT, *files)
+    done = run(
+        tmp_path, "bench", "server", "--url", fake.url, "--concurrency", "1,3", *SHORT, "--voice", "tone", *files
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    assert results["voice"] == "tone"
     assert sorted(results["transports"]) == ["http", "ws"]
     for levels in results["transports"].values():
         assert [level["concurrency"] for level in levels] == [1, 3]
@@ -39,6 +43,7 @@ def test_levels_over_both_transports(fake: Server, tmp_path: Path) -> None:
             assert level["audio_seconds_per_second"] > 0 < level["requests_per_second"]
     table = done.stdout.decode()
     assert "BENCHMARK REPORT" in table
+    assert "Voice ID: tone" in table
     assert table.count("Most streams in real time: ") == 2
     assert "RTF Mean |" in table
     with Image.open(tmp_path / "bench.png") as picture:
@@ -56,6 +61,15 @@ def test_a_server_is_started_and_its_limit_found(tmp_path: Path) -> None:
     assert level["carried"] is False
     assert level["errors"] == {}
     assert "Most streams in real time: none" in done.stdout.decode()
+
+
+@pytest.mark.parametrize(("transport", "why"), [("ws", "voice"), ("http", "404")])
+def test_a_voice_that_the_server_does_not_have_is_said(fake: Server, tmp_path: Path, transport: str, why: str) -> None:
+    wanted = ("--voice", "nobody.wav", "--transports", transport)
+    done = run(tmp_path, "bench", "server", "--url", fake.url, *SHORT, *wanted)
+    assert done.returncode == 1
+    (said,) = re.findall(rf"a first request over {transport} failed \((.+)\)", done.stderr.decode())
+    assert why in said.lower()
 
 
 def test_no_server_is_said(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ import soundfile
 from audio_helpers import clip, pitch, read_pcm, read_wav, refusal
 from chatterbox_server.fake import frequency
 from command_helpers import FIGURES, run
-from conftest import StartServer
 from faults_helpers import FAKE, distinct_clips, pitch_of, pitches, upload, wait_until
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 RATE = 24_000
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, running
 
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-api-key"}
 LISTED = ("https://page.example", "http://localhost:3000")
@@ -17,12 +17,8 @@ STRANGERS = ("https://other.example", "http://page.example", "https://page.examp
 def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a list of origins, one of which is the origin of sandboxed pages, and a key."""
     env = {"CORS_ORIGINS": ", ".join((*LISTED, "null")), "API_KEY": "key"}
-    one = Server(tmp_path_factory.mktemp("listed"), ("--engine", "fake", "--fake-rtf", "0"), env)
-    try:
-        one.wait_ready()
+    with running(tmp_path_factory.mktemp("listed"), "--engine", "fake", "--fake-rtf", "0", env=env) as one:
         yield one
-    finally:
-        finish(one)
 
 
 def answers(url: str, origin: str) -> list[httpx.Response]:

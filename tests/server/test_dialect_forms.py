@@ -11,8 +11,7 @@ import pytest
 import soundfile
 from audio_helpers import clip, pitch, read_wav, refusal
 from chatterbox_server.fake import frequency
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import get, post_file
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
@@ -173,3 +172,28 @@ def test_keys_are_asked_for(server: StartServer) -> None:
         assert kept.status_code == 200
     for path in ("/system-status", "/metrics"):
         refusal(HTTP.get(one.url + path), 401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("path", ["/tts", "/tts/json"])
+def test_a_file_that_nobody_chose_is_left_out(fake: Server, path: str) -> None:
+    """As browsers send it."""
+    edge, text = "edge", 'Content-Disposition: form-data; name="text"\r\n\r\nHi.'
+    nothing = (
+        'Content-Disposition: form-data; name="voice_file"; filename=""\r\nContent-Type: application/octet-stream',
+        'Content-Disposition: form-data; name="voice_file"',
+    )
+    for head in nothing:
+        body = "".join(f"--{edge}\r\n{part}\r\n" for part in (text, f"{head}\r\n\r\n")) + f"--{edge}--\r\n"
+        kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+        answer = HTTP.post(fake.url + path, content=body.encode(), headers=kind)
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_text_may_be_as_long_as_the_server_allows(server: StartServer) -> None:
+    one = server("--engine", "fake", "--fake-rtf", "0", "--max-text-length", "200000")
+    text = "å" * 150_000
+    for body in ({"data": {"text": text}}, {"files": {"text": (None, text)}}, {"json": {"text": text}}):
+        assert HTTP.post(one.url + "/tts/json", **body).status_code == 200
+    long = HTTP.post(one.url + "/tts/json", json={"text": "å" * 200_001})
+    assert long.status_code == 400
+    assert long.json()["code"] == "TEXT_TOO_LONG"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from audio_helpers import clip, refusal
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import post_file
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")

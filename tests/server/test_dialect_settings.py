@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from audio_helpers import read_wav, refusal
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 LONG = "one two three four five six seven eight nine ten eleven twelve"

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import StartServer
 from faults_helpers import FAKE, LONG_TEXT, REAL_TIME, HttpSpeech, SocketSpeech, handles_and_threads, speak, wait_until
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, StartServer, finish
 
 CLIENTS = 200
 AT_ONCE = 8

@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import StartServer
 from faults_helpers import LONG_TEXT, REAL_TIME, HttpSpeech, SocketSpeech, body, in_background, speak, wait_until
-from running_server import HTTP
+from running_server import HTTP, StartServer
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 

@@ -6,9 +6,8 @@ import signal
 
 import httpx
 import pytest
-from conftest import StartServer
 from faults_helpers import FAKE, LONG_TEXT, REAL_TIME, HttpSpeech, SocketSpeech, body, in_background, speak
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from ws_helpers import talking
 
 

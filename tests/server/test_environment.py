@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from audio_helpers import clip, read_wav, refusal, speak
-from conftest import StartServer
-from running_server import COMMAND, HTTP, clean_environment
+from running_server import COMMAND, HTTP, StartServer, clean_environment
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 # fmt: off
@@ -85,6 +85,14 @@ def test_help_documents_every_option_with_its_variable(options: dict[str, str]) 
     for name, text in options.items():
         described = text.partition("[env:")[0].split("\n", 1)[1].strip()
         assert len(described) > 10, name
+
+
+def test_the_port_can_be_set_and_is_8081_without(server: StartServer, options: dict[str, str]) -> None:
+    assert "[default: 8081]" in options["PORT"]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    assert server(*FAKE, env={"PORT": str(port)}).port == port
 
 
 def test_help_shows_no_key() -> None:

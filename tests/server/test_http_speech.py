@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from audio_helpers import SAMPLE_RATES, Samples, pitch, read_pcm, read_wav, refusal, speak
 from chatterbox_server.fake import frequency
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 CONTENT_TYPES = {"wav": "audio/wav", "pcm_s16le": "audio/pcm", "pcm_f32le": "audio/pcm"}
 SENTENCE = "Hello there, this is one sentence."

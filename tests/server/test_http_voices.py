@@ -9,10 +9,9 @@ import httpx
 import pytest
 from audio_helpers import clip, pitch, read_wav, refusal, speak
 from chatterbox_server.fake import frequency
-from conftest import StartServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 

@@ -9,8 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 from audio_helpers import read_wav, refusal, speak
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 SLOTS, PLACES = 2, 4
 RUNNING, WAITING = "chatterbox_requests_running", "chatterbox_requests_waiting"

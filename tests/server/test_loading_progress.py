@@ -11,9 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import StartServer
 from faults_helpers import wait_until
-from running_server import COMMAND, HTTP, clean_environment
+from running_server import COMMAND, HTTP, StartServer, clean_environment
 
 SLOW = ("--engine", "fake", "--fake-load-seconds", "2")
 

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from audio_helpers import clip, speak
-from conftest import StartServer
-from running_server import HTTP, Server, parse_metrics
+from running_server import HTTP, Server, StartServer, parse_metrics
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 NAMES = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 FAKE_MODEL = {
     "object": "model",

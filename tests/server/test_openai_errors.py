@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from audio_helpers import clip, refusal
-from conftest import StartServer
 from faults_helpers import FAKE
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import openai_refusal, post_file
 
 RUNNING = "chatterbox_requests_running"

@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import openai_refusal
 
 SENTENCE = "Hello there, this is one sentence."

@@ -9,9 +9,8 @@ import httpx
 import pytest
 from audio_helpers import clip, pitch, read_pcm, read_wav
 from chatterbox_server.fake import frequency
-from conftest import StartServer
 from faults_helpers import FAKE, distinct_clips, pitch_of, upload
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import get, openai_refusal
 
 SENTENCE = "Hello there, this is one sentence."

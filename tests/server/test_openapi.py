@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_server import HTTP, Server, finish
+from running_server import HTTP, LOOPBACK, Server, running
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUTES = ROOT / "rust-tts" / "src" / "routes"
@@ -25,12 +25,8 @@ SPEECH = ("/api/tts", "/tts/generate", "/tts", "/tts/json", "/v1/audio/speech")
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that wants a key."""
-    one = Server(tmp_path_factory.mktemp("locked"), ("--engine", "fake", "--fake-rtf", "0"), {"API_KEY": KEY})
-    try:
-        one.wait_ready()
+    with running(tmp_path_factory.mktemp("locked"), "--engine", "fake", "--fake-rtf", "0", env={"API_KEY": KEY}) as one:
         yield one
-    finally:
-        finish(one)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +149,7 @@ def test_the_examples_are_spoken(document: dict[str, Any], locked: Server, path:
         assert status == 200, said
 
 
+@pytest.mark.timeout(300)
 def test_the_description_holds(document: dict[str, Any], locked: Server, tmp_path: Path) -> None:
     """Schemathesis sends what the document allows and what it does not, and compares what it gets with what it says."""
     command = [
@@ -168,7 +165,7 @@ def test_the_description_holds(document: dict[str, Any], locked: Server, tmp_pat
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, "SCHEMATHESIS_KEY": KEY},
+        env={**os.environ, "SCHEMATHESIS_KEY": KEY, "NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK},
         capture_output=True,
         text=True,
         timeout=110,

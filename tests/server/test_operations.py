@@ -14,8 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from audio_helpers import refusal, speak
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 

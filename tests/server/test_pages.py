@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, running
 
 VENDORED = Path(__file__).resolve().parents[2] / "rust-tts" / "assets" / "swagger-ui"
 PAGES = ("/", "/docs")
@@ -18,12 +18,8 @@ PAGES = ("/", "/docs")
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that wants a key, which the pages do without."""
-    one = Server(tmp_path_factory.mktemp("locked"), ("--engine", "fake"), {"API_KEY": "secret"})
-    try:
-        one.wait_ready()
+    with running(tmp_path_factory.mktemp("locked"), "--engine", "fake", env={"API_KEY": "secret"}) as one:
         yield one
-    finally:
-        finish(one)
 
 
 class Page(HTMLParser):

@@ -6,8 +6,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 from audio_helpers import speak
-from conftest import StartServer
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 

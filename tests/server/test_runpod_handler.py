@@ -28,8 +28,7 @@ from chatterbox_server.fake import frequency
 from chatterbox_server.serverless.handler import Worker
 from chatterbox_server.serverless.job import SAMPLE_RATES, read_job
 from chatterbox_server.serverless.process import ChildServer, RunningServer, ServerDown
-from conftest import StartServer
-from running_server import COMMAND, HTTP, Server, clean_environment
+from running_server import COMMAND, HTTP, Server, StartServer, clean_environment
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 TEXT = "Every piece of this is sent when it is there, and all of them are one file."
@@ -197,14 +196,16 @@ def test_a_voice_of_the_library_speaks(fake: Server) -> None:
         ({"text": "x" * 6000}, "TEXT_TOO_LONG", "5000"),
         ({"text": "[[fail]]"}, "GENERATION_ERROR", ""),
         ({"text": "[[oom]]"}, "SERVER_BUSY", ""),
+        ({"text": "[[slow 1.3]]"}, "TIMEOUT", ""),
         ({"text": "[[mute]]"}, "MISSING_TEXT", ""),
     ],
 )
 def test_a_job_that_fails_ends_with_the_reason(
     server: StartServer, fake: Server, parameters: dict[str, Any], code: str, words: str
 ) -> None:
-    # Memory that ran out leaves its mark on a server.
-    one = server(*FAKE) if parameters.get("text") == "[[oom]]" else fake
+    # Memory that ran out leaves its mark on a server; and only one of them has no time.
+    own = {"[[oom]]": FAKE, "[[slow 1.3]]": (*FAKE, "--request-timeout", "1")}.get(parameters.get("text", ""))
+    one = server(*own) if own else fake
     items = done(one, parameters.get("text", TEXT), **{k: v for k, v in parameters.items() if k != "text"})
     assert len(items) == 1
     assert failure(items)[0] == code
@@ -287,9 +288,11 @@ def test_jobs_run_side_by_side(fake: Server) -> None:
 def child(tmp_path: Path) -> Iterator[ChildServer]:
     environment = clean_environment({"VOICES_DIR": str(tmp_path / "voices"), "HOST": "0.0.0.0", "PORT": "1"})
     server = ChildServer([str(COMMAND), *FAKE], environment, ready_seconds=30, restart_seconds=0.05)
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def test_a_child_listens_on_loopback_and_lets_nobody_else_in(child: ChildServer) -> None:
@@ -386,6 +389,19 @@ class serverless:
 """
 
 
+@contextlib.contextmanager
+def nothing_left_of(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Ends a process and its children, if a test that failed has left them running."""
+    with process:
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+
+
 def test_a_signal_ends_the_worker_and_its_server(tmp_path: Path) -> None:
     (tmp_path / "runpod.py").write_text(SDK)
     environment = clean_environment({"VOICES_DIR": str(tmp_path / "voices"), "PYTHONPATH": str(tmp_path)})
@@ -393,11 +409,12 @@ def test_a_signal_ends_the_worker_and_its_server(tmp_path: Path) -> None:
     worker = subprocess.Popen(
         [COMMAND, "runpod"], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == "concurrency 5 True\n"
-    (server,) = psutil.Process(worker.pid).children()
-    worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=30)
+    with nothing_left_of(worker):
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "concurrency 5 True\n"
+        (server,) = psutil.Process(worker.pid).children()
+        worker.send_signal(signal.SIGTERM)
+        _, log = worker.communicate(timeout=30)
     assert worker.returncode == 0, log
     assert not server.is_running()
     assert "drained" in log

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from audio_helpers import refusal, speak
-from conftest import StartServer
 from faults_helpers import body
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from ws_helpers import talking
 
 RATE = 24_000

@@ -12,9 +12,8 @@ import httpx
 import psutil
 import pytest
 from audio_helpers import clip, refusal, speak
-from conftest import StartServer
 from faults_helpers import upload, wait_until
-from running_server import HTTP, Server, finish
+from running_server import HTTP, Server, StartServer, running
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 RUNNING = "chatterbox_requests_running"
@@ -28,12 +27,8 @@ PATIENCE = 15.0
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without patience."""
     limits = ("--header-timeout", "0.5", "--body-timeout", "0.5", "--stall-timeout", "1", "--drain-timeout", "5")
-    one = Server(tmp_path_factory.mktemp("hasty"), (*FAKE, *limits), {})
-    try:
-        one.wait_ready()
+    with running(tmp_path_factory.mktemp("hasty"), *FAKE, *limits) as one:
         yield one
-    finally:
-        finish(one)
 
 
 def connect(server: Server, buffer: int | None = None) -> socket.socket:

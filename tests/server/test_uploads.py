@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 from audio_helpers import clip, refusal
-from conftest import StartServer
 from faults_helpers import FAKE, speak, upload
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 BOMB_HOURS = 10
 MEMORY_GROWTH = 120 * 2**20

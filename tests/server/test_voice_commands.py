@@ -9,9 +9,8 @@ import pytest
 import soundfile
 from audio_helpers import clip, pitch
 from command_helpers import run
-from conftest import StartServer
 from faults_helpers import FAKE
-from running_server import HTTP
+from running_server import HTTP, StartServer
 
 
 def level(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from audio_helpers import clip
 from chatterbox_server.fake import MAX_VOICES
-from conftest import StartServer
 from faults_helpers import (
     FAKE,
     LONG_TEXT,
@@ -27,7 +26,7 @@ from faults_helpers import (
     upload,
     wait_until,
 )
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from ws_helpers import Talk, talking
 
 CACHE = "chatterbox_voice_cache_bytes"

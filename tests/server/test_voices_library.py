@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 from audio_helpers import clip, refusal
-from conftest import StartServer
 from faults_helpers import FAKE, distinct_clips, pitch_of, pitches, speak, upload, wait_until
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from voices_helpers import get, openai_refusal, post_file
 
 MARKUP = '<img src=x onerror="alert(1)">'

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from audio_helpers import clip
-from conftest import StartServer
 from faults_helpers import FAKE, distinct_clips, pitch_of, pitches, speak
-from running_server import HTTP
+from running_server import HTTP, StartServer
 from voices_helpers import get, openai_refusal, post_file
 
 

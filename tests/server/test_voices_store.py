@@ -15,9 +15,8 @@ from pathlib import Path
 
 import httpx
 from audio_helpers import clip
-from conftest import StartServer
 from faults_helpers import FAKE, in_background, pitch_of, pitches, speak, upload, wait_until
-from running_server import HTTP, WITHOUT_ROOTS_RIGHTS, Server
+from running_server import HTTP, WITHOUT_ROOTS_RIGHTS, Server, StartServer
 
 UPLOADS = int(os.environ.get("VOICE_UPLOADS", "60"))
 """At least so many are acknowledged. What is acknowledged is a matter of chance; 500 take half a minute."""

@@ -8,9 +8,9 @@ import uuid
 
 import pytest
 from audio_helpers import clip
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 from websockets.sync.client import connect
-from ws_helpers import PATIENCE, StartServer, Talk, talking
+from ws_helpers import PATIENCE, Talk, talking
 
 LONG = "This sentence has many words, and it is said again. " * 40
 

@@ -9,8 +9,8 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running_server import HTTP, Server
-from ws_helpers import Message, StartServer, talking
+from running_server import HTTP, Server, StartServer
+from ws_helpers import Message, talking
 
 LONG = "This sentence has many words, and it is said again. " * 40
 

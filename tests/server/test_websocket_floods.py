@@ -7,8 +7,8 @@ import struct
 
 import psutil
 import pytest
-from running_server import Server
-from ws_helpers import RawSocket, StartServer, frame, talking
+from running_server import Server, StartServer
+from ws_helpers import RawSocket, frame, talking
 
 TEXT, BINARY, CLOSE, PING, PONG = RawSocket.TEXT, RawSocket.BINARY, RawSocket.CLOSE, RawSocket.PING, RawSocket.PONG
 PING_MESSAGE = b'{"type": "ping"}'

@@ -6,9 +6,9 @@ import json
 import time
 
 import pytest
-from running_server import Server
+from running_server import Server, StartServer
 from websockets.exceptions import InvalidStatus
-from ws_helpers import RawSocket, StartServer, talking
+from ws_helpers import RawSocket, talking
 
 LONG = "This sentence has many words, and it is said again. " * 40
 

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,6 @@ PATIENCE = 20.0
 """Seconds after which a message that did not come counts as lost."""
 
 Message = dict[str, Any]
-StartServer = Callable[..., Server]
 
 
 @dataclass

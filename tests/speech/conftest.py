@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from recogniser import Recogniser
-from running_server import Server, finish
+from running_server import Server, running
 from sentences import STORY
 from voice_client import Pcm, over_http
 
@@ -14,12 +14,8 @@ from voice_client import Pcm, over_http
 @pytest.fixture(scope="session")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded voice; nothing here changes its server."""
-    server = Server(tmp_path_factory.mktemp("lite"), (), {})
-    try:
-        server.wait_ready()
+    with running(tmp_path_factory.mktemp("lite")) as server:
         yield server
-    finally:
-        finish(server)
 
 
 @pytest.fixture(scope="session")

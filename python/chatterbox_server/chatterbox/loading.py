@@ -84,7 +84,7 @@ def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
     device = choose_device(options.device, options.backend)
     choice = choose(options.backend, options.dtype, models=names, device=device.type)
     options.s3gen.check(choice.backend, device.type)
-    _set_threads(options.threads, choice.backend)
+    _set_threads(options.threads)
     # Graphs keep what is theirs on their device; the watermark is torch's.
     on = torch.device("cpu") if choice.backend == "onnx" else device
     watermarker = _watermarker(on) if options.watermark else None
@@ -103,15 +103,14 @@ def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
     return lanes
 
 
-def _set_threads(threads: int | None, backend: str) -> None:
+def _set_threads(threads: int | None) -> None:
     from .. import _core
 
     # Torch counts the machine's cores, of which a container may have a part.
     count = threads or min(torch.get_num_threads(), _core.available_threads())
+    # They compute in turns, never at once, so both may have all of them.
     torch.set_num_threads(count)
-    if backend == "native":
-        # Both compute in turns, never at once, so both may have all of them.
-        _core.set_threads(count)
+    _core.set_threads(count)
 
 
 def _watermarker(device: torch.device) -> Watermarker:

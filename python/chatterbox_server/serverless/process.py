@@ -115,39 +115,45 @@ class ChildServer:
 
     def _supervise(self) -> None:
         pause = self._restart_seconds
-        while (process := self._spawn()) is not None:
-            was_ready = self._follow(process)
-            status = process.wait()
+        while not self._stopping.is_set():
+            was_ready, end = self._run()
             if self._stopping.is_set():
                 break
-            if not was_ready and not self._started.is_set():
+            if not self._started.is_set():
                 # What cannot be loaded once is not loaded by trying again: the platform is told.
-                _LOG.error("the server ended with status %d", status)
+                _LOG.error("%s", end)
                 break
             pause = self._restart_seconds if was_ready else min(2 * pause, _MAX_RESTART_SECONDS)
-            _LOG.error("the server ended with status %d; it is started again in %.1f s", status, pause)
+            _LOG.error("%s; it is started again in %.1f s", end, pause)
             self._stopping.wait(pause)
         self._started.set()
 
+    def _run(self) -> tuple[bool, str]:
+        """Runs the server until it ends: whether it was ready, and how it ended."""
+        try:
+            process = self._spawn()
+        except OSError as error:
+            return False, f"{self._command[0]} cannot be started: {error.strerror}"
+        if process is None:
+            return False, "the server is wanted no more"
+        was_ready = self._follow(process)
+        return was_ready, f"the server ended with status {process.wait()}"
+
     def _spawn(self) -> subprocess.Popen[str] | None:
-        """Starts the process, unless all is to end or there is nothing to start."""
+        """Starts the process, unless all is to end. Raises ``OSError``."""
         with self._lock:
             if self._stopping.is_set():
                 return None
-            try:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    encoding="utf-8",
-                    errors="replace",
-                    # Ctrl-C is for the worker, which lets its jobs end before the server.
-                    start_new_session=True,
-                )
-            except OSError as error:
-                _LOG.error("%s cannot be started: %s", self._command[0], error.strerror)
-                return None
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                # Ctrl-C is for the worker, which lets its jobs end before the server.
+                start_new_session=True,
+            )
             return self._process
 
     def _follow(self, process: subprocess.Popen[str]) -> bool:

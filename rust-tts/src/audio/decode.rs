@@ -61,6 +61,7 @@ impl Clip {
         let kept = (longest * f64::from(self.sample_rate)) as usize;
         let longer = kept < self.samples.len();
         self.samples.truncate(kept);
+        self.samples.shrink_to_fit();
         longer
     }
 }

@@ -14,8 +14,10 @@ use crate::uploads::Room;
 
 /// Most parts that are looked at.
 const MAX_PARTS: usize = 64;
-/// Longest of the parts that are not the file, in bytes.
+/// Longest of the parts that are not the file, in bytes; a spoken text may be longer where it is allowed to be.
 const MAX_TEXT: usize = 64 * 1024;
+/// Most bytes of a character.
+const CHARACTER: usize = 4;
 
 /// A file that came in a form.
 pub struct Upload {
@@ -46,6 +48,7 @@ impl Form {
         let mut reader = Reader {
             room: app.uploads.room(),
             limit: app.voice_options.max_voice_file_size,
+            text_limit: MAX_TEXT.max(app.limits.max_text_length.saturating_mul(CHARACTER)),
         };
         // In all: clients that send a little now and then would keep their connections for ever.
         let parts = timeout(app.limits.request_timeout, reader.parts(multipart, part)).await;
@@ -116,6 +119,8 @@ struct Reader {
     room: Room,
     /// Largest file, in bytes.
     limit: usize,
+    /// Longest of the other parts, in bytes.
+    text_limit: usize,
 }
 
 impl Reader {
@@ -127,7 +132,7 @@ impl Reader {
                 break;
             };
             match part.name().map(str::to_owned) {
-                Some(name) if name == wanted => file = Some(self.file(part, wanted).await?),
+                Some(name) if name == wanted => file = self.file(part, wanted).await?,
                 // A file under another name is of no use, and is skipped unread.
                 Some(name) if part.file_name().is_none() => {
                     let text = self.text(part).await?;
@@ -141,24 +146,31 @@ impl Reader {
         Ok((file, texts))
     }
 
-    async fn file(&mut self, part: Field<'_>, wanted: &str) -> Result<(String, Bytes), ApiError> {
+    /// The file in a part; `None` in one without a name and without content, as forms send what nobody chose.
+    async fn file(
+        &mut self,
+        part: Field<'_>,
+        wanted: &str,
+    ) -> Result<Option<(String, Bytes)>, ApiError> {
         let name = part.file_name().map(str::to_owned);
-        let nameless = || {
-            let message = format!("The part `{wanted}` has no file name.");
-            ApiError::new(Code::NoFile, message)
-        };
-        let name = name.ok_or_else(nameless)?;
         let bytes = self.bytes(part, self.limit).await?;
         let bytes = bytes.ok_or_else(|| self.too_large())?;
-        Ok((name, bytes))
+        match name {
+            name if name.as_deref().unwrap_or_default().is_empty() && bytes.is_empty() => Ok(None),
+            Some(name) => Ok(Some((name, bytes))),
+            None => {
+                let message = format!("The part `{wanted}` has no file name.");
+                Err(ApiError::new(Code::NoFile, message))
+            }
+        }
     }
 
     async fn text(&mut self, part: Field<'_>) -> Result<String, ApiError> {
-        let bytes = self.bytes(part, MAX_TEXT).await?;
+        let bytes = self.bytes(part, self.text_limit).await?;
         let text = bytes.and_then(|bytes| String::from_utf8(bytes.into()).ok());
         text.ok_or_else(|| {
-            let message =
-                format!("A part that is no file must be a text of at most {MAX_TEXT} bytes.");
+            let most = self.text_limit;
+            let message = format!("A part that is no file must be a text of at most {most} bytes.");
             ApiError::new(Code::BadRequest, message)
         })
     }

@@ -26,20 +26,22 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::auth;
-use crate::state::Shared;
+use crate::state::{App, Shared};
 use crate::telemetry;
 
-/// Largest JSON body in bytes: a text of the greatest allowed length, with every character escaped, fits.
+/// Room in a JSON body, in bytes, where texts are not allowed to be longer than usual.
 const JSON_LIMIT: usize = 1024 * 1024;
-/// What a multipart body needs beside the file.
-const MULTIPART_OVERHEAD: usize = 64 * 1024;
+/// Most bytes of a character in JSON: a pair of surrogates, both escaped.
+const ESCAPED_CHARACTER: usize = 12;
+/// What a body needs beside a file or a text.
+const OVERHEAD: usize = 64 * 1024;
 
 /// Every route, with the layers that each request passes.
 pub fn router(app: &Shared) -> Router {
     let upload_limit = app
         .voice_options
         .max_voice_file_size
-        .saturating_add(MULTIPART_OVERHEAD);
+        .saturating_add(OVERHEAD);
     let large = || DefaultBodyLimit::max(upload_limit);
     let convert = post(convert::convert).layer(large());
     let (listings, public_listings) = if app.public_listings {
@@ -76,7 +78,7 @@ pub fn router(app: &Shared) -> Router {
         .merge(docs::routes());
     guarded
         .merge(open)
-        .layer(DefaultBodyLimit::max(JSON_LIMIT))
+        .layer(DefaultBodyLimit::max(json_limit(app)))
         .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
         .layer(CatchPanicLayer::custom(telemetry::panicked))
         .layer(cors(&app.origins))
@@ -91,6 +93,12 @@ fn listings() -> Router<Shared> {
         .route("/v1/models/{id}", get(models::one))
         .route("/v1/audio/models", get(models::audio))
         .route("/v1/audio/voices", get(voices::openai::list))
+}
+
+/// Largest JSON body in bytes: a text of the greatest allowed length, with every character escaped, fits.
+fn json_limit(app: &App) -> usize {
+    let text = app.limits.max_text_length.saturating_mul(ESCAPED_CHARACTER);
+    JSON_LIMIT.max(text.saturating_add(OVERHEAD))
 }
 
 /// The voices, in each dialect. `large` lets a body have a file in it.

@@ -11,9 +11,9 @@ use axum::response::Response;
 use http_body_util::Limited;
 use serde_json::{Value, json};
 
-use super::JSON_LIMIT;
 use super::answer::answer;
 use super::form::{Form, Upload};
+use super::json_limit;
 use super::native::read;
 use crate::audio::Format;
 use crate::error::{ApiError, Code};
@@ -84,10 +84,10 @@ async fn receive(app: &App, request: Request) -> Result<FlatDraft, ApiError> {
             Ok(draft)
         }
         "application/x-www-form-urlencoded" => {
-            let body = small(request).await?;
+            let body = small(app, request).await?;
             parse_pairs(form_urlencoded::parse(&body).into_owned())
         }
-        "application/json" => parse_json(&small(request).await?),
+        "application/json" => parse_json(&small(app, request).await?),
         _ => {
             let message = "Expected a form (multipart/form-data) or JSON.";
             Err(ApiError::new(Code::BadRequest, message))
@@ -96,8 +96,8 @@ async fn receive(app: &App, request: Request) -> Result<FlatDraft, ApiError> {
 }
 
 /// A body without a file in it.
-async fn small(request: Request) -> Result<Bytes, ApiError> {
-    let request = request.map(|body| Body::new(Limited::new(body, JSON_LIMIT)));
+async fn small(app: &App, request: Request) -> Result<Bytes, ApiError> {
+    let request = request.map(|body| Body::new(Limited::new(body, json_limit(app))));
     read(Bytes::from_request(request, &()).await)
 }
 

@@ -119,6 +119,10 @@ impl Enrolments {
         let key = (voice.to_owned(), model.to_owned());
         let enrolment = {
             let mut known = self.lock();
+            // It may have failed when nobody waited for it any more.
+            if let Some(Some(Err(_))) = known.get(&key).map(|found| found.clone().now_or_never()) {
+                known.remove(&key);
+            }
             let begin = || begin(engine.clone(), key.clone(), hold(), load());
             known.entry(key.clone()).or_insert_with(begin).clone()
         };

@@ -191,6 +191,24 @@ async fn a_failure_is_told_to_all_and_tried_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_nobody_waited_for_is_nobodys() {
+    let stage = Stage::new().await;
+    let first = stage.ask();
+    stage.came();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    stage.answers.send(false).unwrap();
+    // Whoever prepares a voice holds it.
+    while !stage.enrolments.holds.free(&stage.voice.key) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = stage.ask();
+    stage.answers.send(true).unwrap();
+    second.await.unwrap().unwrap();
+    stage.came();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_evicted_voice_is_prepared_again_once() {
     let stage = Stage::new().await;
     stage.answers.send(true).unwrap();
