@@ -196,3 +196,12 @@ def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path, capsys: pytes
     (result,) = json.loads((tmp_path / "bench.json").read_text("utf-8"))["models"]
     assert "MODEL_PATH" in result["unavailable"]
     assert "Not measured" in capsys.readouterr().out
+
+
+def test_without_torch_it_is_said_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    assert cli.main(["engine", "--quick"]) == 1
+    assert "make install-chatterbox" in capsys.readouterr().err

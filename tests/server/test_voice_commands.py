@@ -87,3 +87,13 @@ def test_a_voice_of_any_length_is_cut(tmp_path: Path) -> None:
     done = run(tmp_path, *clone, env={"VOICES_DIR": str(tmp_path / "voices")})
     assert done.returncode == 0, done.stderr
     assert soundfile.info(tmp_path / "voices" / "anna.wav").duration == pytest.approx(300, abs=1)
+
+
+def test_without_the_packages_of_the_models_it_is_said_how_to_get_them(tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    (tmp_path / "anna.pth").write_bytes(b"any")
+    done = run(tmp_path, "voice", "convert", "anna.pth", env={"PYTHONPATH": str(packages)})
+    assert done.returncode == 1
+    assert b"No module named 'torch'; run: make install-chatterbox" in done.stderr

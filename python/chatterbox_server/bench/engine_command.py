@@ -8,6 +8,7 @@ to be made (of fp32), at the rates that were measured first. A target is "at lea
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,6 +92,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
     """All figures, as JSON has them."""
+    if importlib.util.find_spec("torch") is None:
+        raise BenchError(
+            "torch cannot be imported; run: make install-chatterbox, or: pip install 'chatterbox-server[chatterbox]'"
+        )
     if given.tiny and given.random_weights is None:
         raise BenchError("--tiny goes with --random-weights")
     if given.model_path is not None and not given.model_path.is_dir() and given.random_weights is None:

@@ -1,10 +1,14 @@
 //! Commands of the command line that are written in Python.
 
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyModuleNotFoundError, PySystemExit};
 use pyo3::prelude::*;
 
 use crate::shutdown::status;
 use crate::telemetry;
+
+/// What to do about a package that is not there. Those of the embedded voice always are.
+const MISSING: &str =
+    "; run: make install-chatterbox, or: pip install 'chatterbox-server[chatterbox]'";
 
 /// Calls `main(arguments)` of `module` and returns the exit status that it gives.
 ///
@@ -19,7 +23,12 @@ pub fn command(module: &str, arguments: &[String]) -> i32 {
                 let code = code.and_then(|code| code.extract::<Option<i32>>());
                 return code.map_or(status::CANNOT_START, |code| code.unwrap_or(status::OK));
             }
-            telemetry::complain(&format!("error: {error}"));
+            let advice = if error.is_instance_of::<PyModuleNotFoundError>(py) {
+                MISSING
+            } else {
+                ""
+            };
+            telemetry::complain(&format!("error: {error}{advice}"));
             status::CANNOT_START
         })
     })
