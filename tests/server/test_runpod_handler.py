@@ -8,10 +8,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,7 +23,7 @@ from audio_helpers import Samples, clip, pitch, read_wav
 from chatterbox_server.fake import frequency
 from chatterbox_server.serverless.handler import Worker
 from chatterbox_server.serverless.job import SAMPLE_RATES, read_job
-from chatterbox_server.serverless.process import ChildServer, RunningServer, ServerDown
+from chatterbox_server.serverless.process import ChildServer, RunningServer
 from running_server import COMMAND, HTTP, Server, StartServer, clean_environment
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
@@ -334,87 +330,3 @@ def test_a_child_drains_when_it_is_stopped(child: ChildServer) -> None:
     assert joined(asyncio.run(stopped_meanwhile()))
     assert not psutil.pid_exists(child.pid or 0)
     assert failure(asyncio.run(_done(Worker(child), {"id": "2", "input": {"text": "Hi."}})))[0] == "SERVER_BUSY"
-
-
-def test_a_child_that_cannot_load_is_not_tried_again(tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    command = [sys.executable, "-c", f"open({str(marks)!r}, 'a').write('x'); raise SystemExit(3)"]
-    server = ChildServer(command, restart_seconds=0.01)
-    with pytest.raises(ServerDown):
-        server.start()
-    server.stop()
-    assert marks.read_text() == "x"
-
-
-def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    server = ChildServer([str(tmp_path / "nothing")])
-    with pytest.raises(ServerDown):
-        server.start()
-    server.stop()
-
-
-def test_the_command_says_what_is_missing() -> None:
-    run = subprocess.run(
-        [COMMAND, "runpod"], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.returncode, run.stdout) == (1, "")
-    assert "chatterbox-server[runpod]" in run.stderr
-
-
-@pytest.mark.parametrize("wrong", [("--concurrency", "0"), ("--concurrency", "x"), ("--server-url", "localhost:80")])
-def test_the_command_refuses_what_it_cannot_do(wrong: tuple[str, str]) -> None:
-    run = subprocess.run(
-        [COMMAND, "runpod", *wrong], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 2
-    assert wrong[0] in run.stderr
-
-
-def test_the_command_explains_itself() -> None:
-    run = subprocess.run(
-        [COMMAND, "runpod", "--help"], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=True
-    )
-    for option in ("--server-url", "--api-key", "--server-command", "--concurrency", "--rp_serve_api"):
-        assert option in run.stdout
-
-
-SDK = """
-import signal, time
-def start(config):
-    print("concurrency", config["concurrency_modifier"](1), config["return_aggregate_stream"], flush=True)
-    while True:
-        time.sleep(0.05)
-class serverless:
-    start = staticmethod(start)
-"""
-
-
-@contextlib.contextmanager
-def nothing_left_of(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Ends a process and its children, if a test that failed has left them running."""
-    with process:
-        try:
-            yield
-        finally:
-            if process.poll() is None:
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-                process.kill()
-
-
-def test_a_signal_ends_the_worker_and_its_server(tmp_path: Path) -> None:
-    (tmp_path / "runpod.py").write_text(SDK)
-    environment = clean_environment({"VOICES_DIR": str(tmp_path / "voices"), "PYTHONPATH": str(tmp_path)})
-    environment |= {"MAX_CONCURRENT_REQUESTS": "5", "CHATTERBOX_SERVER_COMMAND": shlex.join([str(COMMAND), *FAKE])}
-    worker = subprocess.Popen(
-        [COMMAND, "runpod"], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with nothing_left_of(worker):
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "concurrency 5 True\n"
-        (server,) = psutil.Process(worker.pid).children()
-        worker.send_signal(signal.SIGTERM)
-        _, log = worker.communicate(timeout=30)
-    assert worker.returncode == 0, log
-    assert not server.is_running()
-    assert "drained" in log

@@ -69,6 +69,10 @@ class _Layers:
             values = F.conv1d(values, weight, bias, padding=reach)
         return values
 
+    def over_time(self, values: Tensor) -> Tensor:
+        """The same on ``[n, t, channels]``."""
+        return self(values.transpose(1, 2)).transpose(1, 2)
+
 
 class _PackedLayers:
     """The same on ``[n, t, channels]``, on a CPU: however many rows there are, each comes out to the same bits."""
@@ -95,14 +99,11 @@ class Encoder:
         self.bins = _bins(tensors)
         layers = _opened(tensors.scope("encoder.layers."), self.bins, self.bins, device)
         # A CPU's convolutions sum in another order for a batch: the bits would tell how the audio was cut.
-        self._packed = _PackedLayers(layers) if device.type == "cpu" else None
-        self._layers = layers
+        self._layers = _PackedLayers(layers) if device.type == "cpu" else layers.over_time
 
     def __call__(self, levels: Tensor) -> Tensor:
         """The change of ``levels`` ``[n, t, bins]``, in the same scale. Fifteen frames to either side tell on each."""
-        if self._packed is not None:
-            return self._packed(levels)
-        return self._layers(levels.transpose(1, 2)).transpose(1, 2)
+        return self._layers(levels)
 
 
 class Decoder:
