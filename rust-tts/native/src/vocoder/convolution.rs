@@ -1,16 +1,15 @@
-//! Convolutions over time, computed from the signal as it is: no rows are copied side by side, whatever the dilation.
+//! Convolutions over time.
 
-use super::product::{Onto, Product};
-use crate::isa::isa;
-use crate::memory::Buffer;
+use super::direct::Direct;
+use super::product::Onto;
+use super::winograd::Winograd;
 use crate::pool::Pool;
-use crate::shared::Shared;
-use crate::simd::{self, LANES};
 
-/// Steps that a task makes together: whole tiles of every instruction set, and what they read stays in the second cache.
-const TASK_ROWS: usize = 96;
-/// Tasks for each thread, where there are enough outputs, so that none waits long for the last one.
-const TASKS: usize = 4;
+/// `weight(output, input, tap)`
+pub type Weight<'a> = dyn Fn(usize, usize, usize) -> f32 + Sync + 'a;
+
+/// `finish(first output, values)`, called on neighbouring outputs of each step once they are complete, from any thread.
+pub(super) type Finish<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,65 +30,42 @@ impl Geometry {
     pub fn after(&self) -> usize {
         (self.taps.saturating_sub(1) * self.dilation).saturating_sub(self.before)
     }
+
+    /// Elements of the input that `rows` steps of the output see.
+    pub(super) fn seen(&self, rows: usize) -> usize {
+        match rows {
+            0 => 0,
+            _ => ((rows - 1) * self.stride + (self.taps - 1) * self.dilation + 1) * self.inputs,
+        }
+    }
 }
 
 /// Weights, packed once, and biases.
 pub struct Convolution {
     pub(super) geometry: Geometry,
-    /// `[panel][tap][input][LANES]`; the last panel is filled up with zeros.
-    pub(super) weights: Buffer<f32>,
-    /// `[panel][LANES]`
-    pub(super) bias: Buffer<f32>,
-    /// Inputs of an output that lie side by side, and how far apart runs of them begin.
-    pub(super) run: usize,
-    pub(super) skip: usize,
+    way: Way,
+}
+
+enum Way {
+    Direct(Direct),
+    Winograd(Winograd),
 }
 
 impl Convolution {
-    /// Packs `weight(output, input, tap)`; `bias` has an element for each output.
+    /// Packs `weight`; `bias` has an element for each output.
     ///
     /// # Panics
     /// If a size is zero, or `bias` has another size.
-    pub fn new(
-        pool: &Pool,
-        geometry: Geometry,
-        bias: &[f32],
-        weight: &(dyn Fn(usize, usize, usize) -> f32 + Sync),
-    ) -> Self {
-        let Geometry {
-            inputs,
-            outputs,
-            taps,
-            dilation,
-            stride,
-            ..
-        } = geometry;
-        assert!(
-            inputs * outputs * taps * dilation * stride > 0 && bias.len() == outputs,
-            "a convolution has sizes, and as many biases as outputs"
-        );
-        let panels = outputs.div_ceil(LANES);
-        let length = taps * inputs * LANES;
-        let mut weights = Buffer::zeroed(panels * length);
-        super::chunks(pool, &mut weights, length, &|panel, weights| {
-            for (index, weights) in weights.chunks_exact_mut(LANES).enumerate() {
-                for (output, packed) in (panel * LANES..outputs).zip(weights) {
-                    *packed = weight(output, index % inputs, index / inputs);
-                }
-            }
-        });
-        let mut biases = Buffer::zeroed(panels * LANES);
-        biases[..outputs].copy_from_slice(bias);
-        Self {
-            geometry,
-            weights,
-            bias: biases,
-            run: if dilation == 1 { taps * inputs } else { inputs },
-            skip: dilation * inputs,
-        }
+    pub fn new(pool: &Pool, geometry: Geometry, bias: &[f32], weight: &Weight) -> Self {
+        let way = if Winograd::fits(&geometry) {
+            Way::Winograd(Winograd::new(pool, geometry, bias, weight))
+        } else {
+            Way::Direct(Direct::new(pool, geometry, bias, weight))
+        };
+        Self { geometry, way }
     }
 
-    /// The transposed convolution that makes `rate` steps of each, from `weight(output, input, tap)`, where the taps are
+    /// The transposed convolution that makes `rate` steps of each, from `weight`, where the taps are
     /// `taps` steps that an input adds to, from `padding` before its own first one on.
     ///
     /// The steps that one step becomes are outputs side by side here: each of them sees a few taps, of a few neighbours.
@@ -101,7 +77,7 @@ impl Convolution {
         (inputs, outputs, taps): (usize, usize, usize),
         (rate, padding): (usize, usize),
         bias: &[f32],
-        weight: &(dyn Fn(usize, usize, usize) -> f32 + Sync),
+        weight: &Weight,
     ) -> Self {
         let before = taps.saturating_sub(padding + 1) / rate;
         let geometry = Geometry {
@@ -132,60 +108,20 @@ impl Convolution {
     }
 
     /// Makes `y` `[steps, outputs]` of `x` `[steps, inputs]`, which begins [`Geometry::before`] the first step; then
-    /// `finish(first output, values)` on neighbouring outputs of each step, from any thread.
+    /// calls `finish`.
     ///
     /// A sum's terms are added in the same order wherever it is and whatever the number of threads.
-    pub(super) fn run(
-        &self,
-        pool: &Pool,
-        x: &[f32],
-        y: &mut [f32],
-        onto: Onto,
-        finish: &(dyn Fn(usize, &mut [f32]) + Sync),
-    ) {
-        let Geometry {
-            inputs,
-            outputs,
-            taps,
-            stride,
-            ..
-        } = self.geometry;
-        let rows = y.len() / outputs;
-        let step = stride * inputs;
-        let reach = (taps * inputs / self.run - 1) * self.skip + self.run;
+    pub(super) fn run(&self, pool: &Pool, x: &[f32], y: &mut [f32], onto: Onto, finish: &Finish) {
+        let rows = y.len() / self.geometry.outputs;
         assert!(
-            y.len() == rows * outputs && (rows == 0 || x.len() >= (rows - 1) * step + reach),
+            y.len() == rows * self.geometry.outputs && x.len() >= self.geometry.seen(rows),
             "{} inputs do not make {} outputs",
             x.len(),
             y.len()
         );
-        let blocks = rows.div_ceil(TASK_ROWS);
-        let panels = outputs.div_ceil(LANES);
-        let wanted = (TASKS * pool.threads()).div_ceil(blocks.max(1));
-        // Even, as wide registers take two panels at a time.
-        let width = panels.div_ceil(wanted).next_multiple_of(2);
-        let parts = panels.div_ceil(width);
-        let y = Shared::new(y);
-        pool.run(blocks * parts, &|task| {
-            let (block, part) = (task / parts, task % parts);
-            let rows = block * TASK_ROWS..rows.min((block + 1) * TASK_ROWS);
-            let panels = part * width..panels.min((part + 1) * width);
-            let product = Product {
-                convolution: self,
-                x,
-                step,
-                y: &y,
-                onto,
-                rows: rows.clone(),
-                panels: panels.clone(),
-            };
-            simd::run(isa(), product);
-            let first = panels.start * LANES;
-            let count = outputs.min(panels.end * LANES) - first;
-            for row in rows {
-                // SAFETY: no other task has these outputs of these steps.
-                finish(first, unsafe { y.part(row * outputs + first, count) });
-            }
-        });
+        match &self.way {
+            Way::Direct(direct) => direct.run(pool, x, y, onto, finish),
+            Way::Winograd(winograd) => winograd.run(pool, x, y, onto, finish),
+        }
     }
 }

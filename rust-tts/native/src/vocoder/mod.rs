@@ -4,15 +4,18 @@
 //! convolutions over them, the short Fourier transforms too.
 
 mod convolution;
+mod direct;
 mod fourier;
 mod functions;
 mod generator;
+mod points;
 mod product;
 mod residual;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
-pub use convolution::{Convolution, Geometry};
+pub use convolution::{Convolution, Geometry, Weight};
 pub use generator::{Generator, Memory, Stage};
 pub use residual::{Pair, Residual, Snake};
 

@@ -2,12 +2,47 @@
 
 use std::ops::Range;
 
-use super::convolution::{Convolution, Geometry};
+use super::convolution::Geometry;
+use super::direct::Direct;
 use crate::shared::Shared;
 use crate::simd::{LANES, Simd, Task};
 
 /// Inputs after which sums leave the registers: a panel's weights for them stay in the first cache.
 const DEPTH: usize = 256;
+
+/// Inputs of a sum that are treated at once, in the order of the weights.
+pub(super) struct Part {
+    first: usize,
+    /// Where they are, from the first tap's first input on.
+    runs: Vec<Range<usize>>,
+}
+
+impl Part {
+    /// All inputs of a convolution.
+    pub(super) fn all(geometry: &Geometry) -> Vec<Self> {
+        let Geometry {
+            inputs,
+            taps,
+            dilation,
+            ..
+        } = *geometry;
+        // Without steps between them, taps see what lies side by side.
+        let run = if dilation == 1 { taps * inputs } else { inputs };
+        let part = |first: usize| {
+            let end = (first + DEPTH).min(taps * inputs);
+            let mut runs = Vec::new();
+            let mut input = first;
+            while input < end {
+                let count = (run - input % run).min(end - input);
+                let start = input / run * dilation * inputs + input % run;
+                runs.push(start..start + count);
+                input += count;
+            }
+            Self { first, runs }
+        };
+        (0..taps * inputs).step_by(DEPTH).map(part).collect()
+    }
+}
 
 /// What an output's sum begins with, beside the bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +54,7 @@ pub(super) enum Onto {
 
 /// Some outputs of some steps.
 pub(super) struct Product<'a> {
-    pub convolution: &'a Convolution,
+    pub convolution: &'a Direct,
     pub x: &'a [f32],
     /// How far apart rows of `x` begin.
     pub step: usize,
@@ -34,17 +69,22 @@ impl Task for Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let depth = self.convolution.geometry.taps * self.convolution.geometry.inputs;
+        let whole = self.convolution.geometry.outputs.is_multiple_of(LANES);
         let mut panel = self.panels.start;
         while panel < self.panels.end {
             let panels = S::GROUPS.min(self.panels.end - panel);
-            for first in (0..depth).step_by(DEPTH) {
-                let inputs = first..depth.min(first + DEPTH);
+            for part in &self.convolution.parts {
                 let mut row = self.rows.start;
                 while row < self.rows.end {
                     let rows = S::ROWS.min(self.rows.end - row);
                     // SAFETY: this is compiled for `S`, and the tile is a part of the task.
-                    unsafe { self.tile::<S>((row, rows), (panel, panels), inputs.clone()) };
+                    unsafe {
+                        if whole {
+                            self.tile::<S, true>((row, rows), (panel, panels), part);
+                        } else {
+                            self.tile::<S, false>((row, rows), (panel, panels), part);
+                        }
+                    }
                     row += rows;
                 }
             }
@@ -57,18 +97,18 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::sums`], with a number of rows and of panels after the first of each.
     #[inline(always)]
-    unsafe fn tile<S: Simd>(
+    unsafe fn tile<S: Simd, const WHOLE: bool>(
         &self,
         (row, rows): (usize, usize),
         (panel, panels): (usize, usize),
-        inputs: Range<usize>,
+        part: &Part,
     ) {
         macro_rules! shapes {
             ($($rows:literal)*) => {
                 match (rows, panels) {
                     $(
-                        ($rows, 1) if $rows <= S::ROWS => self.sums::<S, $rows, 1>(row, panel, inputs),
-                        ($rows, 2) if $rows <= S::ROWS && S::GROUPS >= 2 => self.sums::<S, $rows, 2>(row, panel, inputs),
+                        ($rows, 1) if $rows <= S::ROWS => self.sums::<S, WHOLE, $rows, 1>(row, panel, part),
+                        ($rows, 2) if $rows <= S::ROWS && S::GROUPS >= 2 => self.sums::<S, WHOLE, $rows, 2>(row, panel, part),
                     )*
                     _ => unreachable!("a tile is no larger than the registers"),
                 }
@@ -78,24 +118,23 @@ impl Product<'_> {
         unsafe { shapes!(1 2 3 4 5 6 7 8 9 10 11 12) }
     }
 
-    /// Adds the products of some inputs to the sums.
+    /// Adds the products of a part of the inputs to the sums. `WHOLE`: all panels are full.
     ///
     /// # Safety
     /// The processor must have the instruction set, and `R` rows from `row` on and `P` panels from `panel` on be the task's.
     #[inline(always)]
-    unsafe fn sums<S: Simd, const R: usize, const P: usize>(
+    unsafe fn sums<S: Simd, const WHOLE: bool, const R: usize, const P: usize>(
         &self,
         row: usize,
         panel: usize,
-        inputs: Range<usize>,
+        part: &Part,
     ) {
-        let Convolution {
-            geometry: Geometry { outputs, .. },
-            run,
-            skip,
+        let Geometry {
+            inputs,
+            outputs,
+            taps,
             ..
-        } = *self.convolution;
-        let depth = self.convolution.geometry.taps * self.convolution.geometry.inputs;
+        } = self.convolution.geometry;
         let step = self.step;
         // SAFETY: `Convolution::run` has seen that `x` and `y` are large enough for all steps.
         unsafe {
@@ -104,8 +143,12 @@ impl Product<'_> {
                 for (p, sum) in sums.iter_mut().enumerate() {
                     let first = (panel + p) * LANES;
                     let y = self.y.at((row + r) * outputs + first);
-                    let count = LANES.min(outputs - first);
-                    if inputs.start > 0 {
+                    let count = if WHOLE {
+                        LANES
+                    } else {
+                        LANES.min(outputs - first)
+                    };
+                    if part.first > 0 {
                         *sum = load::<S>(y, count);
                         continue;
                     }
@@ -117,25 +160,25 @@ impl Product<'_> {
             }
             let mut w = [self.convolution.weights.as_ptr(); P];
             for (p, w) in w.iter_mut().enumerate() {
-                *w = w.add(((panel + p) * depth + inputs.start) * LANES);
+                *w = w.add(((panel + p) * taps * inputs + part.first) * LANES);
             }
             let row_start = self.x.as_ptr().add(row * step);
-            let mut input = inputs.start;
-            while input < inputs.end {
-                let within = input % run;
-                let count = (run - within).min(inputs.end - input);
-                let x = row_start.add(input / run * skip + within);
-                sums = accumulate::<S, R, P>(sums, (x, step), w, count);
+            for run in &part.runs {
+                sums = accumulate::<S, R, P>(sums, (row_start.add(run.start), step), w, run.len());
                 for w in &mut w {
-                    *w = w.add(count * LANES);
+                    *w = w.add(run.len() * LANES);
                 }
-                input += count;
             }
             for (r, sums) in sums.iter().enumerate() {
                 for (p, &sum) in sums.iter().enumerate() {
                     let first = (panel + p) * LANES;
                     let y = self.y.at((row + r) * outputs + first);
-                    store::<S>(y, LANES.min(outputs - first), sum);
+                    let count = if WHOLE {
+                        LANES
+                    } else {
+                        LANES.min(outputs - first)
+                    };
+                    store::<S>(y, count, sum);
                 }
             }
         }
