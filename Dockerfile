@@ -39,7 +39,7 @@ RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
     /opt/venv/bin/pip install --no-cache-dir --require-hashes --requirement /tmp/runtime.txt \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement /tmp/chatterbox.txt \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
-# Weights are downloaded into HF_HOME. librosa's compiled functions need a folder to be kept in.
+# Weights are downloaded into HF_HOME. What librosa compiles, which `bench` imports with upstream's package, needs a folder.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

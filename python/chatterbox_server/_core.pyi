@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from .chatterbox.t3 import Sampling
 from .lane import Model
 from .messages import Command, Event
 
@@ -31,6 +32,12 @@ def available_threads() -> int:
 
 def set_threads(count: int) -> None:
     """Compute with ``count`` threads in networks that are made from now on; those there are keep theirs."""
+
+def biquad(
+    samples: NDArray[np.float32], out: NDArray[np.float32], numerator: list[float], denominator: list[float]
+) -> None:
+    """Writes to ``out`` ``[n]`` what the filter with these coefficients, three each, makes of ``samples`` ``[n]``, in
+    float64 inside; the denominator's first is 1. Raises ``ValueError`` for another shape."""
 
 class T3Backbone:
     """The transformer and the head of a T3, from packed weights. Arrays are C-contiguous.
@@ -97,6 +104,28 @@ class T3Cache:
 
     def remove(self, row: int) -> None:
         """Drop ``row``; the last one takes its number."""
+
+class T3Sampler:
+    """What is known of the requests in some slots: their settings, and which tokens they have had."""
+
+    def __init__(self, slots: int, ids: int, start: int, penalty_last: bool, least_temperature: float) -> None:
+        """For tokens below ``ids``, of which speech begins with ``start``.
+
+        ``penalty_last`` is GPT-2's order; below ``least_temperature`` the likeliest token is taken. Raises
+        ``ValueError`` for what does not fit together, here and below.
+        """
+
+    def join(self, slot: int, sampling: Sampling, stream: int) -> None:
+        """Put a request without tokens into ``slot``, whatever was there. Its random numbers are those of
+        ``stream``."""
+
+    def choose(self, logits: NDArray[np.float32], turns: list[tuple[int, int, int, int]]) -> list[int]:
+        """The next token of each request in ``turns``, from ``logits`` ``[rows or more, ids]``, C-contiguous and
+        touched by nobody else meanwhile.
+
+        A request's turn is its slot, its row with text and the one without (the same where there is none), and how many
+        tokens it has.
+        """
 
 class LinearLayer:
     """``y = x W^T + b`` with packed weights. What a row gives does not depend on the rows beside it."""

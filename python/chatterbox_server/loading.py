@@ -82,7 +82,7 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         # Most of them are only imported for the first voice, but it is now that the operator is looking.
-        for package in ("torch", "chatterbox", "librosa", "s3tokenizer", "torchaudio"):
+        for package in ("torch", "chatterbox", "soxr", "torchaudio"):
             if importlib.util.find_spec(package) is None:
                 raise ModuleNotFoundError(f"No module named {package!r}")
         from .chatterbox import loading

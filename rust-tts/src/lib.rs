@@ -35,9 +35,13 @@ mod _core {
     #[pymodule_export]
     use crate::engine::python::{log, read_event, read_model, sample_commands};
     #[pymodule_export]
+    use crate::native::biquad::biquad;
+    #[pymodule_export]
     use crate::native::flow::FlowEstimator;
     #[pymodule_export]
     use crate::native::linear::LinearLayer;
+    #[pymodule_export]
+    use crate::native::sampling::T3Sampler;
     #[pymodule_export]
     use crate::native::t3::{T3Backbone, T3Cache};
     #[pymodule_export]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,6 +15,7 @@ from .backends import Choice, S3GenOptions, SettingError, choose
 from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from .profiles import PROFILES, Profile
+from .reading import ReadingAhead
 from .render_batch import RenderBatch
 from .s3gen import S3Gen
 from .speech_tokens import SAMPLE_RATE
@@ -27,7 +27,7 @@ from .variants import Variant, variant
 from .voices import VoiceCache, VoicePreparer, load_builtin
 from .watermark import Watermarker
 
-__all__ = ["LoadOptions", "S3GenOptions", "SettingError", "choose_device", "load", "profile_named", "read_ahead"]
+__all__ = ["LoadOptions", "S3GenOptions", "SettingError", "choose_device", "load", "profile_named"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -134,12 +134,29 @@ def _lane(
         multilingual_version=options.multilingual_version,
         progress=options.progress,
     )
+    packed = choice.backend == "native"
+    with ReadingAhead(
+        packed=[files.t3] if packed else [],
+        mapped=[] if packed else [files.t3],
+        # What voices are prepared with: other weights make other voices.
+        hashed=[files.s3gen, files.voice_encoder],
+        progress=options.progress,
+    ) as reading:
+        return _assembled(chosen, files, options, choice, reading, device=device, watermarker=watermarker, share=share)
+
+
+def _assembled(
+    chosen: Variant,
+    files: CheckpointFiles,
+    options: LoadOptions,
+    choice: Choice,
+    reading: ReadingAhead,
+    *,
+    device: torch.device,
+    watermarker: Watermarker | None,
+    share: int,
+) -> ChatterboxLane:
     text, tags = _text(chosen.name, files)
-    read_ahead(files.t3, options.progress)
-    # What voices are prepared with: other weights make other voices.
-    fingerprint = hashlib.sha256()
-    for path in (files.s3gen, files.voice_encoder):
-        read_ahead(path, options.progress, fingerprint.update)
     t3 = _t3(files.t3, choice, device)
     s3gen = _s3gen(files.s3gen, options, choice, device)
     s3gen.warm_up()
@@ -174,7 +191,7 @@ def _lane(
         voices=VoiceCache(
             limit_bytes=share // 8,
             folder=options.voices_folder,
-            model=f"{chosen.name}-{fingerprint.hexdigest()[:16]}",
+            model=f"{chosen.name}-{reading.fingerprint()}",
             device=device,
         ),
         builtin=builtin,
@@ -210,20 +227,6 @@ def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device
         steps=wanted.steps,
         reference_seconds=wanted.prompt_seconds,
     )
-
-
-def read_ahead(path: Path, progress: Progress, take: Callable[[memoryview], None] | None = None) -> None:
-    """Read a file once, so that the system has it in memory: else the first request would, page by page.
-
-    ``take`` is given all of its content.
-    """
-    size, done, block = path.stat().st_size, 0, memoryview(bytearray(16 << 20))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            done += count
-            if take is not None:
-                take(block[:count])
-            progress(f"reading {path.name}", done, size)
 
 
 def profile_named(name: str) -> Profile:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 __all__ = ["CheckpointError", "Tensors", "open_tensors"]
@@ -70,6 +71,31 @@ class Tensors(Mapping[str, Tensor]):
         return tensor
 
 
+class _Mapped(Mapping[str, Tensor]):
+    """Of a safetensors file. One is made when it is asked for: a file has thousands, and is opened for every layer."""
+
+    def __init__(self, path: Path) -> None:
+        file: Any = safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+        self._file = file
+        self._names: dict[str, None] = dict.fromkeys(file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        # The file's own error does not say that it is this that is wrong.
+        if name not in self._names:
+            raise KeyError(name)
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def open_tensors(path: Path) -> Tensors:
     """The tensors of a ``.safetensors`` file, or of a ``.pt`` file that holds nothing else. On the CPU, memory mapped.
 
@@ -79,10 +105,9 @@ def open_tensors(path: Path) -> Tensors:
     """
     try:
         if path.suffix == ".safetensors":
-            found, mapped = load_file(path), True
-        else:
-            mapped = zipfile.is_zipfile(path)
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return Tensors(path, _Mapped(path), mapped=True)
+        mapped = zipfile.is_zipfile(path)
+        found: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file.") from None
     except MemoryError:

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use chatterbox_native::matrix::strided;
+use chatterbox_native::matrix::Source;
 use chatterbox_native::{Matrix, Pool, Precision, floors};
 
 const PRECISIONS: [Precision; 4] = [
@@ -49,10 +49,10 @@ fn main() {
 fn few_rows(pool: &Pool, precision: Precision, bandwidth: f64) {
     let (outputs, inputs) = LAYER;
     let weights = noise(outputs * inputs);
-    let fill = strided(&weights, inputs, (inputs, 1));
+    let row = |output: usize| &weights[output * inputs..][..inputs];
     let begun = Instant::now();
     let layers: Vec<_> = (0..LAYERS)
-        .map(|_| Matrix::pack_rows(pool, outputs, inputs, precision, &fill))
+        .map(|_| Matrix::pack_from(pool, outputs, inputs, precision, Source::Rows(&row)))
         .collect();
     let packed = (LAYERS * size_of_val(&*weights)) as f64 / begun.elapsed().as_secs_f64();
     let bytes: usize = layers.iter().map(Matrix::bytes).sum();

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chatterbox_native::flow::{Block, Convolution, Estimator, Memory, Norm, Resnet, Transformer};
-use chatterbox_native::matrix::strided;
+use chatterbox_native::matrix::Source;
 use chatterbox_native::{Matrix, Pool, Precision};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{ANY, pool, shape_error, tensor};
+use super::{ANY, Array, pool, shape_error};
 
 /// The memory of a call with more frames than this (30 s, with the reference) is given back after it. That of others, up to
 /// 40 MB, is there for the next.
@@ -136,30 +136,42 @@ struct Weights<'a, 'py> {
 }
 
 impl Weights<'_, '_> {
-    fn tensor(&self, name: &str, shape: &[isize]) -> PyResult<(Vec<f32>, Vec<usize>)> {
-        tensor(self.take, name, shape)
+    fn array(&self, name: &str, shape: &[isize]) -> PyResult<Array> {
+        Array::take(self.take, name, shape)
     }
 
     fn vector(&self, name: &str) -> PyResult<Vec<f32>> {
-        Ok(self.tensor(name, &[ANY])?.0)
+        Ok(self.array(name, &[ANY])?.to_vec())
     }
 
-    /// A linear layer's weights; those of several of one input side by side.
-    fn matrix(&self, names: &[&str]) -> PyResult<Matrix> {
-        let (mut together, mut outputs, mut inputs) = (Vec::new(), 0, ANY);
+    /// A linear layer's weights; those of several of one size side by side.
+    fn matrix<const N: usize>(&self, names: [&str; N]) -> PyResult<Matrix> {
+        let mut shape = [ANY; 2];
+        let mut arrays = Vec::with_capacity(N);
         for name in names {
-            let (weights, shape) = self.tensor(&format!("{name}.weight"), &[ANY, inputs])?;
-            together.extend(weights);
-            outputs += shape[0];
-            inputs = shape[1].cast_signed();
+            let array = self.array(&format!("{name}.weight"), &shape)?;
+            shape = [array.shape()[0], array.shape()[1]].map(usize::cast_signed);
+            arrays.push(array);
         }
-        let inputs = inputs.unsigned_abs();
-        Ok(self.pack(&together, outputs, inputs))
+        let [outputs, inputs] = shape.map(isize::unsigned_abs);
+        let parts: Vec<&[f32]> = arrays.iter().map(|array| &**array).collect();
+        let row = |output: usize| &parts[output / outputs][output % outputs * inputs..][..inputs];
+        self.pack(N * outputs, inputs, &row)
     }
 
-    fn pack(&self, weights: &[f32], outputs: usize, inputs: usize) -> Matrix {
-        let fill = strided(weights, inputs, (inputs, 1));
-        Matrix::pack_rows(self.pool, outputs, inputs, self.precision, &fill)
+    fn pack<'a>(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        row: &'a (dyn Fn(usize) -> &'a [f32] + Sync),
+    ) -> PyResult<Matrix> {
+        if outputs == 0 || inputs == 0 {
+            return Err(PyValueError::new_err("a layer has no weights"));
+        }
+        let source = Source::Rows(row);
+        let (pool, precision) = (self.pool, self.precision);
+        let py = self.take.py();
+        Ok(py.detach(|| Matrix::pack_from(pool, outputs, inputs, precision, source)))
     }
 
     fn norm(&self, name: &str) -> PyResult<Norm> {
@@ -169,16 +181,19 @@ impl Weights<'_, '_> {
 
     /// Of `[outputs, inputs, kernel]`.
     fn convolution(&self, name: &str) -> PyResult<Convolution> {
-        let (weights, shape) = self.tensor(&format!("{name}.weight"), &[ANY, ANY, ANY])?;
-        let (outputs, inputs, kernel) = (shape[0], shape[1], shape[2]);
-        let mut turned = Vec::with_capacity(weights.len());
-        for output in weights.chunks_exact((inputs * kernel).max(1)) {
+        let given = self.array(&format!("{name}.weight"), &[ANY; 3])?;
+        let [outputs, inputs, kernel] = [given.shape()[0], given.shape()[1], given.shape()[2]];
+        let mut turned = Vec::with_capacity(given.len());
+        for output in given.chunks_exact((inputs * kernel).max(1)) {
             for step in 0..kernel {
                 turned.extend(output.iter().skip(step).step_by(kernel));
             }
         }
+        let length = inputs * kernel;
         Ok(Convolution {
-            weights: self.pack(&turned, outputs, inputs * kernel),
+            weights: self.pack(outputs, length, &|output| {
+                &turned[output * length..][..length]
+            })?,
             bias: self.vector(&format!("{name}.bias"))?,
             inputs,
         })
@@ -209,13 +224,13 @@ impl Weights<'_, '_> {
             head_width: self.head_width,
             quantised: self.precision == Precision::Int8,
             attention_norm: self.norm(&part("norm1"))?,
-            inputs: self.matrix(&[&query, &key, &value])?,
-            mixed: self.matrix(&[&part("attn1.to_out.0")])?,
+            inputs: self.matrix([&query, &key, &value])?,
+            mixed: self.matrix([&part("attn1.to_out.0")])?,
             mixed_bias: self.vector(&part("attn1.to_out.0.bias"))?,
             feed_forward_norm: self.norm(&part("norm3"))?,
-            widen: self.matrix(&[&part("ff.net.0.proj")])?,
+            widen: self.matrix([&part("ff.net.0.proj")])?,
             widen_bias: self.vector(&part("ff.net.0.proj.bias"))?,
-            narrow: self.matrix(&[&part("ff.net.2")])?,
+            narrow: self.matrix([&part("ff.net.2")])?,
             narrow_bias: self.vector(&part("ff.net.2.bias"))?,
         })
     }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use chatterbox_native::matrix::strided;
+use chatterbox_native::matrix::Source;
 use chatterbox_native::{Matrix, Pool};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::flow::precision_named;
-use super::{pool, shape_error};
+use super::{Array, pool, shape_error};
 
 /// `y = x W^T + b` with packed weights. What a row gives does not depend on the rows beside it.
 #[pyclass(frozen, module = "chatterbox_server._core")]
@@ -25,10 +25,6 @@ impl LinearLayer {
     /// `weights` is `[outputs, inputs]`, `bias` `[outputs]`, both contiguous float32; `precision` is "fp32" or "int8". Raises
     /// `ValueError` for what does not fit together.
     #[new]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a buffer cannot be borrowed from Python's arguments"
-    )]
     fn new(
         py: Python<'_>,
         weights: PyBuffer<f32>,
@@ -46,10 +42,12 @@ impl LinearLayer {
             return Err(shape_error("bias", bias));
         }
         let bias = bias.map_or(Ok(Vec::new()), |bias| bias.to_vec(py))?;
-        let weights = weights.to_vec(py)?;
+        let weights = Array::new(weights)?;
+        let weights: &[f32] = &weights;
         let pool = pool();
-        let fill = strided(&weights, inputs, (inputs, 1));
-        let weights = py.detach(|| Matrix::pack_rows(&pool, outputs, inputs, precision, &fill));
+        let row = |output: usize| &weights[output * inputs..][..inputs];
+        let weights =
+            py.detach(|| Matrix::pack_from(&pool, outputs, inputs, precision, Source::Rows(&row)));
         Ok(Self {
             pool,
             weights,

@@ -13,6 +13,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::Array;
+
 /// The transformer and the head of a T3.
 ///
 /// Arrays are objects with a buffer of C-contiguous float32, such as numpy's. Raises `ValueError` for what does not fit.
@@ -45,10 +47,9 @@ impl T3Backbone {
         let norm = Norm::Rms {
             weight: norm.to_vec(py)?,
         };
-        let mut made = Self::empty(py, heads, precision, positions, norm, (&head, None))?;
+        let mut made = Self::empty(py, heads, precision, positions, norm, (head, None))?;
         for layer in layers.try_iter()? {
-            let arrays: [PyBuffer<f32>; 9] = layer?.extract()?;
-            let arrays = read(py, &arrays)?;
+            let arrays: [Array; 9] = Array::all(layer?.extract()?)?;
             let [
                 attention_norm,
                 query,
@@ -95,14 +96,13 @@ impl T3Backbone {
             weight: norm.0.to_vec(py)?,
             bias: norm.1.to_vec(py)?,
         };
-        let head = (&head.0, Some(&head.1));
+        let head = (head.0, Some(head.1));
         let mut made = Self::empty(py, heads, precision, positions, norm, head)?;
         for layer in layers.try_iter()? {
-            let arrays: [PyBuffer<f32>; 12] = layer?.extract()?;
-            let arrays = read(py, &arrays)?;
+            let arrays: [Array; 12] = Array::all(layer?.extract()?)?;
             let norm = |n: usize| Norm::Layer {
-                weight: arrays[n].clone(),
-                bias: arrays[n + 1].clone(),
+                weight: arrays[n].to_vec(),
+                bias: arrays[n + 1].to_vec(),
             };
             let linear = |n: usize| Linear {
                 weight: &arrays[n],
@@ -163,15 +163,13 @@ impl T3Backbone {
         precision: &str,
         positions: Positions,
         norm: Norm,
-        (head, bias): (&PyBuffer<f32>, Option<&PyBuffer<f32>>),
+        (head, bias): (PyBuffer<f32>, Option<PyBuffer<f32>>),
     ) -> PyResult<Self> {
         let (precision, keep) = parse(precision)?;
         let (Norm::Rms { weight } | Norm::Layer { weight, .. }) = &norm;
         let width = weight.len();
-        let (weight, bias) = (
-            head.to_vec(py)?,
-            bias.map_or(Ok(Vec::new()), |bias| bias.to_vec(py))?,
-        );
+        let weight = Array::new(head)?;
+        let bias = bias.map_or(Ok(Vec::new()), |bias| bias.to_vec(py))?;
         let head = Linear {
             weight: &weight,
             transposed: false,
@@ -241,14 +239,6 @@ fn parse(precision: &str) -> PyResult<(Precision, Keep)> {
     }
 }
 
-fn read<const N: usize>(py: Python<'_>, arrays: &[PyBuffer<f32>; N]) -> PyResult<[Vec<f32>; N]> {
-    let mut content: [Vec<f32>; N] = std::array::from_fn(|_| Vec::new());
-    for (content, array) in content.iter_mut().zip(arrays) {
-        *content = array.to_vec(py)?;
-    }
-    Ok(content)
-}
-
-fn refuse(invalid: Invalid) -> PyErr {
+pub(super) fn refuse(invalid: Invalid) -> PyErr {
     PyValueError::new_err(invalid.0)
 }

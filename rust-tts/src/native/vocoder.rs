@@ -10,7 +10,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{ANY, pool, shape_error, tensor};
+use super::{ANY, Array, pool, shape_error};
 
 /// The memory of a call for more samples than this (10 s) is given back after it. That of others, up to 60 MB, is there for
 /// the next.
@@ -125,7 +125,7 @@ struct Weights<'a, 'py> {
 
 /// A convolution's weights as they are in the file, `[sizes]`, and its biases.
 struct Given {
-    weights: Vec<f32>,
+    weights: Array,
     sizes: [usize; 3],
     bias: Vec<f32>,
 }
@@ -133,9 +133,9 @@ struct Given {
 impl Weights<'_, '_> {
     /// The convolution `name`, of which the size at `outputs` is that of the biases.
     fn given(&self, name: &str, outputs: usize) -> PyResult<Given> {
-        let (weights, shape) = tensor(self.take, &format!("{name}.weight"), &[ANY; 3])?;
-        let (bias, _) = tensor(self.take, &format!("{name}.bias"), &[ANY])?;
-        let sizes = [shape[0], shape[1], shape[2]];
+        let weights = Array::take(self.take, &format!("{name}.weight"), &[ANY; 3])?;
+        let bias = Array::take(self.take, &format!("{name}.bias"), &[ANY])?.to_vec();
+        let sizes = [weights.shape()[0], weights.shape()[1], weights.shape()[2]];
         if weights.is_empty() || bias.len() != sizes[outputs] {
             return Err(PyValueError::new_err(format!(
                 "{name} has weights {sizes:?} and {} biases",
@@ -204,8 +204,8 @@ impl Weights<'_, '_> {
     }
 
     fn snake(&self, name: &str) -> PyResult<Snake> {
-        let (alpha, _) = tensor(self.take, &format!("{name}.alpha"), &[ANY])?;
-        Ok(Snake::new(alpha))
+        let alpha = Array::take(self.take, &format!("{name}.alpha"), &[ANY])?;
+        Ok(Snake::new(alpha.to_vec()))
     }
 
     fn residual(&self, name: &str) -> PyResult<Residual> {

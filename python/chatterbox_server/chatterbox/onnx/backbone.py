@@ -62,6 +62,9 @@ class GraphBackbone:
         ]
         return torch.from_numpy(np.concatenate(parts))
 
+    def advance(self, embedded: Tensor, cache: GraphCache, lengths: list[int], positions: Tensor) -> Tensor:
+        return self.forward(embedded, cache, Span.token(lengths, positions))[:, 0]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """What ``forward`` gave: the head is in the graph."""
         return hidden

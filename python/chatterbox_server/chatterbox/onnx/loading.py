@@ -11,7 +11,8 @@ from onnxruntime import InferenceSession
 from ...lane import Model
 from ..backends import Choice
 from ..lane import BUILTIN_VOICE, Parts
-from ..loading import LoadOptions, profile_named, read_ahead
+from ..loading import LoadOptions, profile_named
+from ..reading import read_ahead
 from ..render_batch import RenderBatch
 from ..speech_tokens import SAMPLE_RATE
 from ..t3 import START_SPEECH, Decoder

@@ -54,6 +54,12 @@ class Backbone(Protocol):
     def forward(self, embedded: Tensor, cache: Any, span: Span) -> Tensor:
         """``[rows, new, width]`` through every layer, behind what ``cache`` holds; not yet normed."""
 
+    def advance(self, embedded: Tensor, cache: Any, lengths: list[int], positions: Tensor) -> Tensor:
+        """As ``forward``, one token ``[rows, 1, width]`` for each of the first rows; gives ``[rows, width]``.
+
+        The rows hold ``lengths`` positions; ``positions`` is the same, on the device.
+        """
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the next speech token, ``[rows, SPEECH_IDS]`` float32, from the last position's ``[rows, width]``."""
 
@@ -84,6 +90,9 @@ class TorchBackbone:
 
     def forward(self, embedded: Tensor, cache: KeyValueCache, span: Span) -> Tensor:
         return self._layers.forward(embedded, cache, span)
+
+    def advance(self, embedded: Tensor, cache: KeyValueCache, lengths: list[int], positions: Tensor) -> Tensor:
+        return self.forward(embedded, cache, Span.token(lengths, positions))[:, 0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._head(self._layers.norm(hidden)).float()

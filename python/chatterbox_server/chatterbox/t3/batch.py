@@ -1,38 +1,18 @@
-"""The live requests of a decoder: which rows are whose, and what sampling remembers of each."""
+"""The live requests of a decoder: which rows are whose, and what each gets next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .config import SPEECH_IDS, START_SPEECH, T3Config
-from .model import Prompt
-from .random import step_state
-from .sampling import Draw, Sampler, Sampling
+from .choosing import chooser
+from .config import T3Config
+from .live import Live
+from .sampling import Draw
 
-__all__ = ["Batch", "Live", "Pending"]
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Live:
-    """A request that is being decoded."""
-
-    request_id: int
-    prompt: Prompt
-    sampling: Sampling
-    max_tokens: int
-    rows: list[int]
-    """In the cache: with text and, for guidance, without."""
-    stream: int
-    """Start of its random numbers."""
-    length: int = 0
-    """Positions that the cache holds in each row."""
-    generated: int = 0
-    """Tokens chosen so far; the last one is not in the cache."""
-    slot: int = -1
+__all__ = ["Batch", "Pending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +27,18 @@ class Pending:
     """Positions that the cache holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Indices on the device, good until a request joins or leaves."""
-
-    slots: Tensor
-    """Slot of each request, ``[requests]``."""
-    rows: Tensor
-    """Row with text of each request."""
-    blind_rows: Tensor
-    """Row without text; the one with text where there is none."""
-    sampler: Sampler
-
-
 class Batch:
     """Requests by number in the order in which they joined, each in one of a fixed number of slots."""
 
-    def __init__(self, config: T3Config, slots: int, device: torch.device) -> None:
+    def __init__(self, config: T3Config, slots: int, device: torch.device, draw: Draw | None) -> None:
         self.live: dict[int, Live] = {}
-        self._penalty_last = config.backbone == "gpt2"
-        self._device = device
         self._free = list(reversed(range(slots)))
         self._owners: list[Live] = []
-        self._layout: _Layout | None = None
         self.latest = torch.zeros(slots, dtype=torch.int64, device=device)
         """By slot, the token to feed next. Written in place."""
-        # By slot: what the repetition penalty falls on.
-        self._seen = torch.zeros(slots, SPEECH_IDS, dtype=torch.bool, device=device)
+        self._chooser = chooser(self.latest, penalty_last=config.backbone == "gpt2", draw=draw)
+        # Whether the chooser knows who is there.
+        self._arranged = False
 
     @property
     def free(self) -> int:
@@ -89,15 +54,14 @@ class Batch:
         live.slot = self._free.pop()
         self.live[live.request_id] = live
         self._owners += [live] * len(live.rows)
-        self._seen[live.slot] = False
-        self._seen[live.slot, START_SPEECH] = True
-        self._layout = None
+        self._chooser.join(live)
+        self._arranged = False
 
     def leave(self, request_id: int) -> Live:
         """Free a request's slot; its rows stay until ``remove_row``."""
         live = self.live.pop(request_id)
         self._free.append(live.slot)
-        self._layout = None
+        self._arranged = False
         return live
 
     def remove_row(self, row: int) -> int:
@@ -123,34 +87,9 @@ class Batch:
         for live in self.live.values():
             live.length += live.rows[0] < rows
 
-    def choose(self, logits: Tensor, draw: Draw | None) -> Tensor:
+    def choose(self, logits: Tensor) -> Tensor:
         """The next token ids ``[requests]``, on the device, from the logits ``[rows or more, ids]``."""
-        layout = self._laid_out()
-        lives = list(self.live.values())
-        states = self._index([step_state(live.stream, live.generated) for live in lives])
-        guided = layout.sampler.guide(logits[layout.rows], logits[layout.blind_rows])
-        ids = layout.sampler.choose(guided, self._seen[layout.slots], states, list(self.live), draw)
-        if self._penalty_last:
-            # Upstream's GPT-2 loop penalises the start token before the first token, and only then.
-            begun = [live.slot for live in lives if not live.generated]
-            if begun:
-                self._seen[begun, START_SPEECH] = False
-        self._seen[layout.slots, ids] = True
-        self.latest[layout.slots] = ids
-        return ids
-
-    def _laid_out(self) -> _Layout:
-        if self._layout is None:
-            lives = list(self.live.values())
-            self._layout = _Layout(
-                slots=self._index([live.slot for live in lives]),
-                rows=self._index([live.rows[0] for live in lives]),
-                blind_rows=self._index([live.rows[-1] for live in lives]),
-                sampler=Sampler(
-                    [live.sampling for live in lives], penalty_last=self._penalty_last, device=self._device
-                ),
-            )
-        return self._layout
-
-    def _index(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.int64).to(self._device, non_blocking=True)
+        if not self._arranged:
+            self._chooser.arrange(list(self.live.values()))
+            self._arranged = True
+        return self._chooser.choose(logits)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .batch import Live
+from .live import Live
 
 __all__ = ["Chosen"]
 

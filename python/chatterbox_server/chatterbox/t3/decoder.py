@@ -6,18 +6,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..capture import Capturer, CudaCapturer
 from .backbone import Cache
-from .batch import Batch, Live, Pending
+from .batch import Batch, Pending
 from .cache import KeyValueCache, Span
 from .chosen import Chosen
 from .config import STOP_SPEECH
 from .graphs import Graphs
 from .limits import check
+from .live import Live
 from .model import T3, Prompt
 from .prefixes import Prefixes
 from .random import stream_start
@@ -71,7 +73,6 @@ class Decoder:
         ahead: bool | None = None,
     ) -> None:
         self._t3 = t3
-        self._draw = draw
         self._graphs_allowed = graphs
         self._graphs: Graphs | None = None
         self._ahead = t3.device.type == "cuda" if ahead is None else ahead
@@ -80,7 +81,7 @@ class Decoder:
         self._waiting: deque[_Waiting] = deque()
         self._cache = t3.cache(slots * (2 if self._guided else 1))
         self._prefixes = Prefixes(prefix_bytes)
-        self._batch = Batch(t3.config, slots, t3.device)
+        self._batch = Batch(t3.config, slots, t3.device, draw)
 
     @property
     def t3(self) -> T3:
@@ -182,7 +183,7 @@ class Decoder:
         """Begin a step; what it gives is read later."""
         decoding = self._cache.rows
         prefilled = self._admit()
-        ids = self._batch.choose(self._logits(decoding, prefilled), self._draw)
+        ids = self._batch.choose(self._logits(decoding, prefilled))
         lives = list(self._batch.live.values())
         for live in lives:
             live.generated += 1
@@ -284,7 +285,8 @@ class Decoder:
         self._cache.settle(self._batch.longest + 1)
         logits = self._graphs.step(pending) if self._graphs else None
         if logits is None:
-            logits = self._t3.logits(torch.cat([self._advance(pending), *prefilled]))
+            hidden = self._advance(pending)
+            logits = self._t3.logits(torch.cat([hidden, *prefilled]) if prefilled else hidden)
         elif prefilled:
             logits = torch.cat((logits[:decoding], self._t3.logits(torch.cat(prefilled))))
         self._batch.fed(decoding)
@@ -293,11 +295,11 @@ class Decoder:
     def _advance(self, pending: Pending) -> Tensor:
         """Feed the first rows their requests' latest tokens; gives their hidden states ``[rows, width]``."""
         t3 = self._t3
-        fed = torch.tensor((pending.slots, pending.numbers, pending.lengths)).to(t3.device, non_blocking=True)
-        slots, numbers, positions = fed.unbind()
+        fed = torch.from_numpy(np.array((pending.slots, pending.numbers, pending.lengths)))
+        slots, numbers, positions = fed.to(t3.device, non_blocking=True).unbind()
         self._cache.reserve(max(pending.lengths) + 1)
-        embedded = t3.speech(self._batch.latest[slots], numbers)
-        return t3.forward(embedded, self._cache, Span.token(pending.lengths, positions))[:, 0]
+        embedded = t3.speech(self._batch.latest.index_select(0, slots), numbers)
+        return t3.advance(embedded, self._cache, pending.lengths, positions)
 
     @torch.inference_mode()
     def _leave(self, request_id: int) -> None:

@@ -109,14 +109,22 @@ class T3:
 
     def speech(self, ids: Tensor, numbers: Tensor) -> Tensor:
         """Embeddings ``[rows, 1, width]`` of the speech tokens ``ids``, each its utterance's ``numbers``-th, from 1."""
-        embedded = self._speech[ids]
+        # Not by indexing, for which torch wakes its threads on a CPU, however little there is to do.
+        embedded = self._speech.index_select(0, ids)
         if self._speech_positions is not None:
-            embedded = embedded + self._speech_positions[numbers]
+            embedded = embedded + self._speech_positions.index_select(0, numbers)
         return embedded[:, None]
 
     def forward(self, embedded: Tensor, cache: Cache, span: Span) -> Tensor:
         """``[rows, new, width]`` through the backbone, behind what ``cache`` holds."""
         return self._backbone.forward(embedded, cache, span)
+
+    def advance(self, embedded: Tensor, cache: Cache, lengths: list[int], positions: Tensor) -> Tensor:
+        """As ``forward``, one token ``[rows, 1, width]`` for each of the first rows; gives ``[rows, width]``.
+
+        The rows hold ``lengths`` positions; ``positions`` is the same, on the device.
+        """
+        return self._backbone.advance(embedded, cache, lengths, positions)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the next speech token, ``[rows, SPEECH_IDS]`` float32, from the last position's ``[rows, width]``."""

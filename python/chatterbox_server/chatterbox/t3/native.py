@@ -102,15 +102,21 @@ class NativeBackbone:
         return NativeCache(self._packed.cache(), most_rows)
 
     def forward(self, embedded: Tensor, cache: NativeCache, span: Span) -> Tensor:
-        hidden = torch.empty_like(embedded)
-        starts = span.positions[:, 0].tolist()
-        self._packed.forward(embedded.contiguous().numpy(), hidden.numpy(), cache.pages, span.first, starts)
-        return hidden
+        return self._forward(embedded, cache, span.first, span.positions[:, 0].tolist())
+
+    def advance(self, embedded: Tensor, cache: NativeCache, lengths: list[int], positions: Tensor) -> Tensor:
+        del positions
+        return self._forward(embedded, cache, 0, lengths)[:, 0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits = torch.empty(len(hidden), SPEECH_IDS)
         self._packed.logits(hidden.contiguous().numpy(), logits.numpy())
         return logits
+
+    def _forward(self, embedded: Tensor, cache: NativeCache, first: int, starts: list[int]) -> Tensor:
+        hidden = torch.empty_like(embedded)
+        self._packed.forward(embedded.contiguous().numpy(), hidden.numpy(), cache.pages, first, starts)
+        return hidden
 
 
 def _llama_layers(tensors: Tensors, config: T3Config) -> Iterator[tuple[Array, ...]]:

@@ -39,7 +39,7 @@ class Sampling:
 
 
 class Sampler:
-    """The settings of a batch of requests as vectors.
+    """The settings of a batch of requests as vectors. ``T3Sampler`` does the same on a CPU.
 
     Keeps to upstream's order. Llama (``t3.py`` ``inference``): guidance, repetition penalty, temperature, min-p, top-p.
     GPT-2 (``inference_turbo``): temperature, top-k, top-p, and the penalty last, on what the filters have left. What
@@ -103,14 +103,13 @@ class Sampler:
             probabilities = logits.softmax(-1)
             least = self._columns[1] * probabilities.amax(-1, keepdim=True)
             logits = logits.masked_fill(probabilities < least, float("-inf"))
-        best: tuple[Tensor, Tensor] | None = None
         if self._largest_k:
-            best = logits.topk(min(self._largest_k, logits.shape[-1]))
-            place = self._counts.clamp(1, best[0].shape[-1]) - 1
-            least = best[0].gather(-1, place).masked_fill(self._counts == 0, float("-inf"))
+            best = logits.topk(min(self._largest_k, logits.shape[-1])).values
+            place = self._counts.clamp(1, best.shape[-1]) - 1
+            least = best.gather(-1, place).masked_fill(self._counts == 0, float("-inf"))
             logits = logits.masked_fill(logits < least, float("-inf"))
         if self._top_p:
-            ascending, order = _ascending(logits, best)
+            ascending, order = logits.sort(-1)
             unlikely = ascending.softmax(-1).cumsum(-1) <= self._columns[2]
             unlikely[:, -1] = False
             logits = logits.scatter(-1, order, ascending.masked_fill(unlikely, float("-inf")))
@@ -125,21 +124,6 @@ class Sampler:
         return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def _ascending(logits: Tensor, best: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """Logits in ascending order and their ids, ``[rows, ids or fewer]``; ids that are excluded may be left out.
-
-    ``best`` are logits in descending order and their ids from before some were excluded, if they are at hand.
-    """
-    if logits.device.type != "cpu":
-        return logits.sort(-1)
-    # Sorting all would take longer than everything else here. To count what is left costs nothing where no host waits.
-    left = int((logits != float("-inf")).sum(-1).max())
-    if best is None or left > best[0].shape[-1]:
-        best = logits.topk(left)
-    order = best[1].flip(-1)
-    return logits.gather(-1, order), order
-
-
 def _race(probabilities: Tensor, states: Tensor) -> Tensor:
     """Draw by letting exponential clocks race, as ``torch.multinomial`` does.
 
@@ -147,9 +131,5 @@ def _race(probabilities: Tensor, states: Tensor) -> Tensor:
     same would move the bounds of thousands of ids, and with them far more draws, so that a request's tokens would not
     be the same in another batch.
     """
-    if probabilities.device.type == "cpu":
-        # Clocks of ids that cannot be drawn need not run.
-        ids = probabilities.any(0).nonzero()[:, 0]
-        return ids[(probabilities[:, ids] / exponentials(states, ids)).argmax(-1)]
     ids = torch.arange(probabilities.shape[-1], device=probabilities.device)
     return (probabilities / exponentials(states, ids)).argmax(-1)

@@ -54,9 +54,11 @@ def check_level(pcm: Samples, rate: int) -> None:
 def resample(pcm: Samples, rate: int, target: int) -> Samples:
     """``pcm`` at ``target`` Hz, writable, the bits that upstream's ``librosa.load`` and ``librosa.resample`` give."""
     if rate != target:
-        import librosa
+        import soxr  # not at the top: most processes never hear a clip
 
-        pcm = librosa.resample(pcm, orig_sr=rate, target_sr=target)
+        size = math.ceil(pcm.size * (target / rate))
+        resampled = soxr.resample(pcm, rate, target, "soxr_hq")[:size]
+        pcm = np.pad(resampled, (0, size - resampled.size))
     # PyTorch does not take memory that it may not write to, which a client's bytes are.
     return np.require(pcm, dtype=np.float32, requirements=["C", "W"])
 

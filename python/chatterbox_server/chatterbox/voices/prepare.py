@@ -7,8 +7,8 @@ generator that waits.
 
 from __future__ import annotations
 
+import functools
 import math
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...lane import RequestError
@@ -23,8 +24,11 @@ from ..conditionals import Conditionals, aligned
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import Tensors, open_tensors
 from .clip import MAX_SECONDS, Samples, check_level, check_samples, resample
+from .listener import VoiceListener
+from .loudness import loudness
+from .spectra import mel_filters
 from .tokens import SpeechTokenizer
-from .upstream import import_all, resampler, speaker_encoder, upstream_module, voice_encoder
+from .upstream import import_all, resampler, speaker_encoder
 
 __all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer", "with_loudness"]
 
@@ -36,9 +40,9 @@ LOUDNESS = -27.0
 """LUFS to which clips are brought where the recipe says so."""
 MIN_REFERENCE_SECONDS = 1.0
 MIN_CONVERT_SECONDS = 0.1
-VOICE_BATCH = 32
-"""Windows that the voice encoder takes at once, upstream's value: another one would change the last bits."""
-VOICE_RATE, VOICE_OVERLAP, VOICE_COVERAGE, VOICE_TRIM_DB = 1.3, 0.5, 0.8, 20
+MEL_FFT, MEL_HOP, MELS = 1920, 480, 80
+"""Of the spectrogram that S3Gen is given of its reference."""
+MEL_HIGHEST, MEL_LEAST = 8000.0, 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +70,9 @@ Stages = Generator[None, None, Tensor]
 class _Networks:
     tokenizer: SpeechTokenizer
     speaker: Any
-    voice: Any
+    voice: VoiceListener
     to_listen_rate: Any
-    """Resampler from 24 to 16 kHz for S3Gen's reference; all else is resampled by ``librosa``."""
+    """Resampler from 24 to 16 kHz for S3Gen's reference; all else is resampled by ``soxr``."""
 
 
 class VoicePreparer:
@@ -126,7 +130,7 @@ class VoicePreparer:
             self._loaded = _Networks(
                 tokenizer=SpeechTokenizer(s3gen.scope("tokenizer."), self._device),
                 speaker=speaker_encoder(s3gen.scope("speaker_encoder."), self._device),
-                voice=voice_encoder(_tensors(self._voice_encoder), self._device),
+                voice=VoiceListener(_tensors(self._voice_encoder), self._device),
                 to_listen_rate=resampler(SAMPLE_RATE, LISTEN_RATE, self._device),
             )
             yield
@@ -149,7 +153,7 @@ class VoicePreparer:
         s3_tokens, mel = aligned(s3_tokens, mel)
         start = torch.from_numpy(heard[: self._recipe.t3_seconds * LISTEN_RATE])
         t3_tokens = yield from networks.tokenizer.tokens(start, self._recipe.t3_tokens)
-        voice = yield from _voice_vector(networks.voice, heard, self._device)
+        voice = yield from networks.voice.voice(heard)
         # Copies are plain tensors of their own: not parts of larger ones, nor bound to inference mode.
         conditionals = Conditionals(
             t3_speaker=voice.clone(),
@@ -181,21 +185,28 @@ def with_loudness(clip: Samples, target: float) -> Samples:
     Equals upstream's ``norm_loudness`` in ``tts_turbo.py`` under NumPy 1: under NumPy 2 its gain turns the clip into
     float64, on which its networks fail.
     """
-    import pyloudnorm
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # The loudness of a clip without any loud block is a mean over nothing.
-        warnings.simplefilter("ignore")
-        loudness = float(pyloudnorm.Meter(SAMPLE_RATE).integrated_loudness(clip))
-    gain = 10.0 ** ((target - loudness) / 20.0) if math.isfinite(loudness) else 1.0
+    found = loudness(clip, SAMPLE_RATE)
+    gain = 10.0 ** ((target - found) / 20.0) if math.isfinite(found) else 1.0
     return clip * np.float32(gain)
+
+
+@functools.cache
+def _reference_window(device: torch.device) -> tuple[Tensor, Tensor]:
+    filters = torch.from_numpy(mel_filters(SAMPLE_RATE, MEL_FFT, MELS, MEL_HIGHEST))
+    return filters.to(device), torch.hann_window(MEL_FFT).to(device)
 
 
 @torch.inference_mode()
 def _reference_mel(reference: Tensor) -> Tensor:
-    """S3Gen's mel spectrogram ``[frames, 80]`` of ``reference`` ``[1, samples]`` at 24 kHz."""
-    mel: Tensor = upstream_module("s3gen.utils.mel").mel_spectrogram(reference)
-    return mel.transpose(1, 2)[0]
+    """S3Gen's mel spectrogram ``[frames, 80]`` of ``reference`` ``[1, samples]`` at 24 kHz: upstream's ``mel.py``."""
+    filters, window = _reference_window(reference.device)
+    beside = (MEL_FFT - MEL_HOP) // 2
+    padded = F.pad(reference[:, None], (beside, beside), mode="reflect")[:, 0]
+    spectrum = torch.view_as_real(
+        torch.stft(padded, MEL_FFT, MEL_HOP, window=window, center=False, return_complex=True)
+    )
+    magnitudes = torch.sqrt(spectrum.pow(2).sum(-1) + 1e-9)
+    return torch.log(torch.clamp(filters @ magnitudes, min=MEL_LEAST)).transpose(1, 2)[0]
 
 
 @torch.inference_mode()
@@ -209,39 +220,3 @@ def _speaker_vector(network: Any, reference: Tensor) -> Tensor:
     """CAMPPlus' x-vector ``[192]`` of ``reference`` ``[1, samples]`` at 16 kHz."""
     vector: Tensor = network.inference(reference)
     return vector[0]
-
-
-def _voice_vector(network: Any, heard: Samples, device: torch.device) -> Stages:
-    """T3's speaker embedding ``[256]`` of the whole clip at 16 kHz. Yields between batches of windows.
-
-    Equals upstream's ``VoiceEncoder.embeds_from_wavs``, which takes all the batches in one go.
-    """
-    partials = _voice_windows(network, heard)
-    yield
-    embedded = []
-    for batch in partials.chunk(math.ceil(len(partials) / VOICE_BATCH)):
-        embedded.append(_embed(network, batch.to(device)))
-        yield
-    mean = torch.mean(torch.cat(embedded), dim=0, keepdim=True)
-    vector: Tensor = mean / torch.linalg.norm(mean, dim=1, keepdim=True)
-    return vector[0].to(device)
-
-
-def _voice_windows(network: Any, heard: Samples) -> Tensor:
-    """Overlapping windows ``[n, frames, mels]`` of the clip without the silence around it."""
-    import librosa
-
-    module, hp = upstream_module("voice_encoder.voice_encoder"), network.hp
-    loud, _ = librosa.effects.trim(heard, top_db=VOICE_TRIM_DB)
-    mel = torch.from_numpy(module.melspectrogram(loud, hp).T)
-    step = module.get_frame_step(VOICE_OVERLAP, VOICE_RATE, hp)
-    count, frames = module.get_num_wins(len(mel), step, VOICE_COVERAGE, hp)
-    missing = max(0, frames - len(mel))
-    mel = torch.cat((mel, torch.zeros(missing, mel.shape[1])))
-    return torch.stack([mel[index * step : index * step + hp.ve_partial_frames] for index in range(count)])
-
-
-@torch.inference_mode()
-def _embed(network: Any, windows: Tensor) -> Tensor:
-    embedded: Tensor = network(windows).cpu()
-    return embedded

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..tensors import Tensors
-from .upstream import token_encoder
+from ..tensors import CheckpointError, Tensors
+from . import spectra
 
 __all__ = ["SpeechTokenizer", "mel_filters"]
 
@@ -24,21 +23,43 @@ MARGIN = (WINDOW - STRIDE) // 2 // FRAMES_PER_TOKEN
 
 MASKED = -1e10
 """Added to attention that falls on padding."""
+HEAD, MOST_STATES = 64, 2048
+"""Channels of an attention head, and places, for which upstream's rotary table is made."""
+CLIPPED = 0.9990000128746033
+"""So that no number is rounded to one beyond the three levels of a token's digit."""
 
 
 class SpeechTokenizer:
     """Turns 16 kHz audio into speech tokens, 25 per second.
 
     Equals upstream's ``s3tokenizer.py`` and the package ``s3tokenizer``, ``model_v2.py``. Memory is bounded: of long
-    audio one window of 30 s is in work at a time.
+    audio one window of 30 s is in work at a time. Weights stay in the mapped file.
     """
 
     def __init__(self, tensors: Tensors, device: torch.device) -> None:
         """``tensors`` is the ``tokenizer.`` part of S3Gen's file."""
         self._device = device
-        self._encoder, self._quantizer = token_encoder(tensors, device)
+        encoder = tensors.scope("encoder.")
+        mels, width = tensors.shaped("encoder.conv1.weight", -1, -1, 3).shape[1::-1]
+        self._ears = [
+            (
+                encoder.shaped(f"conv{number}.weight", width, inputs, 3).to(device),
+                encoder.shaped(f"conv{number}.bias", width).to(device),
+            )
+            for number, inputs in ((1, mels), (2, width))
+        ]
+        numbers = {name.split(".")[1] for name in encoder if name.startswith("blocks.")}
+        if not numbers:
+            raise CheckpointError(f"{tensors.path}: there are no blocks of the speech tokeniser in it.")
+        self._blocks = [_Block(encoder.scope(f"blocks.{number}."), width, device) for number in range(len(numbers))]
+        codebook = tensors.scope("quantizer._codebook.")
+        self._down = _linear(codebook, "project_down", 8, width, device)
+        rates = 1.0 / (10000.0 ** (torch.arange(0, HEAD, 2)[: HEAD // 2].float() / HEAD))
+        angles = torch.outer(torch.arange(MOST_STATES), rates).float()
+        # By way of complex numbers, as upstream: they have other last bits than sines.
+        turns = torch.polar(torch.ones_like(angles), angles).to(device)
+        self._turns = torch.cat((turns, turns), dim=-1)
         self._window = _buffer(tensors, "window", lambda: torch.hann_window(FFT), device)
-        mels = tensors["encoder.conv1.weight"].shape[1]
         self._filters = _buffer(tensors, "_mel_filters", lambda: mel_filters(mels), device)
 
     def tokens(self, audio: Tensor, max_tokens: int | None = None) -> Generator[None, None, Tensor]:
@@ -76,11 +97,12 @@ class SpeechTokenizer:
     def _encode(self, mel: Tensor, pad: int = 0) -> Generator[None, None, Tensor]:
         """Tokens of one window ``[mels, frames]``. Yields between the halves of the network's blocks."""
         hidden, mask, bias, length = self._subsample(F.pad(mel, (0, pad))[None], mel.shape[1])
-        rotary = self._encoder.freqs_cis[: hidden.shape[1]]
-        for block in self._encoder.blocks:
-            hidden = self._attend(block, hidden, mask, bias, rotary)
+        turns = torch.view_as_real(self._turns[: hidden.shape[1]])[None, :, None]
+        rotary = (turns[..., 0], turns[..., 1])
+        for block in self._blocks:
+            hidden = block.attend(hidden, mask, bias, rotary)
             yield
-            hidden = self._feed_forward(block, hidden)
+            hidden = block.feed_forward(hidden)
             yield
         return self._quantise(hidden)[0, :length].long()
 
@@ -91,28 +113,79 @@ class SpeechTokenizer:
         ``mel`` ``[1, mels, frames]`` is audio in its first ``length`` frames.
         """
         hidden, mask = mel, _first(length, mel)
-        for convolution in (self._encoder.conv1, self._encoder.conv2):
-            hidden = F.gelu(convolution(hidden * mask))
+        for weight, offset in self._ears:
+            hidden = F.gelu(F.conv1d(hidden * mask, weight, offset, stride=2, padding=1))
             length = (length - 1) // 2 + 1
             mask = _first(length, hidden)
         bias = (1.0 - mask.to(hidden.dtype)) * MASKED
         return hidden.permute(0, 2, 1), mask.transpose(1, 2), bias.unsqueeze(1), length
 
     @torch.inference_mode()
-    def _attend(self, block: Any, hidden: Tensor, mask: Tensor, bias: Tensor, rotary: Tensor) -> Tensor:
-        attended, _ = block.attn(block.attn_ln(hidden), mask=bias, mask_pad=mask, freqs_cis=rotary)
-        out: Tensor = hidden + attended
-        return out
-
-    @torch.inference_mode()
-    def _feed_forward(self, block: Any, hidden: Tensor) -> Tensor:
-        out: Tensor = hidden + block.mlp(block.mlp_ln(hidden))
-        return out
-
-    @torch.inference_mode()
     def _quantise(self, hidden: Tensor) -> Tensor:
-        codes: Tensor = self._quantizer.encode(hidden)
-        return codes
+        """Ids ``[1, t]``: eight digits of three levels."""
+        digits = (F.linear(hidden, *self._down).float().tanh() * CLIPPED).round() + 1
+        powers = torch.pow(3, torch.arange(8, device=hidden.device, dtype=digits.dtype))
+        return torch.sum(digits * powers, dim=-1).int()
+
+
+class _Block:
+    """A layer of the encoder: attention, which remembers its neighbourhood besides, and a feed-forward part."""
+
+    def __init__(self, tensors: Tensors, width: int, device: torch.device) -> None:
+        def norm(name: str) -> tuple[Tensor, Tensor]:
+            weight, bias = (tensors.shaped(f"{name}.{part}", width).to(device) for part in ("weight", "bias"))
+            return weight, bias
+
+        attention = tensors.scope("attn.")
+        self._width = width
+        self._attention_norm, self._feed_norm = norm("attn_ln"), norm("mlp_ln")
+        self._query, self._value, self._out = (
+            _linear(attention, name, width, width, device) for name in ("query", "value", "out")
+        )
+        self._key = attention.shaped("key.weight", width, width).to(device)
+        self._memory = attention.shaped("fsmn_block.weight", width, 1, -1).to(device)
+        inner = tensors.shaped("mlp.0.weight", -1, width).shape[0]
+        self._up = _linear(tensors, "mlp.0", inner, width, device)
+        self._down = _linear(tensors, "mlp.2", width, inner, device)
+
+    @torch.inference_mode()
+    def attend(self, hidden: Tensor, mask: Tensor, bias: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        normed = F.layer_norm(hidden, (self._width,), *self._attention_norm)
+        heads = (*normed.shape[:2], self._width // HEAD, HEAD)
+        query, key = (
+            _turned(x.view(heads), rotary) for x in (F.linear(normed, *self._query), F.linear(normed, self._key))
+        )
+        value = F.linear(normed, *self._value)
+        # Upstream scales both sides of the product.
+        scale = HEAD**-0.25
+        scores = (query.permute(0, 2, 1, 3) * scale) @ (key.permute(0, 2, 3, 1) * scale) + bias
+        mixed = torch.softmax(scores.float(), dim=-1) @ value.view(heads).permute(0, 2, 1, 3)
+        attended = F.linear(mixed.permute(0, 2, 1, 3).flatten(start_dim=2), *self._out)
+        return hidden + (attended + self._remembered(value, mask))
+
+    def _remembered(self, value: Tensor, mask: Tensor) -> Tensor:
+        audio = value * mask
+        taps = self._memory.shape[2]
+        padded = F.pad(audio.transpose(1, 2), ((taps - 1) // 2, taps // 2))
+        heard = F.conv1d(padded, self._memory, groups=self._width).transpose(1, 2)
+        return (heard + audio) * mask
+
+    @torch.inference_mode()
+    def feed_forward(self, hidden: Tensor) -> Tensor:
+        normed = F.layer_norm(hidden, (self._width,), *self._feed_norm)
+        return hidden + F.linear(F.gelu(F.linear(normed, *self._up)), *self._down)
+
+
+def _turned(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """``x`` ``[1, t, heads, HEAD]`` with pairs of channels turned by their place."""
+    cosine, sine = rotary
+    left, right = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat((-right, left), dim=-1) * sine
+
+
+def _linear(tensors: Tensors, name: str, outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    weight, bias = tensors.shaped(f"{name}.weight", outputs, inputs), tensors.shaped(f"{name}.bias", outputs)
+    return weight.to(device), bias.to(device)
 
 
 def _first(length: int, like: Tensor) -> Tensor:
@@ -127,6 +200,4 @@ def _buffer(tensors: Tensors, name: str, make: Callable[[], Tensor], device: tor
 
 def mel_filters(mels: int) -> Tensor:
     """``[mels, bins]`` of the log-mel spectrogram."""
-    import librosa
-
-    return torch.from_numpy(librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=mels)).float()
+    return torch.from_numpy(spectra.mel_filters(RATE, FFT, mels, RATE / 2))

@@ -10,9 +10,9 @@ use crate::pool::Pool;
 
 /// Keys, or channels of the values, that one run of the inner loop treats: beside two vectors of queries that fills sixteen
 /// registers.
-pub(super) const TALL: usize = 6;
+const TALL: usize = 6;
 /// Keys of a block.
-pub(super) const KEYS: usize = 32 * TALL;
+const KEYS: usize = 32 * TALL;
 
 /// Heads of an attention, and channels of each.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(crate) struct Heads {
 
 impl Heads {
     /// Channels of a head's values, filled up to whole tiles.
-    pub(super) fn tall(self) -> usize {
+    fn tall(self) -> usize {
         self.width.next_multiple_of(TALL)
     }
 

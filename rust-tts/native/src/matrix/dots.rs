@@ -9,8 +9,12 @@ use crate::simd::{LANES, Portable, Simd};
 pub(crate) const STEP: usize = 4;
 /// Inputs of a group of 4-bit weights.
 pub(crate) const GROUP: usize = 32;
-/// The most that two neighbouring 8-bit weights of one sign add up to: see [`Dots::LARGEST`] for AVX2.
-pub(crate) const MOST_PAIR: i32 = 182;
+/// Steps whose products a processor may add in 16 bits, of every second pair of inputs: see [`Dots`] for AVX2.
+pub(crate) const TOGETHER: usize = 2;
+/// The most that the 8-bit weights of one sign among those four of an output add up to.
+pub(crate) const MOST_TOGETHER: i32 = 182;
+/// The same of bytes that are multiplied with unsigned ones.
+pub(crate) const MOST_UNSIGNED: i32 = 128;
 /// Pairs of steps in a group.
 pub(crate) const GROUP_CHUNKS: usize = GROUP / STEP / 2;
 /// Bytes of the weights of [`LANES`] outputs for one step, and (4 bits each) for one group.
@@ -112,8 +116,6 @@ pub(crate) trait Dots {
     type Floats: Simd;
     /// Sixteen sums of 32 bits.
     type Sums: Copy;
-    /// 8-bit weights of sixteen outputs for one step, made ready.
-    type Weights: Copy;
 
     /// Rows and panels of a tile, with 8-bit and with 4-bit weights.
     const SHAPE8: (usize, usize);
@@ -122,12 +124,21 @@ pub(crate) trait Dots {
     const LARGEST: i8;
     const OFFSET: u8;
 
-    /// Sixteen sums from `p`.
-    unsafe fn sums(p: *const i32) -> Self::Sums;
-    /// [`STEP_BYTES`] weights from `p`, `[LANES][STEP]`.
-    unsafe fn weights(p: *const i8) -> Self::Weights;
-    /// `sums` and the products of `w` with one row's `ready` inputs.
-    unsafe fn dot(x: *const u32, w: Self::Weights, sums: Self::Sums) -> Self::Sums;
+    /// `starts` and the products of `rounds` times [`TOGETHER`] steps of `R` rows' ready inputs `[step][R]` with `P` times the
+    /// weights `[step][LANES][STEP]`.
+    unsafe fn products<const R: usize, const P: usize>(
+        x: *const u32,
+        w: [*const i8; P],
+        rounds: usize,
+        starts: &[[i32; LANES]; P],
+    ) -> [[Self::Sums; P]; R];
+    /// The same, from zero, of signed bytes in the rows, of which no four that are added in 16 bits exceed
+    /// [`MOST_UNSIGNED`], with unsigned ones `[step][LANES][STEP]`.
+    unsafe fn unsigned<const R: usize>(
+        x: *const u32,
+        w: *const u8,
+        rounds: usize,
+    ) -> [Self::Sums; R];
     /// The products of [`GROUP_BYTES`] of weights `[GROUP_CHUNKS][LANES][STEP]`, each byte that of a step in its low half
     /// and that of the next in its high one, with the bytes of `R` rows `[GROUP / STEP][R][STEP]`. `chunks` is
     /// [`GROUP_CHUNKS`], not known to the compiler, which would unroll more than the registers hold.
@@ -135,44 +146,61 @@ pub(crate) trait Dots {
     unsafe fn floats(sums: Self::Sums) -> <Self::Floats as Simd>::V;
 }
 
-/// The inputs of one step, each moved up by `offset`, as the bytes of a word.
+/// Adds the products of a row's bytes, signed ones, with those of each lane.
 #[inline(always)]
-pub(crate) fn bytes(x: [i8; STEP], offset: u8) -> u32 {
-    let mut bytes = [0; STEP];
-    for (byte, x) in bytes.iter_mut().zip(x) {
-        *byte = x.cast_unsigned().wrapping_add(offset);
+fn dot<T: Copy + Into<i32>>(x: u32, w: [T; STEP_BYTES], sums: &mut [i32; LANES]) {
+    let x = x.to_le_bytes();
+    for (sum, w) in sums.iter_mut().zip(w.as_chunks::<STEP>().0) {
+        for (&x, &w) in x.iter().zip(w) {
+            *sum += i32::from(x.cast_signed()) * w.into();
+        }
     }
-    u32::from_le_bytes(bytes)
 }
 
 impl Dots for Portable {
     type Floats = Self;
     type Sums = [i32; LANES];
-    type Weights = [i8; STEP_BYTES];
     const SHAPE8: (usize, usize) = (4, 1);
     const ROWS4: usize = 4;
     const LARGEST: i8 = i8::MAX;
     const OFFSET: u8 = 0;
 
     #[inline(always)]
-    unsafe fn sums(p: *const i32) -> Self::Sums {
-        // SAFETY: `p` points to sixteen numbers.
-        unsafe { p.cast::<Self::Sums>().read_unaligned() }
+    unsafe fn products<const R: usize, const P: usize>(
+        x: *const u32,
+        w: [*const i8; P],
+        rounds: usize,
+        starts: &[[i32; LANES]; P],
+    ) -> [[Self::Sums; P]; R] {
+        let mut sums = [*starts; R];
+        for step in 0..rounds * TOGETHER {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (sums, w) in sums.iter_mut().zip(w) {
+                    // SAFETY: `x` and `w` point to as many words and bytes.
+                    unsafe {
+                        let w = w.add(step * STEP_BYTES).cast::<[i8; STEP_BYTES]>();
+                        dot(*x.add(step * R + r), w.read_unaligned(), sums);
+                    }
+                }
+            }
+        }
+        sums
     }
 
     #[inline(always)]
-    unsafe fn weights(p: *const i8) -> Self::Weights {
-        // SAFETY: `p` points to as many weights.
-        unsafe { p.cast::<Self::Weights>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(x: *const u32, w: Self::Weights, mut sums: Self::Sums) -> Self::Sums {
-        // SAFETY: `x` points to one word.
-        let x = unsafe { *x }.to_le_bytes();
-        for (sum, w) in sums.iter_mut().zip(w.chunks_exact(STEP)) {
-            for (&x, &w) in x.iter().zip(w) {
-                *sum += i32::from(x.cast_signed()) * i32::from(w);
+    unsafe fn unsigned<const R: usize>(
+        x: *const u32,
+        w: *const u8,
+        rounds: usize,
+    ) -> [Self::Sums; R] {
+        let mut sums = [[0; LANES]; R];
+        for step in 0..rounds * TOGETHER {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `x` and `w` point to as many words and bytes.
+                unsafe {
+                    let w = w.add(step * STEP_BYTES).cast::<[u8; STEP_BYTES]>();
+                    dot(*x.add(step * R + r), w.read_unaligned(), sums);
+                }
             }
         }
         sums
@@ -192,7 +220,8 @@ impl Dots for Portable {
                 let high = both.map(|both| (both >> 4).cast_signed());
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = x.add(2 * chunk * R + r);
-                    *sums = Self::dot(x.add(R), high, Self::dot(x, low, *sums));
+                    dot(*x, low, sums);
+                    dot(*x.add(R), high, sums);
                 }
             }
         }

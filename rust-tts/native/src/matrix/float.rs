@@ -1,8 +1,10 @@
 //! Weights kept as floats, of 32 or 16 bits; the arithmetic is of 32 bits.
 
-use super::Fill;
+use std::ops::Range;
+
 use super::dots::Set;
 use super::drive::{Kernel, Tile};
+use super::source::Given;
 use crate::memory::{Buffer, Plain};
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -13,7 +15,8 @@ const DEPTH: usize = 256;
 
 /// A number format of weights.
 pub(crate) trait Format: Plain {
-    fn from_f32(x: f32) -> Self;
+    /// Packs neighbouring panels.
+    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]);
 
     /// Sixteen weights from `p`.
     ///
@@ -23,8 +26,8 @@ pub(crate) trait Format: Plain {
 }
 
 impl Format for f32 {
-    fn from_f32(x: f32) -> Self {
-        x
+    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]) {
+        given.read(panels, packed.as_chunks_mut().0);
     }
 
     #[inline(always)]
@@ -36,19 +39,29 @@ impl Format for f32 {
 
 /// The upper half of a float.
 impl Format for u16 {
-    /// Rounds to the nearest, ties to even.
-    fn from_f32(x: f32) -> Self {
-        let bits = x.to_bits();
-        if x.is_nan() {
-            return (bits >> 16) as u16 | 0x40;
-        }
-        ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]) {
+        given.lines(panels, |lines| {
+            for (packed, x) in packed.iter_mut().zip(lines.as_flattened()) {
+                *packed = to_bf16(*x);
+            }
+        });
     }
 
     #[inline(always)]
     unsafe fn load<S: Simd>(p: *const Self) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { S::load_bf16(p) }
+    }
+}
+
+/// Rounds to the nearest, ties to even.
+#[inline(always)]
+pub(crate) fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        (bits >> 16) as u16 | 0x40
+    } else {
+        (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
     }
 }
 
@@ -60,23 +73,18 @@ pub(crate) struct Float<T: Plain> {
 }
 
 impl<T: Format> Float<T> {
-    pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
-        let panels = outputs.div_ceil(LANES);
-        let length = inputs * LANES;
-        let mut weights = Buffer::together(panels * length);
+    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
+        let length = given.inputs * LANES;
+        let mut weights = Buffer::together(given.panels() * length);
         let parts = Shared::new(&mut weights);
-        super::each_panel(pool, outputs, inputs, fill, &|panel, rows| {
+        given.each_group(pool, &|panels| {
             // SAFETY: panels do not overlap.
-            let panel: &mut [T] = unsafe { parts.part(panel * length, length) };
-            for (input, weights) in panel.chunks_exact_mut(LANES).enumerate() {
-                for (weight, x) in weights.iter_mut().zip(rows[input..].iter().step_by(inputs)) {
-                    *weight = T::from_f32(*x);
-                }
-            }
+            let packed = unsafe { parts.part(panels.start * length, panels.len() * length) };
+            T::pack(given, panels, packed);
         });
         Self {
-            outputs,
-            inputs,
+            outputs: given.outputs,
+            inputs: given.inputs,
             weights,
         }
     }

@@ -1,9 +1,10 @@
 //! Weights rounded to 4 bits.
 
 use super::dots::{GROUP, GROUP_BYTES, STEP, STEP_BYTES};
-use super::float::Format;
+use super::float::to_bf16;
 use super::int4::LENGTH;
 use super::quantise::round;
+use super::source::Line;
 use crate::simd::{LANES, Simd, Task};
 
 /// The largest weight.
@@ -21,10 +22,9 @@ const CUTS: [(f32, f32); 8] = [
     (0.06, 0.06),
 ];
 
-/// Packs rows of weights as the lanes of a panel.
+/// Packs a panel.
 pub(crate) struct Pack<'a> {
-    pub rows: &'a [f32],
-    pub inputs: usize,
+    pub lines: &'a [Line],
     /// As [`super::int4::Int4`] has it.
     pub panel: &'a mut [u16],
 }
@@ -34,113 +34,130 @@ impl Task for Pack<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        for (lane, row) in self.rows.chunks_exact(self.inputs).enumerate() {
-            for (packed, row) in self.panel.chunks_exact_mut(LENGTH).zip(row.chunks(GROUP)) {
+        let groups = self.panel.chunks_exact_mut(LENGTH);
+        for (packed, lines) in groups.zip(self.lines.chunks(GROUP)) {
+            if let Ok(group) = lines.try_into() {
+                pack_group(group, packed);
+            } else {
                 // What fills the last group up is multiplied with zeros: it must not widen the range.
-                let mut group = [row[0]; GROUP];
-                group[..row.len()].copy_from_slice(row);
-                pack_group(lane, &group, packed);
+                let mut group = [lines[0]; GROUP];
+                group[..lines.len()].copy_from_slice(lines);
+                pack_group(&group, packed);
             }
         }
     }
 }
 
-/// Packs the weights of one output.
+/// Packs a group of every lane's weights.
 #[inline(always)]
-fn pack_group(lane: usize, weights: &[f32; GROUP], packed: &mut [u16]) {
+fn pack_group(weights: &[Line; GROUP], packed: &mut [u16]) {
     let grid = Grid::best(weights);
-    let mut nibbles = [0; GROUP];
-    for (nibble, &weight) in nibbles.iter_mut().zip(weights) {
-        *nibble = round(grid.place(weight)) as u8;
-    }
-    // Two steps of four inputs share four bytes.
-    for (chunk, nibbles) in nibbles.as_chunks::<{ 2 * STEP }>().0.iter().enumerate() {
-        let at = chunk * STEP_BYTES / 2 + lane * STEP / 2;
-        for (half, packed) in packed[at..at + STEP / 2].iter_mut().enumerate() {
-            let both = |at: usize| nibbles[at] | nibbles[at + STEP] << 4;
-            *packed = u16::from_le_bytes([both(2 * half), both(2 * half + 1)]);
+    let (nibbles, ends) = packed.split_at_mut(GROUP_BYTES / 2);
+    // Two steps of four inputs share four bytes of each lane.
+    let chunks = nibbles.as_chunks_mut::<{ STEP_BYTES / 2 }>().0;
+    for (packed, lines) in chunks.iter_mut().zip(weights.as_chunks::<{ 2 * STEP }>().0) {
+        let mut words = [0_u32; LANES];
+        for (input, line) in lines.iter().enumerate() {
+            let shift = input % STEP * 8 + input / STEP * 4;
+            for lane in 0..LANES {
+                words[lane] |= grid.place(lane, line[lane]).cast_unsigned() << shift;
+            }
+        }
+        for (packed, word) in packed.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+            let [a, b, c, d] = word.to_le_bytes();
+            *packed = [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])];
         }
     }
-    let ends = &mut packed[GROUP_BYTES / 2..];
-    ends[lane] = u16::from_f32(grid.scale);
-    ends[LANES + lane] = u16::from_f32(grid.least);
+    let (scales, leasts) = ends.split_at_mut(LANES);
+    for lane in 0..LANES {
+        scales[lane] = to_bf16(grid.scale[lane]);
+        leasts[lane] = to_bf16(grid.least[lane]);
+    }
 }
 
-/// Sixteen evenly spaced values; both numbers are bf16.
+/// Sixteen evenly spaced values for every lane; scales and least values are bf16.
 #[derive(Clone, Copy)]
 struct Grid {
-    scale: f32,
-    inverse: f32,
-    least: f32,
+    scale: Line,
+    inverse: Line,
+    least: Line,
 }
 
 impl Grid {
-    /// The one that `weights` lose least by.
+    /// Those that `weights` lose least by.
     #[inline(always)]
-    fn best(weights: &[f32; GROUP]) -> Self {
-        let least = fold(weights, |a, b| if b < a { b } else { a });
-        let most = fold(weights, |a, b| if b > a { b } else { a });
-        let range = most - least;
-        let mut best = Self::new(least, most);
+    fn best(weights: &[Line; GROUP]) -> Self {
+        let (mut least, mut most) = (weights[0], weights[0]);
+        for line in &weights[1..] {
+            for lane in 0..LANES {
+                least[lane] = least[lane].min(line[lane]);
+                most[lane] = most[lane].max(line[lane]);
+            }
+        }
+        let mut best = Self::new(&least, &most);
         let mut least_loss = best.loss(weights);
         for (low, high) in CUTS {
-            let grid = Self::new(least + low * range, most - high * range);
+            let (mut from, mut to) = (least, most);
+            for lane in 0..LANES {
+                let range = most[lane] - least[lane];
+                from[lane] += low * range;
+                to[lane] -= high * range;
+            }
+            let grid = Self::new(&from, &to);
             let loss = grid.loss(weights);
-            if loss < least_loss {
-                (least_loss, best) = (loss, grid);
+            for lane in 0..LANES {
+                if loss[lane] < least_loss[lane] {
+                    least_loss[lane] = loss[lane];
+                    best.scale[lane] = grid.scale[lane];
+                    best.inverse[lane] = grid.inverse[lane];
+                    best.least[lane] = grid.least[lane];
+                }
             }
         }
         best
     }
 
     #[inline(always)]
-    fn new(least: f32, most: f32) -> Self {
-        let scale = bf16(u16::from_f32((most - least) / LARGEST));
-        Self {
-            scale,
-            inverse: if scale > 0.0 { 1.0 / scale } else { 0.0 },
-            least: bf16(u16::from_f32(least)),
+    fn new(least: &Line, most: &Line) -> Self {
+        let mut grid = Self {
+            scale: [0.0; LANES],
+            inverse: [0.0; LANES],
+            least: [0.0; LANES],
+        };
+        for lane in 0..LANES {
+            let scale = bf16((most[lane] - least[lane]) / LARGEST);
+            grid.scale[lane] = scale;
+            grid.inverse[lane] = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            grid.least[lane] = bf16(least[lane]);
         }
+        grid
     }
 
-    /// Where a weight is on the grid, which it may miss by one half.
+    /// The sums of the squared errors.
     #[inline(always)]
-    fn place(&self, weight: f32) -> f32 {
-        let place = (weight - self.least) * self.inverse;
+    fn loss(&self, weights: &[Line; GROUP]) -> Line {
+        let mut sums = [0.0; LANES];
+        for line in weights {
+            for lane in 0..LANES {
+                let near = self.place(lane, line[lane]) as f32 * self.scale[lane];
+                let error = near + self.least[lane] - line[lane];
+                sums[lane] += error * error;
+            }
+        }
+        sums
+    }
+
+    /// Which value of a lane's a weight is nearest to.
+    #[inline(always)]
+    fn place(&self, lane: usize, weight: f32) -> i32 {
+        let place = (weight - self.least[lane]) * self.inverse[lane];
         let place = if place > 0.0 { place } else { 0.0 };
-        if place < LARGEST { place } else { LARGEST }
-    }
-
-    #[inline(always)]
-    fn loss(&self, weights: &[f32; GROUP]) -> f32 {
-        let mut squares = [0.0; GROUP];
-        for (square, &weight) in squares.iter_mut().zip(weights) {
-            let error = round(self.place(weight)) as f32 * self.scale + self.least - weight;
-            *square = error * error;
-        }
-        fold(&squares, |a, b| a + b)
+        round(if place < LARGEST { place } else { LARGEST })
     }
 }
 
-/// Folds lanes first, as a register does.
+/// The nearest bf16.
 #[inline(always)]
-fn fold(values: &[f32; GROUP], combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0; GROUP / 4];
-    for (lane, value) in lanes.iter_mut().enumerate() {
-        let quarter = |quarter: usize| values[lane + quarter * GROUP / 4];
-        *value = combine(
-            combine(quarter(0), quarter(1)),
-            combine(quarter(2), quarter(3)),
-        );
-    }
-    let mut all = lanes[0];
-    for &lane in &lanes[1..] {
-        all = combine(all, lane);
-    }
-    all
-}
-
-#[inline(always)]
-fn bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
+fn bf16(x: f32) -> f32 {
+    f32::from_bits(u32::from(to_bf16(x)) << 16)
 }

@@ -3,11 +3,11 @@
 
 use std::hint::black_box;
 
-use super::Fill;
-use super::dots::{DotTask, Dots, GROUP, GROUP_BYTES, GROUP_CHUNKS, STEP, Set, bytes};
+use super::dots::{DotTask, Dots, GROUP, GROUP_BYTES, GROUP_CHUNKS, STEP, Set};
 use super::drive::{Kernel, Tile};
 use super::grid::Pack;
 use super::quantise::{each_step, scale};
+use super::source::Given;
 use crate::isa::isa;
 use crate::memory::Buffer;
 use crate::pool::Pool;
@@ -30,26 +30,18 @@ pub(crate) struct Int4 {
 }
 
 impl Int4 {
-    pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
-        let groups = inputs.div_ceil(GROUP);
-        let length = groups * LENGTH;
-        let mut weights = Buffer::together(outputs.div_ceil(LANES) * length);
+    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
+        let length = given.inputs.div_ceil(GROUP) * LENGTH;
+        let mut weights = Buffer::together(given.panels() * length);
         let parts = Shared::new(&mut weights);
-        super::each_panel(pool, outputs, inputs, fill, &|panel, rows| {
+        given.each_panel(pool, &|panel, lines| {
             // SAFETY: panels do not overlap.
             let panel: &mut [u16] = unsafe { parts.part(panel * length, length) };
-            simd::run(
-                isa(),
-                Pack {
-                    rows,
-                    inputs,
-                    panel,
-                },
-            );
+            simd::run(isa(), Pack { lines, panel });
         });
         Self {
-            outputs,
-            inputs,
+            outputs: given.outputs,
+            inputs: given.inputs,
             weights,
         }
     }
@@ -143,14 +135,19 @@ impl DotTask for Prepare<'_> {
             each_step(
                 x,
                 inverse,
+                0,
                 #[inline(always)]
-                |step, inputs| {
+                |step, word| {
                     let group = step / STEPS * WORDS * rows;
-                    groups[group + step % STEPS * rows + row] = bytes(inputs, 0);
+                    groups[group + step % STEPS * rows + row] = word;
                     if step % STEPS == 0 {
                         sum = 0;
                     }
-                    sum += inputs.iter().map(|&x| i32::from(x)).sum::<i32>();
+                    let bytes = word.to_le_bytes();
+                    sum += bytes
+                        .iter()
+                        .map(|&x| i32::from(x.cast_signed()))
+                        .sum::<i32>();
                     groups[group + STEPS * rows + row] = (sum as f32).to_bits();
                 },
             );

@@ -1,10 +1,12 @@
 //! Weights of 8 bits, with a scale for each output. Inputs are rounded to 8 bits as well, with a scale for each row; the sums
 //! of products are exact.
 
-use super::Fill;
-use super::dots::{DotTask, Dots, MOST_PAIR, STEP, STEP_BYTES, Set, bytes};
+use super::dots::{DotTask, Dots, STEP, STEP_BYTES, Set, TOGETHER};
 use super::drive::{Kernel, Tile};
-use super::quantise::{each_step, round, scale};
+use super::levels::Pack;
+use super::quantise::{each_step, scale};
+use super::source::Given;
+use crate::isa::isa;
 use crate::memory::Buffer;
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -21,38 +23,29 @@ pub(crate) struct Int8 {
 }
 
 impl Int8 {
-    pub(crate) fn pack(pool: &Pool, outputs: usize, inputs: usize, fill: &Fill) -> Self {
-        let panels = outputs.div_ceil(LANES);
-        let length = inputs.div_ceil(STEP) * STEP_BYTES;
+    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
+        let (panels, inputs) = (given.panels(), given.inputs);
+        let length = steps(inputs) * STEP_BYTES;
         let mut weights = Buffer::together(panels * length);
         let mut scales = Buffer::together(panels * LANES);
         let mut totals = Buffer::together(panels * LANES);
         let weight_parts = Shared::new(&mut weights);
         let scale_parts = Shared::new(&mut scales);
         let total_parts = Shared::new(&mut totals);
-        super::each_panel(pool, outputs, inputs, fill, &|panel, rows| {
+        given.each_panel(pool, &|panel, lines| {
             // SAFETY: panels do not overlap.
-            let (weights, scales, totals): (&mut [i8], &mut [f32], &mut [i32]) = unsafe {
-                (
-                    weight_parts.part(panel * length, length),
-                    scale_parts.part(panel * LANES, LANES),
-                    total_parts.part(panel * LANES, LANES),
-                )
-            };
-            for (lane, row) in rows.chunks_exact(inputs).enumerate() {
-                let (scale, inverse) = weight_scale(row);
-                let mut total = 0;
-                for (input, weight) in row.iter().enumerate() {
-                    let weight = round(weight * inverse);
-                    total += weight;
-                    weights[input / STEP * STEP_BYTES + lane * STEP + input % STEP] = weight as i8;
+            let pack = unsafe {
+                Pack {
+                    lines,
+                    weights: weight_parts.part(panel * length, length),
+                    scales: scale_parts.part(panel * LANES, LANES),
+                    totals: total_parts.part(panel * LANES, LANES),
                 }
-                scales[lane] = scale;
-                totals[lane] = total;
-            }
+            };
+            simd::run(isa(), pack);
         });
         Self {
-            outputs,
+            outputs: given.outputs,
             inputs,
             weights,
             scales,
@@ -65,27 +58,13 @@ impl Int8 {
     }
 
     fn steps(&self) -> usize {
-        self.inputs.div_ceil(STEP)
+        steps(self.inputs)
     }
 }
 
-/// As [`scale`], so that pairs of weights stay within [`MOST_PAIR`].
-fn weight_scale(row: &[f32]) -> (f32, f32) {
-    let (alone, _) = scale(row, i8::MAX);
-    let pairs = row.chunks_exact(2).map(|pair| {
-        // What of a pair has one sign.
-        let most = pair[0].max(0.0) + pair[1].max(0.0);
-        most.max(-pair[0].min(0.0) - pair[1].min(0.0))
-    });
-    // Rounding may add one half to each of the two.
-    let both = pairs.fold(0.0, f32::max) / (MOST_PAIR - 1) as f32;
-    let scale = if alone.is_nan() {
-        alone
-    } else {
-        alone.max(both)
-    };
-    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
-    (scale, inverse)
+/// Steps for so many inputs, filled up to whole rounds of [`TOGETHER`].
+fn steps(inputs: usize) -> usize {
+    inputs.div_ceil(TOGETHER * STEP) * TOGETHER
 }
 
 impl Kernel for Int8 {
@@ -162,8 +141,9 @@ impl DotTask for Prepare<'_> {
             each_step(
                 x,
                 inverse,
+                D::OFFSET,
                 #[inline(always)]
-                |step, inputs| steps[step * self.rows + row] = bytes(inputs, D::OFFSET),
+                |step, word| steps[step * self.rows + row] = word,
             );
         }
     }
@@ -203,33 +183,17 @@ impl Product<'_> {
         let output = tile.panel * LANES;
         // SAFETY: the tile's inputs, panels and rows are inside of what the pointers point to.
         unsafe {
-            let mut x = tile.x;
-            let mut w = [int8.weights.as_ptr().add(tile.panel * steps * STEP_BYTES); P];
+            let mut w = [int8.weights.as_ptr(); P];
             let mut starts = [[0; LANES]; P];
-            for p in 0..P {
-                w[p] = w[p].add(p * steps * STEP_BYTES);
+            for (p, (w, starts)) in w.iter_mut().zip(&mut starts).enumerate() {
+                *w = w.add((tile.panel + p) * steps * STEP_BYTES);
                 let totals = int8.totals.as_ptr().add(output + p * LANES);
-                for (lane, start) in starts[p].iter_mut().enumerate() {
+                for (lane, start) in starts.iter_mut().enumerate() {
                     *start = -i32::from(D::OFFSET) * *totals.add(lane);
                 }
             }
-            let mut sums = [[D::sums(starts[0].as_ptr()); P]; R];
-            for sums in &mut sums {
-                for p in 1..P {
-                    sums[p] = D::sums(starts[p].as_ptr());
-                }
-            }
-            for _ in 0..steps {
-                for (p, w) in w.iter_mut().enumerate() {
-                    let weights = D::weights(*w);
-                    simd::prefetch(*w);
-                    *w = w.add(STEP_BYTES);
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        sums[p] = D::dot(x.add(r), weights, sums[p]);
-                    }
-                }
-                x = x.add(R);
-            }
+            let sums = D::products::<R, P>(tile.x, w, steps / TOGETHER, &starts);
+            let x = tile.x.add(steps * R);
             for (r, sums) in sums.iter().enumerate() {
                 let row = <D::Floats as Simd>::splat(f32::from_bits(*x.add(r)));
                 for (p, &sum) in sums.iter().enumerate() {

@@ -6,29 +6,27 @@
 
 pub(crate) mod dots;
 mod drive;
+pub(crate) mod extent;
 mod float;
 mod grid;
 mod int4;
 mod int8;
+mod levels;
 pub(crate) mod quantise;
+mod source;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::cell::Cell;
-use std::ops::Range;
-
 use crate::pool::Pool;
-use crate::simd::LANES;
 use dots::Set;
 use drive::{Finish, Kernel};
 use float::Float;
 use int4::Int4;
 use int8::Int8;
-
-/// Writes the rows of a range of outputs, one after the other.
-pub type Fill<'a> = dyn Fn(Range<usize>, &mut [f32]) + Sync + 'a;
+use source::Given;
+pub use source::Source;
 
 /// How weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,37 +52,53 @@ enum Weights {
 }
 
 impl Matrix {
-    /// Packs `weights`, of which row `o` begins at `o * row_stride` and its columns are `column_stride` apart (so that a
-    /// transposed matrix needs no copy). On one thread; [`Matrix::pack_rows`] takes a pool.
+    /// Packs `weights`, of which row `o` begins at `o * row_stride` and its columns are `column_stride` apart, one of which
+    /// is 1 (so that a transposed matrix needs no copy). On one thread; [`Matrix::pack_from`] takes a pool.
+    ///
+    /// # Panics
+    /// If there are no outputs or no inputs, or fewer weights than that.
     pub fn pack(
         weights: &[f32],
         outputs: usize,
         inputs: usize,
-        strides: (usize, usize),
+        (row_stride, column_stride): (usize, usize),
         precision: Precision,
     ) -> Self {
-        let fill = strided(weights, inputs, strides);
-        Self::pack_rows(&Pool::new(1), outputs, inputs, precision, &fill)
+        let row = |output: usize| &weights[output * row_stride..][..inputs];
+        let source = if column_stride == 1 {
+            Source::Rows(&row)
+        } else {
+            assert!(row_stride == 1, "rows or columns are contiguous");
+            Source::Transposed {
+                weights,
+                stride: column_stride,
+            }
+        };
+        Self::pack_from(&Pool::new(1), outputs, inputs, precision, source)
     }
 
-    /// Packs weights that come from `fill(outputs, rows)`, which writes the rows of a range of outputs, one after the other,
-    /// on any thread: from several matrices made one, from other number formats, scaled. See [`strided`] for a plain one.
+    /// Packs weights that are read where they lie, on all threads.
     ///
     /// # Panics
-    /// If there are no outputs or no inputs.
-    pub fn pack_rows(
+    /// If there are no outputs or no inputs, or a row is shorter than that.
+    pub fn pack_from(
         pool: &Pool,
         outputs: usize,
         inputs: usize,
         precision: Precision,
-        fill: &Fill,
+        source: Source<'_>,
     ) -> Self {
         assert!(outputs > 0 && inputs > 0, "a matrix has outputs and inputs");
+        let given = Given {
+            outputs,
+            inputs,
+            source,
+        };
         let weights = match precision {
-            Precision::F32 => Weights::F32(Float::pack(pool, outputs, inputs, fill)),
-            Precision::Bf16 => Weights::Bf16(Float::pack(pool, outputs, inputs, fill)),
-            Precision::Int8 => Weights::Int8(Int8::pack(pool, outputs, inputs, fill)),
-            Precision::Int4 => Weights::Int4(Int4::pack(pool, outputs, inputs, fill)),
+            Precision::F32 => Weights::F32(Float::pack(pool, &given)),
+            Precision::Bf16 => Weights::Bf16(Float::pack(pool, &given)),
+            Precision::Int8 => Weights::Int8(Int8::pack(pool, &given)),
+            Precision::Int4 => Weights::Int4(Int4::pack(pool, &given)),
         };
         Self {
             outputs,
@@ -173,46 +187,4 @@ impl Matrix {
         };
         drive::multiply(set, pool, kernel, (x, stride), y, finish);
     }
-}
-
-/// Rows of `weights`, of which row `o` begins at `o * row_stride` and its columns are `column_stride` apart.
-pub fn strided(
-    weights: &[f32],
-    inputs: usize,
-    (row_stride, column_stride): (usize, usize),
-) -> impl Fn(Range<usize>, &mut [f32]) + Sync {
-    move |outputs, rows| {
-        if column_stride == 1 {
-            for (output, row) in outputs.zip(rows.chunks_exact_mut(inputs)) {
-                row.copy_from_slice(&weights[output * row_stride..][..inputs]);
-            }
-            return;
-        }
-        for input in 0..inputs {
-            for (row, output) in outputs.clone().enumerate() {
-                rows[row * inputs + input] = weights[output * row_stride + input * column_stride];
-            }
-        }
-    }
-}
-
-/// Calls `pack(panel, rows)` for every panel of [`LANES`] outputs with its rows (fewer in the last), on all threads.
-fn each_panel(
-    pool: &Pool,
-    outputs: usize,
-    inputs: usize,
-    fill: &Fill,
-    pack: &(dyn Fn(usize, &[f32]) + Sync),
-) {
-    thread_local! {
-        static ROWS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    }
-    pool.run(outputs.div_ceil(LANES), &|panel| {
-        let range = panel * LANES..outputs.min((panel + 1) * LANES);
-        let mut rows = ROWS.take();
-        rows.resize(range.len() * inputs, 0.0);
-        fill(range, &mut rows);
-        pack(panel, &rows);
-        ROWS.set(rows);
-    });
 }

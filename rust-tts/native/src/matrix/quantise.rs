@@ -43,34 +43,23 @@ pub(crate) fn round(x: f32) -> i32 {
         .wrapping_sub(ROUND.to_bits().cast_signed())
 }
 
-/// The bytes of numbers whose scale has this inverse.
-#[inline(always)]
-pub(crate) fn quantise<const N: usize>(x: &[f32; N], inverse: f32) -> [i8; N] {
-    let mut bytes = [0; N];
-    for (byte, x) in bytes.iter_mut().zip(x) {
-        *byte = round(x * inverse) as i8;
-    }
-    bytes
-}
+/// Inputs that are treated at a time: whole groups of 4-bit weights.
+const CHUNK: usize = 512;
 
-/// Calls `take(step, bytes)` for the bytes of each step of `row`; the last one is filled up with zeros.
+/// Calls `take(step, word)` for each step of `row`, whose scale has this inverse: four bytes, moved up by `offset`; the last one
+/// is filled up with zeros.
 #[inline(always)]
-pub(crate) fn each_step(row: &[f32], inverse: f32, mut take: impl FnMut(usize, [i8; STEP])) {
-    const CHUNK: usize = 32;
-    let chunks = row.chunks_exact(CHUNK);
-    let rest = chunks.remainder();
-    let mut step = 0;
-    let mut last = [0.0; CHUNK];
-    last[..rest.len()].copy_from_slice(rest);
-    let whole = chunks.filter_map(|chunk| <&[f32; CHUNK]>::try_from(chunk).ok());
-    for (chunk, steps) in whole
-        .map(|chunk| (chunk, CHUNK / STEP))
-        .chain([(&last, rest.len().div_ceil(STEP))])
-    {
-        let bytes = quantise(chunk, inverse);
-        for bytes in bytes.as_chunks::<STEP>().0.iter().take(steps) {
-            take(step, *bytes);
-            step += 1;
+pub(crate) fn each_step(row: &[f32], inverse: f32, offset: u8, mut take: impl FnMut(usize, u32)) {
+    // Rounding into memory first is what the compiler vectorises.
+    let mut bytes = [0; CHUNK];
+    for (index, chunk) in row.chunks(CHUNK).enumerate() {
+        for (byte, x) in bytes.iter_mut().zip(chunk) {
+            *byte = round(x * inverse).wrapping_add(i32::from(offset)) as u8;
+        }
+        let steps = chunk.len().div_ceil(STEP);
+        bytes[chunk.len()..steps * STEP].fill(offset);
+        for (step, bytes) in bytes.as_chunks().0.iter().take(steps).enumerate() {
+            take(index * CHUNK / STEP + step, u32::from_le_bytes(*bytes));
         }
     }
 }

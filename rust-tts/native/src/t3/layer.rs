@@ -1,12 +1,10 @@
 //! The layers of the two kinds of backbone: their weights, and what they compute.
 
-use std::ops::Range;
-
 use super::Invalid;
 use super::attention::{Attention, Rotation};
 use super::elementwise::{GATES, Norm, gated, gelu};
 use super::linear::{Linear, add_bias, add_product};
-use crate::matrix::{Fill, Matrix, Precision, strided};
+use crate::matrix::{Matrix, Precision, Source};
 use crate::pool::Pool;
 use crate::shared::Shared;
 
@@ -102,35 +100,28 @@ impl Layer {
             )));
         }
         let thirds = [layer.query, layer.key, layer.value];
-        let projections = |outputs: Range<usize>, rows: &mut [f32]| {
-            for (output, row) in outputs.zip(rows.chunks_exact_mut(width)) {
-                row.copy_from_slice(&thirds[output / width][output % width * width..][..width]);
-            }
+        let third = |output: usize| &thirds[output / width][output % width * width..][..width];
+        let turn = |output: usize| {
+            let (turn, place) = (output / GATES, output % GATES);
+            let from = [layer.gate, layer.up][turn % 2];
+            &from[(turn / 2 * GATES + place) * width..][..width]
         };
-        let turns = |outputs: Range<usize>, rows: &mut [f32]| {
-            for (output, row) in outputs.zip(rows.chunks_exact_mut(width)) {
-                let (turn, place) = (output / GATES, output % GATES);
-                let from = [layer.gate, layer.up][turn % 2];
-                row.copy_from_slice(&from[(turn / 2 * GATES + place) * width..][..width]);
-            }
-        };
-        let pack = |weight: &[f32], inputs| {
-            let fill = strided(weight, inputs, (inputs, 1));
-            let matrix = Matrix::pack_rows(pool, width, inputs, precision, &fill);
+        let pack = |outputs, inputs, source| {
+            let matrix = Matrix::pack_from(pool, outputs, inputs, precision, source);
             (matrix, Vec::new())
         };
-        let fuse =
-            |outputs, fill: &Fill<'_>| Matrix::pack_rows(pool, outputs, width, precision, fill);
+        let output = |output: usize| &layer.output[output * width..][..width];
+        let down = |output: usize| &layer.down[output * inner..][..inner];
         let rms = |weight: &[f32]| Norm::Rms {
             weight: weight.to_vec(),
         };
         let packed = Self {
             attention_norm: rms(layer.attention_norm),
-            projections: (fuse(3 * width, &projections), Vec::new()),
-            output: pack(layer.output, width),
+            projections: pack(3 * width, width, Source::Rows(&third)),
+            output: pack(width, width, Source::Rows(&output)),
             feed_norm: rms(layer.feed_norm),
-            up: Up::Gated(fuse(2 * inner, &turns)),
-            down: pack(layer.down, inner),
+            up: Up::Gated(pack(2 * inner, width, Source::Rows(&turn)).0),
+            down: pack(width, inner, Source::Rows(&down)),
         };
         packed.checked(width)
     }

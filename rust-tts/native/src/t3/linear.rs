@@ -2,7 +2,7 @@
 
 use super::Invalid;
 use super::elementwise::add;
-use crate::matrix::{Matrix, Precision, strided};
+use crate::matrix::{Matrix, Precision, Source};
 use crate::pool::Pool;
 
 /// Weights of a linear layer, as a checkpoint holds them.
@@ -35,13 +35,16 @@ impl Linear<'_> {
                 self.bias.len()
             )));
         }
-        let strides = if self.transposed {
-            (1, outputs)
+        let row = |output: usize| &self.weight[output * inputs..][..inputs];
+        let source = if self.transposed {
+            Source::Transposed {
+                weights: self.weight,
+                stride: outputs,
+            }
         } else {
-            (inputs, 1)
+            Source::Rows(&row)
         };
-        let fill = strided(self.weight, inputs, strides);
-        let matrix = Matrix::pack_rows(pool, outputs, inputs, precision, &fill);
+        let matrix = Matrix::pack_from(pool, outputs, inputs, precision, source);
         Ok((matrix, self.bias.to_vec()))
     }
 }

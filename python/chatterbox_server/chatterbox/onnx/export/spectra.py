@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...speech_tokens import SAMPLE_RATE
+from ...voices.spectra import mel_filters
 from .graph import Array, Graph, Name
 
 __all__ = ["LISTEN_RATE", "kaldi", "log_mel", "power", "reference_mel", "resampled", "voice_mel"]
@@ -106,6 +107,4 @@ def _hann(length: int) -> Array:
 
 
 def _mel(rate: int, fft: int, mels: int) -> Array:
-    librosa: Any = importlib.import_module("librosa")
-    filters: Array = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=mels, fmin=0, fmax=8000)
-    return filters.astype(np.float32)
+    return mel_filters(rate, fft, mels, 8000.0)

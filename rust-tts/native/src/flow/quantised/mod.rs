@@ -6,17 +6,22 @@
 
 mod mix;
 mod pack;
+mod weigh;
 
-use super::attention::{Heads, KEYS};
+use super::attention::Heads;
 use super::chunks;
-use crate::matrix::dots::{MOST_PAIR, STEP, Set};
+use crate::matrix::dots::{STEP, Set, TOGETHER};
+use crate::matrix::extent::ROUND;
 use crate::pool::Pool;
 use crate::simd::LANES;
 use mix::Mix;
 use pack::Pack;
 
-/// The largest byte of a query or a weight: of two neighbours' sum the processor may want no more than `MOST_PAIR`.
-const MOST: f32 = (MOST_PAIR / 2) as f32;
+/// Keys, or channels of the values, that one run of the inner loop treats.
+const TALL: usize = 8;
+/// Keys of a block: whole tiles and whole rounds.
+const KEYS: usize = 24 * TALL;
+const _: () = assert!(KEYS.is_multiple_of(ROUND));
 
 /// Memory that is kept from call to call.
 #[derive(Default)]
@@ -29,22 +34,33 @@ pub(super) struct QuantisedAttention {
 #[derive(Clone, Copy)]
 struct Layout {
     heads: Heads,
-    /// Words of a query: four of a head's channels each.
-    steps: usize,
     frames: usize,
 }
 
 impl Layout {
+    /// Words of a query, four of a head's channels each, filled up to whole rounds.
+    fn steps(self) -> usize {
+        self.heads.width.div_ceil(ROUND) * TOGETHER
+    }
+
+    /// Channels of a head's values, filled up to whole tiles.
+    fn tall(self) -> usize {
+        self.heads.width.next_multiple_of(TALL)
+    }
+
+    /// Words of a block's keys, `[tile][step][TALL]`.
     fn keys(self) -> usize {
-        KEYS * self.steps
+        KEYS * self.steps()
     }
 
+    /// Words of a block's values, `[tile][step][TALL]`, each of a channel of four keys.
     fn values(self) -> usize {
-        KEYS / STEP * self.heads.tall()
+        KEYS / STEP * self.tall()
     }
 
+    /// Words of a block, whose last ones are scales: of its keys, and of each channel of the values.
     fn block(self) -> usize {
-        self.keys() + self.values() + 1 + self.heads.tall()
+        self.keys() + self.values() + 1 + self.tall()
     }
 
     fn blocks(self) -> usize {
@@ -57,7 +73,6 @@ impl QuantisedAttention {
     pub(super) fn run(&mut self, pool: &Pool, inputs: &[f32], mixed: &mut [f32], heads: Heads) {
         let layout = Layout {
             heads,
-            steps: heads.width.div_ceil(STEP),
             frames: inputs.len() / (3 * heads.channels()),
         };
         let dots = Set::best().dots;

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+from chatterbox_server.chatterbox import reading
+from chatterbox_server.chatterbox.checkpoint import Progress
+from chatterbox_server.chatterbox.reading import ReadingAhead
+
+
+def quietly(what: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+
+
+def reading_of(paths: list[Path], progress: Progress) -> ReadingAhead:
+    return ReadingAhead(packed=[], mapped=[], hashed=paths, progress=progress)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / name for name in ("first", "second", "third", "fourth")]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * (1000 + number))
+    return paths
+
+
+def test_the_fingerprint_is_of_all_that_is_hashed(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 300)
+    told: list[tuple[str, int, int]] = []
+    first, second, *rest = paths
+    with ReadingAhead(
+        packed=[first], mapped=[second], hashed=rest, progress=lambda *progress: told.append(progress)
+    ) as ahead:
+        found = ahead.fingerprint()
+    content = b"".join(path.read_bytes() for path in rest)
+    assert found == hashlib.sha256(content).hexdigest()[:16]
+    for path in paths:
+        assert (f"reading {path.name}", path.stat().st_size, path.stat().st_size) in told
+    assert readers() == []
+
+
+def test_what_cannot_be_read_is_told_to_who_asks(paths: list[Path]) -> None:
+    paths[1].unlink()
+    with reading_of(paths, quietly) as ahead, pytest.raises(FileNotFoundError, match="second"):
+        ahead.fingerprint()
+    assert readers() == []
+
+
+def test_nothing_is_read_on_when_loading_fails(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 10)
+    begun, going = threading.Event(), threading.Event()
+    told: list[int] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append(done)
+        begun.set()
+        assert going.wait(30)
+
+    class Broken(Exception):
+        pass
+
+    ahead = reading_of(paths, progress)
+
+    def fail() -> None:
+        with ahead:
+            assert begun.wait(30)
+            # It goes on when it is to stop, not before.
+            threading.Timer(0.05, going.set).start()
+            raise Broken
+
+    with pytest.raises(Broken):
+        fail()
+    assert readers() == []
+    assert len(told) < 50
