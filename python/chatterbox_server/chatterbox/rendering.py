@@ -185,9 +185,12 @@ class Rendering(SliceRendering):
         part, self._slice = self._slice, None
         assert part is not None, "no slice was due"
         mel = self._joined(mel, part)
-        samples = self._vocoder.push(self._stretch.push(mel, final=part.final))
+        mel = self._stretch.push(mel, final=part.final)
         if part.final:
-            samples = torch.cat([samples, self._vocoder.finish()])
+            self._vocoder.take(mel)
+            samples = self._vocoder.finish()
+        else:
+            samples = self._vocoder.push(mel)
         return self._finished(samples.float().cpu().numpy(), final=part.final)
 
     def _joined(self, mel: Tensor, part: Slice) -> Tensor:

@@ -79,11 +79,7 @@ impl LinearLayer {
         let (given, found) = unsafe { (given.as_ref(), found.as_mut()) };
         py.detach(|| {
             self.weights
-                .multiply(&self.pool, given, found, &|_, first, values| {
-                    for (value, bias) in values.iter_mut().zip(self.bias.iter().skip(first)) {
-                        *value += bias;
-                    }
-                });
+                .multiply_and_add(&self.pool, given, &self.bias, found);
         });
         Ok(())
     }

@@ -74,7 +74,7 @@ fn sum_of_two<const FMA: bool>(values: &mut [f32], bias: &[f32]) {
 
 vectorised! {
     /// `values += bias`.
-    pub(super) fn add(values: &mut [f32], bias: &[f32]) = sum_of_two
+    pub(crate) fn add(values: &mut [f32], bias: &[f32]) = sum_of_two
 }
 
 /// A layer norm over a row's channels, with gain and bias.

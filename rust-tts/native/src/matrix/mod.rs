@@ -19,6 +19,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use crate::flow::add;
 use crate::pool::Pool;
 use dots::Set;
 use drive::{Finish, Kernel};
@@ -143,6 +144,17 @@ impl Matrix {
             "as many rows of inputs as of outputs"
         );
         self.multiply_from(pool, x, self.inputs, y, finish);
+    }
+
+    /// `y = x W^T + bias`; without a bias if it is empty.
+    ///
+    /// # Panics
+    /// As [`Matrix::multiply`], or if the bias has fewer elements than there are outputs.
+    pub fn multiply_and_add(&self, pool: &Pool, x: &[f32], bias: &[f32], y: &mut [f32]) {
+        if bias.is_empty() {
+            return self.multiply(pool, x, y, &|_, _, _| ());
+        }
+        self.multiply(pool, x, y, &|_, first, values| add(values, &bias[first..]));
     }
 
     /// As [`Matrix::multiply`] for rows that begin `stride` apart in `x`: closer than they are long, they overlap (a
