@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -71,14 +70,3 @@ def test_a_watermark_that_does_not_work_stops_the_start(
     with pytest.raises(LoadError, match="watermark"):
         load(settings(checkpoints("turbo"), watermark=True))
     load(settings(checkpoints("turbo"), watermark=False))
-
-
-def test_a_load_that_fails_leaves_no_thread(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    for file in checkpoints("turbo").iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    broken = tmp_path / "ve.safetensors"
-    broken.unlink()
-    broken.write_bytes(b"no weights")
-    with pytest.raises(LoadError, match=r"ve\.safetensors"):
-        load(settings(tmp_path))
-    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]

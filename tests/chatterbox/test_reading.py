@@ -52,6 +52,31 @@ def test_what_cannot_be_read_is_told_to_who_asks(paths: list[Path]) -> None:
     assert readers() == []
 
 
+def test_a_reader_that_is_interrupted_gives_no_fingerprint(paths: list[Path]) -> None:
+    def progress(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with reading_of(paths, progress) as ahead, pytest.raises(KeyboardInterrupt):
+        ahead.fingerprint()
+    assert readers() == []
+
+
+def test_a_reader_that_was_stopped_gives_no_fingerprint(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 10)
+    begun, going = threading.Event(), threading.Event()
+
+    def progress(what: str, done: int, total: int) -> None:
+        begun.set()
+        going.wait(10)
+
+    ahead = reading_of(paths, progress)
+    with ahead:
+        assert begun.wait(10)
+        threading.Timer(0.05, going.set).start()
+    with pytest.raises(RuntimeError, match="to their ends"):
+        ahead.fingerprint()
+
+
 def test_nothing_is_read_on_when_loading_fails(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 10)
     begun, going = threading.Event(), threading.Event()

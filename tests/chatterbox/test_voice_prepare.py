@@ -268,6 +268,19 @@ def test_weights_stay_in_the_mapped_file(checkpoints: Folder) -> None:
     assert len(taken) > 20
 
 
+def test_weights_of_half_precision_hear_as_their_numbers_do(checkpoints: Folder) -> None:
+    tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    wholes = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halves.items()}
+    heard = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32))
+    found, wanted = (
+        finish(SpeechTokenizer(Tensors(tensors.path, each), torch.device("cpu")).tokens(heard))
+        for each in (halves, wholes)
+    )
+    assert wanted.numel() == 50
+    assert torch.equal(found, wanted)
+
+
 def test_a_checkpoint_without_a_weight_is_named(checkpoints: Folder) -> None:
     path = checkpoints("standard") / "s3gen.safetensors"
     name = "tokenizer.encoder.blocks.0.attn.out.weight"

@@ -33,7 +33,8 @@ class ReadingAhead:
         so are ``hashed``, of which ``fingerprint`` tells the content."""
         self._stopped = threading.Event()
         self._digest = hashlib.sha256()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._all_read = False
 
         def read() -> None:
             try:
@@ -43,7 +44,8 @@ class ReadingAhead:
                     read_ahead(path, progress, stopped=self._stopped.is_set)
                 for path in hashed:
                     read_ahead(path, progress, self._digest.update, stopped=self._stopped.is_set)
-            except Exception as error:  # whoever asks for the fingerprint is to have it
+                self._all_read = not self._stopped.is_set()
+            except BaseException as error:  # whoever asks for the fingerprint is to have it
                 self._error = error
 
         self._thread = threading.Thread(target=read, name="read-ahead", daemon=True)
@@ -59,10 +61,12 @@ class ReadingAhead:
         self._thread.join()
 
     def fingerprint(self) -> str:
-        """Waits until everything is read. Raises what reading raised."""
+        """Waits until everything is read. Raises what reading raised, and ``RuntimeError`` if it was stopped."""
         self._thread.join()
         if self._error is not None:
             raise self._error
+        if not self._all_read:
+            raise RuntimeError("files were not read to their ends")
         return self._digest.hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..packed import to_array
 from ..tensors import Tensors
 from .cache import Span
 from .config import SPEECH_IDS, T3Config
@@ -156,5 +157,4 @@ def _gpt2_layers(tensors: Tensors, config: T3Config) -> Iterator[tuple[Array, ..
 
 
 def _array(tensors: Tensors, name: str, *shape: int) -> Array:
-    array: Array = tensors.shaped(name, *shape).float().contiguous().numpy()
-    return array
+    return to_array(tensors.shaped(name, *shape))

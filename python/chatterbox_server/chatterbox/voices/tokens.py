@@ -43,8 +43,8 @@ class SpeechTokenizer:
         mels, width = tensors.shaped("encoder.conv1.weight", -1, -1, 3).shape[1::-1]
         self._ears = [
             (
-                encoder.shaped(f"conv{number}.weight", width, inputs, 3).to(device),
-                encoder.shaped(f"conv{number}.bias", width).to(device),
+                _weight(encoder, f"conv{number}.weight", width, inputs, 3, device=device),
+                _weight(encoder, f"conv{number}.bias", width, device=device),
             )
             for number, inputs in ((1, mels), (2, width))
         ]
@@ -133,7 +133,7 @@ class _Block:
 
     def __init__(self, tensors: Tensors, width: int, device: torch.device) -> None:
         def norm(name: str) -> tuple[Tensor, Tensor]:
-            weight, bias = (tensors.shaped(f"{name}.{part}", width).to(device) for part in ("weight", "bias"))
+            weight, bias = (_weight(tensors, f"{name}.{part}", width, device=device) for part in ("weight", "bias"))
             return weight, bias
 
         attention = tensors.scope("attn.")
@@ -142,8 +142,8 @@ class _Block:
         self._query, self._value, self._out = (
             _linear(attention, name, width, width, device) for name in ("query", "value", "out")
         )
-        self._key = attention.shaped("key.weight", width, width).to(device)
-        self._memory = attention.shaped("fsmn_block.weight", width, 1, -1).to(device)
+        self._key = _weight(attention, "key.weight", width, width, device=device)
+        self._memory = _weight(attention, "fsmn_block.weight", width, 1, -1, device=device)
         inner = tensors.shaped("mlp.0.weight", -1, width).shape[0]
         self._up = _linear(tensors, "mlp.0", inner, width, device)
         self._down = _linear(tensors, "mlp.2", width, inner, device)
@@ -184,8 +184,12 @@ def _turned(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _linear(tensors: Tensors, name: str, outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    weight, bias = tensors.shaped(f"{name}.weight", outputs, inputs), tensors.shaped(f"{name}.bias", outputs)
-    return weight.to(device), bias.to(device)
+    weight = _weight(tensors, f"{name}.weight", outputs, inputs, device=device)
+    return weight, _weight(tensors, f"{name}.bias", outputs, device=device)
+
+
+def _weight(tensors: Tensors, name: str, *shape: int, device: torch.device) -> Tensor:
+    return tensors.shaped(name, *shape).to(device, torch.float32)
 
 
 def _first(length: int, like: Tensor) -> Tensor:
@@ -195,7 +199,7 @@ def _first(length: int, like: Tensor) -> Tensor:
 
 def _buffer(tensors: Tensors, name: str, make: Callable[[], Tensor], device: torch.device) -> Tensor:
     """The constant ``name``, which some checkpoints hold and others leave to the program."""
-    return (tensors[name] if name in tensors else make()).to(device)
+    return (tensors[name] if name in tensors else make()).to(device, torch.float32)
 
 
 def mel_filters(mels: int) -> Tensor:

@@ -82,6 +82,27 @@ fn attention_is_a_softmax_over_all_frames() {
 }
 
 #[test]
+fn attention_of_bytes_bears_large_scores() {
+    let heads = Heads {
+        count: 1,
+        width: 64,
+    };
+    for (frames, factor) in [(1, 400.0), (200, 30.0), (200, 400.0), (200, 1e5)] {
+        let mut inputs = numbers(frames * 3 * 64, 5);
+        for frame in inputs.chunks_exact_mut(3 * 64) {
+            for number in &mut frame[..2 * 64] {
+                *number *= factor;
+            }
+            frame[2 * 64..].fill(1.0);
+        }
+        let mut mixed = vec![f32::NAN; frames * 64];
+        QuantisedAttention::default().run(&Pool::new(1), &inputs, &mut mixed, heads);
+        // Whatever the weights are, together they are one.
+        assert!(mixed.iter().all(|value| (value - 1.0).abs() < 0.02));
+    }
+}
+
+#[test]
 fn attention_of_bytes_is_near() {
     let mut attention = QuantisedAttention::default();
     for (frames, count, width) in [

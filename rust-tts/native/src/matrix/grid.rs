@@ -114,6 +114,12 @@ impl Grid {
                 }
             }
         }
+        for lane in 0..LANES {
+            if !least_loss[lane].is_finite() {
+                // A weight is none, or has no bound: nibbles could not tell.
+                best.scale[lane] = f32::NAN;
+            }
+        }
         best
     }
 

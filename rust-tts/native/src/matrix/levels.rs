@@ -36,9 +36,9 @@ impl Task for Pack<'_> {
             let mut bytes = [[0_u32; LANES]; STEP];
             for (bytes, line) in bytes.iter_mut().zip(lines) {
                 for lane in 0..LANES {
-                    let weight = round(line[lane] * inverses[lane]);
-                    totals[lane] += weight;
-                    bytes[lane] = weight.cast_unsigned() & 0xff;
+                    let weight = round(line[lane] * inverses[lane]) as i8;
+                    totals[lane] += i32::from(weight);
+                    bytes[lane] = u32::from(weight.cast_unsigned());
                 }
             }
             let [a, b, c, d] = &bytes;

@@ -78,6 +78,23 @@ fn what_is_not_a_number_stays_none() {
 }
 
 #[test]
+fn a_weight_that_is_not_a_number_spoils_its_output_alone() {
+    let (outputs, inputs) = (40, 70);
+    for precision in PRECISIONS {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut weights = noise(outputs * inputs, 1);
+            weights[21 * inputs + 66] = bad;
+            let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
+            for set in sets() {
+                let y = product(&matrix, set, 1, &noise(inputs, 2));
+                let spoilt: Vec<_> = (0..outputs).filter(|at| !y[*at].is_finite()).collect();
+                assert_eq!(spoilt, [21], "{precision:?} {bad} {set:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn it_is_the_product() {
     for (outputs, inputs) in [(1, 1), (17, 31), (40, 67), (95, 300), (130, 520)] {
         let weights = noise(outputs * inputs, 7);

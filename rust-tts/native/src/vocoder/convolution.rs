@@ -110,7 +110,7 @@ impl Convolution {
     /// Makes `y` `[steps, outputs]` of `x` `[steps, inputs]`, which begins [`Geometry::before`] the first step; then
     /// calls `finish`.
     ///
-    /// A sum's terms are added in the same order wherever it is and whatever the number of threads.
+    /// The number of threads changes nothing. Where a step is may change its last bits, as `winograd` makes four together.
     pub(super) fn run(&self, pool: &Pool, x: &[f32], y: &mut [f32], onto: Onto, finish: &Finish) {
         let rows = y.len() / self.geometry.outputs;
         assert!(

@@ -18,7 +18,7 @@ use crate::shared::Shared;
 use crate::simd::{self, LANES};
 
 /// Tiles of a task, about: of 256 channels they, and the sums of a group of outputs, fill the second cache. A multiple of the
-/// rows that registers hold.
+/// rows that AVX2's registers hold.
 const TASK_TILES: usize = 30;
 /// Outputs whose sums are made, and used up, together.
 const GROUP: usize = 64;
@@ -58,6 +58,7 @@ impl Winograd {
     pub(super) fn fits(geometry: &Geometry) -> bool {
         geometry.stride == 1
             && geometry.taps > 2
+            && geometry.inputs * geometry.outputs * geometry.dilation > 0
             && geometry.inputs.is_multiple_of(LANES)
             && geometry.outputs.is_multiple_of(LANES)
     }

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         "--dtype", action="append", choices=_DTYPES, help="precision; may be given several times (default: fp32)"
     )
     given = parser.parse_args(arguments)
-    for package in ("onnx", "torch", "librosa", "torchaudio"):
+    for package in ("onnx", "torch", "torchaudio"):
         if importlib.util.find_spec(package) is None:
             return _failed(f"the package {package} is missing; run: make install-chatterbox")
     from ...checkpoint import locate

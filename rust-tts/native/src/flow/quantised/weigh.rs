@@ -48,18 +48,19 @@ impl Softmax {
         for lane in 0..LANES {
             let now = self.greatest[lane].max(most[lane] * units[lane]);
             shrink[lane] = power::<D>(self.greatest[lane] - now);
-            base[lane] = LARGEST.log2() - now;
+            // The greatest score comes out as its weight's logarithm, however large it is: differences are taken first.
+            base[lane] = LARGEST.log2() - (now - most[lane] * units[lane]);
             self.greatest[lane] = now;
         }
         let mut total = [0_u32; LANES];
         let (whole, rest) = scores.as_chunks::<STEP>();
         let (full, others) = words.split_at_mut(whole.len());
         for (word, scores) in full.iter_mut().zip(whole) {
-            *word = weights::<D, STEP>(scores, units, &base, &mut total);
+            *word = weights::<D, STEP>(scores, &most, units, &base, &mut total);
         }
         others.fill([0; LANES]);
         for (byte, score) in rest.iter().enumerate() {
-            let [weight] = [weights::<D, 1>(&[*score], units, &base, &mut total)];
+            let weight = weights::<D, 1>(&[*score], &most, units, &base, &mut total);
             for (word, weight) in others[0].iter_mut().zip(weight) {
                 *word |= weight << (8 * byte);
             }
@@ -73,10 +74,12 @@ impl Softmax {
     }
 }
 
-/// The words of `N` rows' weights, which are added to `total`, each with the bits of [`ROUNDER`].
+/// The words of `N` rows' weights, of which `base` is the logarithm to base 2 of that of the score `most`. They are added to
+/// `total`, each with the bits of [`ROUNDER`].
 #[inline(always)]
 fn weights<D: Dots, const N: usize>(
     scores: &[[f32; LANES]; N],
+    most: &[f32; LANES],
     units: &[f32; LANES],
     base: &[f32; LANES],
     total: &mut [u32; LANES],
@@ -84,10 +87,11 @@ fn weights<D: Dots, const N: usize>(
     let mut words = [0; LANES];
     for (byte, scores) in scores.iter().enumerate() {
         for lane in 0..LANES {
+            let below = scores[lane] - most[lane];
             let x = if D::Floats::FMA {
-                multiply_add::<true>(scores[lane], units[lane], base[lane])
+                multiply_add::<true>(below, units[lane], base[lane])
             } else {
-                multiply_add::<false>(scores[lane], units[lane], base[lane])
+                multiply_add::<false>(below, units[lane], base[lane])
             };
             let x = if x > LEAST { x } else { LEAST };
             let whole = x + ROUNDER;
