@@ -60,8 +60,8 @@ class Floors:
     """Milliseconds below which no implementation gets that computes sums as they are written, by what is measured.
 
     ``t3`` is T3's precision. What is bound by memory is counted in bytes, what is bound by computing in floating point
-    operations at the rate of fp32 products, which reduced precisions may exceed. The vocoder may get below its own: on a
-    CPU this package's convolutions take half of the products.
+    operations at the rate of fp32 products, which reduced precisions may exceed. The vocoder may get below its own: on
+    a CPU this package's convolutions take half of the products.
     """
 
     work: Work

@@ -114,10 +114,10 @@ impl Grid {
                 }
             }
         }
-        for lane in 0..LANES {
-            if !least_loss[lane].is_finite() {
+        for (scale, loss) in best.scale.iter_mut().zip(least_loss) {
+            if !loss.is_finite() {
                 // A weight is none, or has no bound: nibbles could not tell.
-                best.scale[lane] = f32::NAN;
+                *scale = f32::NAN;
             }
         }
         best
