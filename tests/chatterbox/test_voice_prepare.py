@@ -7,9 +7,9 @@ import inspect
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import clips
 import numpy as np
@@ -18,61 +18,14 @@ import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals, aligned
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from chatterbox_server.chatterbox.voices import GPT2_RECIPE, LLAMA_RECIPE, VoicePreparer
-from chatterbox_server.chatterbox.voices.tokens import SpeechTokenizer
 from chatterbox_server.lane import RequestError
+from preparing import FILES, finish
 from torch import Tensor
 
 Folder = Callable[[str], Path]
-Upstream = Callable[[str], Any]
-Result = TypeVar("Result")
 
-FILES = {
-    "standard": ("s3gen.safetensors", "ve.safetensors"),
-    "multilingual": ("s3gen.pt", "ve.pt"),
-    "turbo": ("s3gen_meanflow.safetensors", "ve.safetensors"),
-}
 # The second is cut within a token; the last is longer than every part that is used, and than a tokeniser's window.
 CLIPS = ((24_000, 3.0), (8_000, 3.03), (44_100, 12.0), (16_000, 31.0))
-# Seconds of audio for one window of the tokeniser, just one, two and three.
-SEAMS = (3.0, 29.99, 31.0, 62.0)
-
-
-def finish(stages: Generator[None, None, Result]) -> Result:
-    while True:
-        try:
-            next(stages)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-
-@pytest.fixture(scope="module")
-def preparers(checkpoints: Folder) -> Callable[[str], VoicePreparer]:
-    def make(kind: str) -> VoicePreparer:
-        s3gen, voice_encoder = (checkpoints(kind) / name for name in FILES[kind])
-        recipe = GPT2_RECIPE if kind == "turbo" else LLAMA_RECIPE
-        return VoicePreparer(s3gen=s3gen, voice_encoder=voice_encoder, recipe=recipe)
-
-    return functools.cache(make)
-
-
-@pytest.fixture
-def reference(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Gives upstream's model of a kind, whose conditionals a test may replace."""
-    import pyloudnorm
-
-    # Under NumPy 2 upstream's gain is a float64 that turns the clip into float64; under NumPy 1 it does not.
-    measure = pyloudnorm.Meter.integrated_loudness
-    monkeypatch.setattr(pyloudnorm.Meter, "integrated_loudness", lambda self, clip: float(measure(self, clip)))
-
-    def make(kind: str) -> Any:
-        model = copy.copy(upstream(kind))
-        for block in model.s3gen.tokenizer.encoder.blocks:
-            # The rotary table of upstream's tokeniser has room for heads of 64 channels only.
-            block.attn.n_head = block.attn.query.weight.shape[0] // 64
-        return model
-
-    return make
 
 
 def without_asserts(function: Any) -> Any:
@@ -169,36 +122,6 @@ def test_turbo_speaks_with_a_clip_of_two_seconds(
     assert torch.isfinite(spoken).all()
 
 
-@pytest.mark.parametrize("seconds", SEAMS)
-def test_tokens_for_conversion_equal_upstream(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any], tmp_path: Path, seconds: float
-) -> None:
-    clip = clips.voiced(seconds, 22_050)
-    own = converted_upstream(reference("standard"), clips.write(tmp_path / "clip.wav", clip, 22_050))
-    assert torch.equal(finish(preparers("standard").tokens(clip, 22_050)), own)
-
-
-def converted_upstream(model: Any, path: Path) -> Tensor:
-    import librosa
-
-    audio, _ = librosa.load(path, sr=16_000)
-    with torch.inference_mode():
-        tokens: Tensor = model.s3gen.tokenizer(torch.from_numpy(audio)[None])[0][0]
-    return tokens
-
-
-@pytest.mark.parametrize(("seconds", "lost"), [(53, 50), (55, 25)])
-def test_no_speech_is_lost_where_upstream_loses_some(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any], tmp_path: Path, seconds: int, lost: int
-) -> None:
-    clip = clips.voiced(seconds, 16_000)
-    own = converted_upstream(reference("standard"), clips.write(tmp_path / "clip.wav", clip, 16_000))
-    tokens = finish(preparers("standard").tokens(clip, 16_000))
-    assert own.shape == (seconds * 25 - lost,)
-    assert tokens.shape == (seconds * 25,)
-    assert torch.equal(tokens[:-50], own[: seconds * 25 - 50])
-
-
 def test_others_can_work_between_stages(preparers: Callable[[str], VoicePreparer]) -> None:
     preparer = preparers("standard")
     first, second = clips.voiced(4.0, 24_000), clips.voiced(5.0, 24_000, pitch=220)
@@ -245,40 +168,6 @@ def test_released_networks_serve_a_clip_in_work_and_come_back(checkpoints: Folde
     assert len(opened) == 2
     assert differences(finish(preparer.prepare(clip, 24_000)), voice.tensors()) == {}
     assert len(opened) == 4
-
-
-def test_weights_stay_in_the_mapped_file(checkpoints: Folder) -> None:
-    tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
-    places = {tensor.data_ptr() for tensor in tensors.values()}
-    taken: list[Tensor] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, Tensor):
-            taken.append(value)
-        elif isinstance(value, tuple | list):
-            for one in value:
-                collect(one)
-        elif hasattr(value, "__dict__"):
-            collect(list(vars(value).values()))
-
-    collect(SpeechTokenizer(tensors, torch.device("cpu")))
-    made = [tensor for tensor in taken if tensor.data_ptr() not in places]
-    # The table of the rotary positions.
-    assert [tensor.dtype for tensor in made] == [torch.complex64]
-    assert len(taken) > 20
-
-
-def test_weights_of_half_precision_hear_as_their_numbers_do(checkpoints: Folder) -> None:
-    tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
-    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    wholes = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halves.items()}
-    heard = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32))
-    found, wanted = (
-        finish(SpeechTokenizer(Tensors(tensors.path, each), torch.device("cpu")).tokens(heard))
-        for each in (halves, wholes)
-    )
-    assert wanted.numel() == 50
-    assert torch.equal(found, wanted)
 
 
 def test_a_checkpoint_without_a_weight_is_named(checkpoints: Folder) -> None:

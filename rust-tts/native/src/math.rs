@@ -1,6 +1,6 @@
-//! Functions that the compiler can vectorise, for use inside of `vectorised!`.
+//! Functions that the compiler can vectorise: for use inside of `vectorised!`, but for `add`, which is so already.
 
-use crate::isa::multiply_add;
+use crate::isa::{multiply_add, vectorised};
 
 /// A number whose addition rounds to an integer, which the sum's low bits then hold.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
@@ -33,6 +33,18 @@ pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     exp2::<FMA>(x * std::f32::consts::LOG2_E)
+}
+
+#[inline(always)]
+fn sums<const FMA: bool>(values: &mut [f32], others: &[f32]) {
+    for (value, other) in values.iter_mut().zip(others) {
+        *value += other;
+    }
+}
+
+vectorised! {
+    /// `values += others`.
+    pub(crate) fn add(values: &mut [f32], others: &[f32]) = sums
 }
 
 #[cfg(test)]

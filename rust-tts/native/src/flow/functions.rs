@@ -65,18 +65,6 @@ vectorised! {
     pub(super) fn add_both(values: &mut [f32], bias: &[f32], others: &[f32]) = sum_of_three
 }
 
-#[inline(always)]
-fn sum_of_two<const FMA: bool>(values: &mut [f32], bias: &[f32]) {
-    for (value, bias) in values.iter_mut().zip(bias) {
-        *value += bias;
-    }
-}
-
-vectorised! {
-    /// `values += bias`.
-    pub(crate) fn add(values: &mut [f32], bias: &[f32]) = sum_of_two
-}
-
 /// A layer norm over a row's channels, with gain and bias.
 pub struct Norm {
     gain: Vec<f32>,

@@ -14,7 +14,6 @@ mod transformer;
 
 pub use estimator::{Block, Estimator, Memory};
 pub use functions::Norm;
-pub(crate) use functions::add;
 pub use resnet::{Convolution, Resnet};
 pub use transformer::Transformer;
 

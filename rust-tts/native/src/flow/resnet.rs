@@ -1,6 +1,7 @@
 //! Causal convolutions, and the residual block made of them that knows the time.
 
-use super::functions::{Norm, add};
+use super::functions::Norm;
+use crate::math::add;
 use crate::matrix::Matrix;
 use crate::pool::Pool;
 

@@ -19,7 +19,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use crate::flow::add;
+use crate::math::add;
 use crate::pool::Pool;
 use dots::Set;
 use drive::{Finish, Kernel};

@@ -3,10 +3,11 @@
 use super::Invalid;
 use super::attention::{Attention, MOST_CHANNELS, Rotation};
 use super::cache::{Cache, Keep};
-use super::elementwise::{Norm, add};
+use super::elementwise::Norm;
 use super::layer::{Gpt2Layer, Layer, LlamaLayer, Workspace};
-use super::linear::{Linear, add_bias};
+use super::linear::Linear;
 use super::page::{PAGE, Shape};
+use crate::math::add;
 use crate::matrix::{Matrix, Precision};
 use crate::pool::Pool;
 use crate::simd::LANES;
@@ -154,9 +155,7 @@ impl Backbone {
         self.norm.apply(pool, hidden, &mut normed);
         let (head, bias) = &self.head;
         let mut logits = vec![0.0; rows * head.outputs()];
-        head.multiply(pool, &normed, &mut logits, &|_, first, values| {
-            add_bias(values, bias, first);
-        });
+        head.multiply_and_add(pool, &normed, bias, &mut logits);
         Ok(logits)
     }
 

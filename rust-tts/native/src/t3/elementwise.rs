@@ -83,13 +83,6 @@ impl Norm {
     }
 }
 
-/// `values += others`.
-pub(super) fn add(values: &mut [f32], others: &[f32]) {
-    for (value, other) in values.iter_mut().zip(others) {
-        *value += other;
-    }
-}
-
 #[inline(always)]
 fn sum(x: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0; LANES];

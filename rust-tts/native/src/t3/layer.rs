@@ -3,7 +3,7 @@
 use super::Invalid;
 use super::attention::{Attention, Rotation};
 use super::elementwise::{GATES, Norm, gated, gelu};
-use super::linear::{Linear, add_bias, add_product};
+use super::linear::{Linear, add_product};
 use crate::matrix::{Matrix, Precision, Source};
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -172,12 +172,7 @@ impl Layer {
         self.attention_norm
             .apply(pool, &work.hidden, &mut work.normed);
         let (projections, bias) = &self.projections;
-        projections.multiply(
-            pool,
-            &work.normed,
-            &mut work.projections,
-            &|_, first, values| add_bias(values, bias, first),
-        );
+        projections.multiply_and_add(pool, &work.normed, bias, &mut work.projections);
         attention.attend(
             pool,
             number,

@@ -1,7 +1,7 @@
 //! Linear layers with or without a bias.
 
 use super::Invalid;
-use super::elementwise::add;
+use crate::math::add;
 use crate::matrix::{Matrix, Precision, Source};
 use crate::pool::Pool;
 
@@ -49,12 +49,6 @@ impl Linear<'_> {
     }
 }
 
-pub(super) fn add_bias(values: &mut [f32], bias: &[f32], first: usize) {
-    if !bias.is_empty() {
-        add(values, &bias[first..]);
-    }
-}
-
 /// `out = others + (x W^T + b)`
 pub(super) fn add_product(
     pool: &Pool,
@@ -65,7 +59,9 @@ pub(super) fn add_product(
 ) {
     let width = matrix.outputs();
     matrix.multiply(pool, x, out, &|row, first, values| {
-        add_bias(values, bias, first);
+        if !bias.is_empty() {
+            add(values, &bias[first..]);
+        }
         add(values, &others[row * width + first..]);
     });
 }

@@ -81,18 +81,6 @@ vectorised! {
 }
 
 #[inline(always)]
-fn sums<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (x, y) in x.iter().zip(y) {
-        *y += x;
-    }
-}
-
-vectorised! {
-    /// `y += x`.
-    pub(super) fn add(x: &[f32], y: &mut [f32]) = sums
-}
-
-#[inline(always)]
 fn spectra<const FMA: bool>(x: &[f32], y: &mut [f32], bins: usize, largest: f32) {
     let spectra = y.chunks_exact_mut(2 * bins);
     for (x, y) in x.chunks_exact(2 * bins).zip(spectra) {

@@ -2,10 +2,11 @@
 
 use super::convolution::Convolution;
 use super::fourier::{BINS, Fourier, HOP, SHORTEST};
-use super::functions::{add, leaky, spectrum};
+use super::functions::{leaky, spectrum};
 use super::product::Onto;
 use super::residual::{Residual, Scratch};
 use super::{padded, rows};
+use crate::math::add;
 use crate::pool::Pool;
 
 /// What is left of a negative number before a stage, and before the last convolution.
@@ -185,7 +186,7 @@ impl Generator {
                 &|_, _| (),
             );
             stage.source_block.run(pool, steps, scratch);
-            rows(pool, steps, x, stage.width(), &add);
+            rows(pool, steps, x, stage.width(), &|x, y| add(y, x));
 
             let (first, others) = (&stage.blocks[0], &stage.blocks[1..]);
             total.clone_from(x);
@@ -193,7 +194,7 @@ impl Generator {
             for block in others {
                 steps.copy_from_slice(x);
                 block.run(pool, steps, scratch);
-                rows(pool, steps, total, stage.width(), &add);
+                rows(pool, steps, total, stage.width(), &|x, y| add(y, x));
             }
             scale = 1.0 / stage.blocks.len() as f32;
         }

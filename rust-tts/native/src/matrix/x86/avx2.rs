@@ -122,32 +122,37 @@ unsafe fn sums<const UNSIGNED: bool, const R: usize>(
             }
             return sums;
         }
-        let mut half = sums.map(|sum| sum.0);
+        let low = half::<UNSIGNED, R>(x, w, rounds, start.0);
+        let high = half::<UNSIGNED, R>(x, w.add(STEP_BYTES / 2), rounds, start.1);
+        for (sum, both) in sums.iter_mut().zip(low.into_iter().zip(high)) {
+            *sum = both;
+        }
+        sums
+    }
+}
+
+/// Sums of eight outputs.
+///
+/// # Safety
+/// As for [`Dots`], with half of a step's bytes.
+#[inline(always)]
+unsafe fn half<const UNSIGNED: bool, const R: usize>(
+    x: *const u32,
+    w: *const u8,
+    rounds: usize,
+    start: __m256i,
+) -> [__m256i; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [start; R];
         for at in 0..rounds {
             let (x, w) = (x.add(at * TOGETHER * R), w.add(at * TOGETHER * STEP_BYTES));
-            let low = [load(w), load(w.add(STEP_BYTES))];
+            let steps = [load(w), load(w.add(STEP_BYTES))];
             simd::prefetch(w);
             simd::prefetch(w.add(STEP_BYTES));
-            for (r, sum) in half.iter_mut().enumerate() {
-                *sum = round::<UNSIGNED, R>(*sum, x.add(r), low);
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = round::<UNSIGNED, R>(*sum, x.add(r), steps);
             }
-        }
-        for (sums, half) in sums.iter_mut().zip(half) {
-            sums.0 = half;
-        }
-        let mut half = sums.map(|sum| sum.1);
-        for at in 0..rounds {
-            let (x, w) = (
-                x.add(at * TOGETHER * R),
-                w.add(at * TOGETHER * STEP_BYTES + 32),
-            );
-            let high = [load(w), load(w.add(STEP_BYTES))];
-            for (r, sum) in half.iter_mut().enumerate() {
-                *sum = round::<UNSIGNED, R>(*sum, x.add(r), high);
-            }
-        }
-        for (sums, half) in sums.iter_mut().zip(half) {
-            sums.1 = half;
         }
         sums
     }
