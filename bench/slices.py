@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from chatterbox_server.chatterbox.checkpoint import locate
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.profiles import PROFILES
+from chatterbox_server.chatterbox.profiles import PROFILES, profile_for
 from chatterbox_server.chatterbox.s3gen import MelJob, Noise, S3Gen
 from chatterbox_server.chatterbox.slicing import Slicer
 from chatterbox_server.chatterbox.speech_tokens import LOOKAHEAD
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="length of the utterance")
     parser.add_argument("--context", type=int, default=None, help="tokens of context; default: the server's")
     parser.add_argument("--profile", choices=PROFILES, default="balanced", help="whose slices")
+    parser.add_argument("--cpu", action="store_true", help="as they are on a CPU; default: on a GPU")
     given = parser.parse_args()
 
     files = locate(
@@ -57,7 +58,7 @@ def main() -> None:
     other = render(s3gen, voice, Noise(2), tokens, 0, final=True)
     print(f"another seed, whole:      {(other - whole).abs().mean() * DECIBELS_PER_NEPER:6.2f} dB")
     slicing = Slicing(tokens_per_slice=None, context_window=given.context, overlap=None, crossfade_ms=None)
-    slicer = Slicer(slicing, PROFILES[given.profile].schedule, stream=True)
+    slicer = Slicer(slicing, profile_for(given.profile, on_cpu=given.cpu).schedule, stream=True)
     while (part := slicer.next(len(tokens), ended=True)) is not None:
         end = part.end + (0 if part.final else LOOKAHEAD)
         mel = render(s3gen, voice, noise, tokens[part.context : end], part.context, final=part.final)

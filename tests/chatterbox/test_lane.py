@@ -84,6 +84,15 @@ def test_a_listener_hears_the_beginning_before_the_end_is_decoded(engine: Engine
     drain(engine, [Cancel(id=1)])
 
 
+def test_a_listener_of_a_cpu_hears_two_seconds_first(root: Path) -> None:
+    engine = engine_of(root, ["turbo"], profile="balanced")
+    events = drain(engine, [say("turbo", seconds=8.0, params=replace(PARAMS, temperature=0.0))])
+    first, second, *_ = [len(event.pcm) // 4 / 24_000 for event in events if isinstance(event, Audio)]
+    # The vocoder holds 300 ms back, and slices are faded over.
+    assert 1.6 < first < 2.0
+    assert second == pytest.approx(2.0, abs=0.05)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_alone_or_among_others_a_request_gives_the_same_audio(engine: Engine, model: str) -> None:
     alone = spoken(drain(engine, [say(model)]))

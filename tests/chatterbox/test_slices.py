@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from chatterbox_server.chatterbox.profiles import PROFILES
+from chatterbox_server.chatterbox.profiles import PROFILES, profile_for
 from chatterbox_server.chatterbox.slicing import Slice, Slicer
 from chatterbox_server.messages import Slicing
 from hypothesis import given
@@ -39,13 +39,14 @@ def test_slices_start_small_and_grow() -> None:
     assert [part.context for part in slices] == [0, 0, 16, 66, 166, 266, 366]
 
 
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str) -> None:
-    schedule = PROFILES[name].schedule
+def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str, on_cpu: bool) -> None:
+    schedule = profile_for(name, on_cpu=on_cpu).schedule
     slicer = Slicer(DEFAULT, schedule, stream=True)
     sizes = []
     for _ in range(6):
-        part = slicer.next(1000, ended=False)
+        part = slicer.next(2000, ended=False)
         assert part is not None
         sizes.append(part.end - part.start)
     assert sizes == [*schedule, *[schedule[-1]] * 6][:6]
@@ -53,6 +54,36 @@ def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str) ->
     fixed = Slicer(replace(DEFAULT, tokens_per_slice=7), schedule, stream=True).next(1000, ended=False)
     assert fixed is not None
     assert fixed.end == 7
+
+
+# What nano takes on two cores (int4, 3 s of the reference) for a slice and for each of its tokens, and what vocoder and
+# watermark hold back of the audio so far.
+SLICE_SECONDS, TOKEN_SECONDS, HELD_SECONDS = 0.36, 0.0182, 0.45
+
+
+def silences(schedule: tuple[int, ...], tokens: int) -> list[float]:
+    """How long a listener hears nothing before each slice after the first, on such a machine."""
+    slicer = Slicer(DEFAULT, schedule, stream=True)
+    silent: list[float] = []
+    now = sent = played_out = 0.0
+    final = False
+    while not final:
+        part = slicer.next(tokens, ended=True)
+        assert part is not None
+        final = part.final
+        now += SLICE_SECONDS + TOKEN_SECONDS * (part.end - part.start)
+        made = 0.04 * part.end - (0.0 if final else HELD_SECONDS)
+        if sent:
+            silent.append(max(0.0, now - played_out))
+        played_out = max(now, played_out) + made - sent
+        sent = made
+    return silent
+
+
+def test_two_cores_keep_ahead_of_a_listener() -> None:
+    for tokens in (60, 125, 250, 1000):
+        assert not any(silences(profile_for("balanced", on_cpu=True).schedule, tokens))
+    assert any(silences(PROFILES["balanced"].schedule, 250))
 
 
 @given(

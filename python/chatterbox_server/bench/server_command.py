@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         default=[],
         metavar="OPTION",
-        help="options of the server that is started; the last option here, as in: --serve --load-turbo true",
+        help="options of the server that is started; the last option here, as in: --serve --load-turbo",
     )
     parser.add_argument("--transports", default="ws,http", type=_transports, help="ws, http or both (default)")
     parser.add_argument("--concurrency", default=[1, 2, 4, 8, 16], type=counts, help="levels (default: 1,2,4,8,16)")

@@ -14,7 +14,7 @@ from ..lane import Model
 from .backends import Choice, S3GenOptions, SettingError, choose
 from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
-from .profiles import PROFILES, Profile
+from .profiles import PROFILES, Profile, profile_for
 from .reading import ReadingAhead
 from .render_batch import RenderBatch
 from .s3gen import S3Gen
@@ -180,7 +180,7 @@ def _assembled(
         options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
     preparer.release()
     on_cpu = device.type == "cpu"
-    profile = profile_named(options.profile)
+    profile = profile_named(options.profile, on_cpu=on_cpu)
     parts = Parts(
         model=model,
         variant=chosen,
@@ -229,11 +229,11 @@ def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device
     )
 
 
-def profile_named(name: str) -> Profile:
+def profile_named(name: str, *, on_cpu: bool) -> Profile:
     """The profile called ``name``. Raises ``SettingError``."""
     if name not in PROFILES:
         raise SettingError(f"PROFILE: {name!r} is unknown; use {', '.join(PROFILES)}.")
-    return PROFILES[name]
+    return profile_for(name, on_cpu=on_cpu)
 
 
 def _text(name: str, files: CheckpointFiles) -> tuple[TextEncoder, tuple[str, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-__all__ = ["PROFILES", "Profile"]
+__all__ = ["PROFILES", "Profile", "profile_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +28,18 @@ PROFILES = {
     "balanced": Profile(schedule=(16, 25, 50, 100), first_audio_seconds=0.5, together=8),
     "throughput": Profile(schedule=(25, 100, 200), first_audio_seconds=2.0, together=32),
 }
+
+_CPU_SCHEDULES: dict[str, tuple[int, ...]] = {
+    "latency": (16, 25, 50, 75, 100),
+    "balanced": (50, 50, 50, 75, 100),
+    "throughput": (100, 200),
+}
+"""A CPU is not as far ahead of its listeners: two cores that make a second of audio in 0.7 s have the next slice ready
+before the last one has been played if the first ones are as large as in ``balanced``, and are silent after each of the
+first if they are as in ``latency``."""
+
+
+def profile_for(name: str, *, on_cpu: bool) -> Profile:
+    """The profile of ``PROFILES`` called ``name`` as it is on a CPU, or on a GPU. Raises ``KeyError``."""
+    profile = PROFILES[name]
+    return dataclasses.replace(profile, schedule=_CPU_SCHEDULES[name]) if on_cpu else profile

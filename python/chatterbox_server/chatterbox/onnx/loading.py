@@ -91,7 +91,7 @@ def graph_lane(
         watermarker=watermarker,
         # A step ends after each run: a graph cannot be paused within it.
         rendering=RenderBatch(s3gen, size=1, pauses=False, clock=time.perf_counter),
-        profile=profile_named(options.profile),
+        profile=profile_named(options.profile, on_cpu=device == "cpu"),
         clock=time.perf_counter,
         waiting_slices=options.waiting_slices,
     )

@@ -82,8 +82,10 @@ impl<'a> Attention<'a> {
             rotation,
             attended: &attended,
         };
-        pool.run(self.rows.len() * self.heads, &|number| {
-            self.head(&task, number / self.heads, number % self.heads);
+        let rows = self.rows.len();
+        // A head's rows follow on each other: what they share is in the processor's cache then.
+        pool.run(rows * self.heads, &|number| {
+            self.head(&task, number % rows, number / rows);
         });
     }
 
