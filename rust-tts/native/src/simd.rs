@@ -26,7 +26,7 @@ pub(crate) trait Task {
 }
 
 /// How far ahead of its use a weight is asked for: the time that memory takes, at the rate that it gives.
-const AHEAD: usize = 2048;
+pub(crate) const AHEAD: usize = 2048;
 
 /// Asks for the cache line [`AHEAD`] of `p`, which may be outside of what `p` belongs to.
 #[inline(always)]

@@ -49,6 +49,9 @@ pub(crate) trait Kernel: Sync {
 /// A part of a product: `rows` rows, `panels` panels from `panel` on, the inputs from `step * depth` on.
 pub(crate) struct Tile {
     pub rows: usize,
+    /// Which of how many tiles it is that use the same weights one after the other.
+    pub turn: usize,
+    pub turns: usize,
     /// What `prepare` made of these rows.
     pub x: *const u32,
     pub panel: usize,
@@ -213,8 +216,8 @@ impl Part<'_> {
                     };
                     let panel = panels.start + group * self.plan.group;
                     let count = self.plan.group.min(panels.end - panel);
-                    for block in blocks.clone() {
-                        self.tile(block, panel, count, step);
+                    for turn in 0..blocks.len() {
+                        self.tile(&blocks, turn, (panel, count), step);
                     }
                 }
             }
@@ -230,13 +233,21 @@ impl Part<'_> {
         }
     }
 
-    fn tile(&self, block: usize, panel: usize, panels: usize, step: usize) {
-        let rows = self.plan.rows_of(block);
+    fn tile(
+        &self,
+        blocks: &Range<usize>,
+        turn: usize,
+        (panel, panels): (usize, usize),
+        step: usize,
+    ) {
+        let rows = self.plan.rows_of(blocks.start + turn);
         let stride = self.plan.outputs;
         let output = panel * LANES;
         let width = (panels * LANES).min(stride - output);
         let mut tile = Tile {
             rows: rows.len(),
+            turn,
+            turns: blocks.len(),
             x: self.prepared[rows.start * self.plan.words..].as_ptr(),
             panel,
             panels,

@@ -243,14 +243,23 @@ impl<T: Format> Product<'_, T> {
             for (p, w) in w.iter_mut().enumerate() {
                 *w = w.add(((tile.panel + p) * weights.inputs + first) * LANES);
             }
+            // Tiles that use these weights after the first one have them in the cache: what comes next is fetched by all of them.
+            let line = LANES * size_of::<T>();
+            let (mut ahead, pace) = if tile.turns == 1 {
+                (simd::AHEAD, line)
+            } else {
+                let pace = line / tile.turns.min(line);
+                (depth * (line + tile.turn * pace), pace)
+            };
             let mut sums = [[S::splat(0.0); P]; R];
             for _ in 0..depth {
                 let mut weights = [S::splat(0.0); P];
                 for (weights, w) in weights.iter_mut().zip(&mut w) {
                     *weights = T::load::<S>(*w);
-                    simd::prefetch(*w);
+                    simd::prefetch_line(w.wrapping_byte_add(ahead));
                     *w = w.add(LANES);
                 }
+                ahead = ahead.wrapping_add(pace).wrapping_sub(line);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = S::splat(*x.add(r));
                     for (sum, weights) in sums.iter_mut().zip(weights) {

@@ -122,8 +122,10 @@ unsafe fn sums<const UNSIGNED: bool, const R: usize>(
             }
             return sums;
         }
-        let low = half::<UNSIGNED, R>(x, w, rounds, start.0);
-        let high = half::<UNSIGNED, R>(x, w.add(STEP_BYTES / 2), rounds, start.1);
+        let next = w.wrapping_add(rounds * TOGETHER * STEP_BYTES);
+        let low = half::<UNSIGNED, R>(x, w, rounds, start.0, next);
+        let next = next.wrapping_add(rounds * STEP_BYTES);
+        let high = half::<UNSIGNED, R>(x, w.add(STEP_BYTES / 2), rounds, start.1, next);
         for (sum, both) in sums.iter_mut().zip(low.into_iter().zip(high)) {
             *sum = both;
         }
@@ -131,7 +133,8 @@ unsafe fn sums<const UNSIGNED: bool, const R: usize>(
     }
 }
 
-/// Sums of eight outputs.
+/// Sums of eight outputs. With each round a line from `next` on is fetched: the first half of what comes after these weights while
+/// these come from memory themselves, or the second while they are in the cache.
 ///
 /// # Safety
 /// As for [`Dots`], with half of a step's bytes.
@@ -141,6 +144,7 @@ unsafe fn half<const UNSIGNED: bool, const R: usize>(
     w: *const u8,
     rounds: usize,
     start: __m256i,
+    next: *const u8,
 ) -> [__m256i; R] {
     // SAFETY: the caller's promise.
     unsafe {
@@ -148,8 +152,9 @@ unsafe fn half<const UNSIGNED: bool, const R: usize>(
         for at in 0..rounds {
             let (x, w) = (x.add(at * TOGETHER * R), w.add(at * TOGETHER * STEP_BYTES));
             let steps = [load(w), load(w.add(STEP_BYTES))];
-            simd::prefetch(w);
-            simd::prefetch(w.add(STEP_BYTES));
+            if !UNSIGNED {
+                simd::prefetch_line(next.wrapping_add(at * STEP_BYTES));
+            }
             for (r, sum) in sums.iter_mut().enumerate() {
                 *sum = round::<UNSIGNED, R>(*sum, x.add(r), steps);
             }
