@@ -8,7 +8,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 __all__ = ["draw"]
 
@@ -61,7 +60,7 @@ def _server(results: Mapping[str, Any]) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("listeners at once")
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
