@@ -197,6 +197,8 @@ def main() -> None:
     parser.add_argument("--model", default="turbo")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto", help="MODEL_DTYPE")
+    parser.add_argument("--s3gen-dtype", default="fp32", help="S3GEN_DTYPE")
+    parser.add_argument("--s3gen-prompt-seconds", type=float, help="S3GEN_PROMPT_SECONDS")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--profiles", type=lambda text: text.split(","), default=list(PROFILES))
     parser.add_argument("--listeners", type=_counts, default=[1, 2, 4], help="how many, in order; ends at too many")
@@ -211,6 +213,8 @@ def main() -> None:
             "models": [given.model],
             "device": given.device,
             "model_dtype": given.dtype,
+            "s3gen_dtype": given.s3gen_dtype,
+            "s3gen_prompt_seconds": given.s3gen_prompt_seconds,
             "threads": given.threads,
             "model_path": str(given.model_path),
         }
