@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from chatterbox_server.chatterbox.checkpoint import locate
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.profiles import PROFILES, profile_for
+from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.chatterbox.s3gen import MelJob, Noise, S3Gen
 from chatterbox_server.chatterbox.slicing import Slicer
 from chatterbox_server.chatterbox.speech_tokens import LOOKAHEAD
@@ -58,7 +58,8 @@ def main() -> None:
     other = render(s3gen, voice, Noise(2), tokens, 0, final=True)
     print(f"another seed, whole:      {(other - whole).abs().mean() * DECIBELS_PER_NEPER:6.2f} dB")
     slicing = Slicing(tokens_per_slice=None, context_window=given.context, overlap=None, crossfade_ms=None)
-    slicer = Slicer(slicing, profile_for(given.profile, on_cpu=given.cpu).schedule, stream=True)
+    profile = PROFILES[given.profile]
+    slicer = Slicer(slicing, profile.cpu_schedule if given.cpu else profile.schedule, stream=True)
     while (part := slicer.next(len(tokens), ended=True)) is not None:
         end = part.end + (0 if part.final else LOOKAHEAD)
         mel = render(s3gen, voice, noise, tokens[part.context : end], part.context, final=part.final)

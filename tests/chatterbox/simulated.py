@@ -197,6 +197,7 @@ class Machine:
             watermarker=None,
             rendering=rendering,
             profile=PROFILES["balanced"],
+            schedule=PROFILES["balanced"].schedule,
             clock=self.clock,
             waiting_slices=waiting_slices,
         )

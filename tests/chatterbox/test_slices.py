@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from chatterbox_server.chatterbox.profiles import PROFILES, profile_for
+from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.chatterbox.slicing import Slice, Slicer
 from chatterbox_server.messages import Slicing
 from hypothesis import given
@@ -42,7 +42,8 @@ def test_slices_start_small_and_grow() -> None:
 @pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str, on_cpu: bool) -> None:
-    schedule = profile_for(name, on_cpu=on_cpu).schedule
+    profile = PROFILES[name]
+    schedule = profile.cpu_schedule if on_cpu else profile.schedule
     slicer = Slicer(DEFAULT, schedule, stream=True)
     sizes = []
     for _ in range(6):
@@ -82,7 +83,7 @@ def silences(schedule: tuple[int, ...], tokens: int) -> list[float]:
 
 def test_two_cores_keep_ahead_of_a_listener() -> None:
     for tokens in (60, 125, 250, 1000):
-        assert not any(silences(profile_for("balanced", on_cpu=True).schedule, tokens))
+        assert not any(silences(PROFILES["balanced"].cpu_schedule, tokens))
     assert any(silences(PROFILES["balanced"].schedule, 250))
 
 

@@ -77,7 +77,7 @@ class ChatterboxLane:
         sampling = parts.variant.resolve(speak.params, speak.seed)
         options = RenderOptions(
             slicing=speak.slicing,
-            schedule=parts.profile.schedule,
+            schedule=parts.schedule,
             stream=speak.stream,
             speed=speak.params.speed,
             max_samples=samples_in(speak.max_audio_seconds),
@@ -103,7 +103,7 @@ class ChatterboxLane:
         voice, _ = self._voice(command.voice)
         options = RenderOptions(
             slicing=MODEL_SLICING,
-            schedule=self._parts.profile.schedule,
+            schedule=self._parts.schedule,
             stream=command.stream,
             speed=1.0,
             max_samples=samples_in(command.max_audio_seconds),

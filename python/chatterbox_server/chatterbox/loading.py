@@ -14,7 +14,7 @@ from ..lane import Model
 from .backends import Choice, S3GenOptions, SettingError, choose
 from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
-from .profiles import PROFILES, Profile, profile_for
+from .profiles import PROFILES, Profile
 from .reading import ReadingAhead
 from .render_batch import RenderBatch
 from .s3gen import S3Gen
@@ -180,7 +180,7 @@ def _assembled(
         options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
     preparer.release()
     on_cpu = device.type == "cpu"
-    profile = profile_named(options.profile, on_cpu=on_cpu)
+    profile = profile_named(options.profile)
     parts = Parts(
         model=model,
         variant=chosen,
@@ -199,6 +199,7 @@ def _assembled(
         # A batch shares a GPU's launches; a CPU is busy with one, and the others would only wait for it.
         rendering=RenderBatch(s3gen, size=1 if on_cpu else profile.together, pauses=on_cpu, clock=time.perf_counter),
         profile=profile,
+        schedule=profile.cpu_schedule if on_cpu else profile.schedule,
         clock=time.perf_counter,
         waiting_slices=options.waiting_slices,
     )
@@ -229,11 +230,11 @@ def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device
     )
 
 
-def profile_named(name: str, *, on_cpu: bool) -> Profile:
+def profile_named(name: str) -> Profile:
     """The profile called ``name``. Raises ``SettingError``."""
     if name not in PROFILES:
         raise SettingError(f"PROFILE: {name!r} is unknown; use {', '.join(PROFILES)}.")
-    return profile_for(name, on_cpu=on_cpu)
+    return PROFILES[name]
 
 
 def _text(name: str, files: CheckpointFiles) -> tuple[TextEncoder, tuple[str, ...]]:

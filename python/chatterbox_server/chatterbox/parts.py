@@ -34,6 +34,8 @@ class Parts:
     watermarker: Watermarker | None
     rendering: RenderBatch
     profile: Profile
+    schedule: tuple[int, ...]
+    """The profile's, for this kind of device."""
     clock: Callable[[], float]
     """Seconds that never go back."""
     waiting_slices: int | None = None

@@ -74,6 +74,7 @@ def graph_lane(
         watermark=watermarker is not None,
     )
     s3gen = GraphS3Gen(sessions["conditional_decoder"])
+    profile = profile_named(options.profile)
     parts = Parts(
         model=model,
         variant=chosen,
@@ -91,7 +92,8 @@ def graph_lane(
         watermarker=watermarker,
         # A step ends after each run: a graph cannot be paused within it.
         rendering=RenderBatch(s3gen, size=1, pauses=False, clock=time.perf_counter),
-        profile=profile_named(options.profile, on_cpu=device == "cpu"),
+        profile=profile,
+        schedule=profile.cpu_schedule if device == "cpu" else profile.schedule,
         clock=time.perf_counter,
         waiting_slices=options.waiting_slices,
     )
