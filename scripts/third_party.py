@@ -63,7 +63,7 @@ LICENCES = {
 }
 
 # Files of others that lie in this repository.
-CARRIED = "rust-tts/assets/swagger-ui"
+CARRIED = "rust-tts/http/assets/swagger-ui"
 
 
 class Component(NamedTuple):

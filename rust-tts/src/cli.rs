@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 
+use chatterbox_engine::EngineOptions;
+use chatterbox_http::HttpOptions;
+use chatterbox_speech::options::SpeechOptions;
+use chatterbox_voices::{Filter, VoiceOptions};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{EngineOptions, LogLevel, LogOptions, ServerOptions, VoiceOptions};
-use crate::engine::python;
+use crate::log_options::{LogLevel, LogOptions};
 use crate::offline::{self, ConvertOptions, SayOptions, VoiceCommand};
+use crate::python;
 use crate::shutdown::{self, status};
-use crate::voices::Filter;
 use crate::{server, telemetry};
 
 const ABOUT: &str = "Streaming text-to-speech server for the Chatterbox models.
@@ -27,11 +30,20 @@ struct Cli {
     #[command(flatten)]
     server: ServerOptions,
     #[command(flatten)]
-    engine: EngineOptions,
-    #[command(flatten)]
-    voices: VoiceOptions,
-    #[command(flatten)]
     logs: LogOptions,
+}
+
+/// Every option of the server.
+#[derive(Args)]
+pub struct ServerOptions {
+    #[command(flatten)]
+    pub http: HttpOptions,
+    #[command(flatten)]
+    pub speech: SpeechOptions,
+    #[command(flatten)]
+    pub engine: EngineOptions,
+    #[command(flatten)]
+    pub voices: VoiceOptions,
 }
 
 #[derive(Subcommand)]
@@ -91,9 +103,7 @@ pub fn run(argv: Vec<String>) -> i32 {
         }
     };
     match cli.command {
-        None => with_logs(&cli.logs, LogLevel::Info, || {
-            server::run(&cli.server, &cli.engine, &cli.voices)
-        }),
+        None => with_logs(&cli.logs, LogLevel::Info, || server::run(&cli.server)),
         Some(Command::Say(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
             offline::say(&options)
         }),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing::info;
 
-use crate::engine::{EngineState, EngineStatus, Progress};
 use crate::telemetry;
+use chatterbox_engine::{EngineState, EngineStatus, Progress};
 
 /// Least time between two lines about the same thing.
 const LINE_EVERY: Duration = Duration::from_secs(10);

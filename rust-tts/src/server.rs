@@ -1,24 +1,24 @@
 //! Starts the server, accepts connections, and ends it in order.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chatterbox_engine::{EngineHandle, EngineState};
+use chatterbox_http::HttpOptions;
+use chatterbox_http::auth::Keys;
+use chatterbox_http::connections;
+use chatterbox_http::state::{App, Shared};
+use chatterbox_speech::metrics::Metrics;
+use chatterbox_speech::service::SpeechService;
+use chatterbox_voices::{VoiceCache, VoiceError, VoiceOptions, VoiceStore, without_voice};
 use tokio::net::TcpListener;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::auth::Keys;
-use crate::config::{EngineOptions, ServerOptions, VoiceCache, VoiceOptions};
-use crate::connections;
-use crate::engine::{self, EngineState};
-use crate::loading;
-use crate::metrics::Metrics;
+use crate::cli::ServerOptions;
 use crate::shutdown::{self, Signals, status};
-use crate::state::{App, Shared};
-use crate::telemetry;
-use crate::voices::{VoiceError, VoiceStore, without_voice};
+use crate::{loading, python, telemetry};
 
 /// How often the engine's pulse is felt.
 const PULSE: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ const ENGINE_CLOSE: Duration = Duration::from_secs(5);
 pub struct StartError(String);
 
 /// Serves until a signal or the engine's death; returns the exit status.
-pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions) -> i32 {
+pub fn run(options: &ServerOptions) -> i32 {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,7 +45,7 @@ pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions
             return status::CANNOT_START;
         }
     };
-    match runtime.block_on(serve(server, engine, voices)) {
+    match runtime.block_on(serve(options)) {
         Ok(status) => {
             // What still runs had its time to drain.
             runtime.shutdown_background();
@@ -58,12 +58,9 @@ pub fn run(server: &ServerOptions, engine: &EngineOptions, voices: &VoiceOptions
     }
 }
 
-async fn serve(
-    server: &ServerOptions,
-    engine: &EngineOptions,
-    voices: &VoiceOptions,
-) -> Result<i32, StartError> {
-    let keys = Keys::from_options(server)
+async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
+    let (http, voices) = (&options.http, &options.voices);
+    let keys = Keys::from_options(http)
         .map_err(|error| StartError(format!("The API keys cannot be read: {error}")))?;
     if keys.open() {
         warn!("no API_KEY is set: everybody who reaches this server may use it");
@@ -73,42 +70,43 @@ async fn serve(
         .map_err(|error| StartError(format!("Signals cannot be received: {error}")))?;
     let metrics = Metrics::install()
         .map_err(|error| StartError(format!("Metrics cannot be collected: {error}")))?;
-    let listener = listen(server, keys.open()).await?;
+    let listener = listen(http, keys.open()).await?;
     let address = listener
         .local_addr()
         .map_err(|error| StartError(format!("No address to listen on: {error}")))?;
 
-    let settings = engine.load_settings(voices, server.limits.slots());
-    let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
-        .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
-    let app = Arc::new(App::new(
+    let slots = options.speech.limits.slots();
+    let settings = options.engine.load_settings(voices.prepared_dir(), slots);
+    let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, &settings))
+        .map_err(|error| {
+        StartError(format!("The engine's thread cannot be started: {error}"))
+    })?;
+    let speech = Arc::new(SpeechService::new(
         handle,
         store,
-        engine,
-        voices,
-        server,
-        keys,
-        Some(metrics),
+        options.speech.clone(),
+        voices.clone(),
     ));
+    let app = Arc::new(App::new(Arc::clone(&speech), http, keys, metrics));
 
-    let signals = tokio::spawn(signals.obey(app.drain.clone()));
-    let reporter = app.clone();
-    tokio::spawn(async move { loading::report(reporter.engine.status()).await });
-    let forgetful = app.clone();
+    let signals = tokio::spawn(signals.obey(speech.drain.clone()));
+    let loaded = Arc::clone(&speech);
+    tokio::spawn(async move { loading::report(loaded.engine.status()).await });
+    let stored = Arc::clone(&speech);
     tokio::spawn(async move {
-        let app = forgetful;
-        app.enrolments.forget_gone(&app.engine, &app.voices).await;
+        let enrolments = &stored.enrolments;
+        enrolments.forget_gone(&stored.engine, &stored.voices).await;
     });
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
     let acceptor = tokio::spawn(connections::accept(
         listener,
         app.clone(),
-        server.max_connections,
+        http.max_connections,
     ));
 
     let status = tokio::select! {
         status = watchdog => status.unwrap_or(status::ENGINE_FAILED),
-        () = drained(&app) => status::OK,
+        () = drained(&speech, http.limits.drain_timeout) => status::OK,
         failed = acceptor => {
             error!(?failed, "the listener failed");
             status::CANNOT_START
@@ -118,7 +116,7 @@ async fn serve(
         sleep(LAST_WORDS).await;
         shutdown::exit_now(status);
     }
-    end_engine(&app, thread).await;
+    end_engine(&speech.engine, thread).await;
     // Until here a second signal ends the process at once.
     signals.abort();
     Ok(status)
@@ -141,40 +139,38 @@ fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
     Ok(Arc::new(store))
 }
 
-async fn listen(server: &ServerOptions, open: bool) -> Result<TcpListener, StartError> {
+async fn listen(options: &HttpOptions, open: bool) -> Result<TcpListener, StartError> {
     // Without a key, only this machine may come in unless the operator says otherwise.
-    let host = server
+    let host = options
         .host
         .clone()
         .unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
-    let bound = TcpListener::bind((host.as_str(), server.port)).await;
+    let bound = TcpListener::bind((host.as_str(), options.port)).await;
     bound.map_err(|error| {
         StartError(format!(
             "{host}:{} cannot be listened on: {error}",
-            server.port
+            options.port
         ))
     })
 }
 
 /// Announces readiness, feels the engine's pulse, and returns an exit status when the engine has died.
 async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
-    let mut states = app.engine.status().subscribe();
+    let mut states = app.speech.engine.status().subscribe();
     let mut pulse = interval(PULSE);
     let mut announced = false;
     loop {
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return status::ENGINE_FAILED },
             _ = pulse.tick() => {
-                if let Some(metrics) = &app.metrics {
-                    metrics.upkeep();
-                }
+                app.metrics.upkeep();
                 let limit = app.limits.engine_stall_timeout;
-                if app.engine.status().in_step_for().is_some_and(|busy| busy > limit) {
-                    app.engine.status().fail(format!("no step of the engine ended within {} s", limit.as_secs_f64()));
+                if app.speech.engine.status().in_step_for().is_some_and(|busy| busy > limit) {
+                    app.speech.engine.status().fail(format!("no step of the engine ended within {} s", limit.as_secs_f64()));
                 }
             }
         }
-        match app.engine.status().state() {
+        match app.speech.engine.status().state() {
             EngineState::Ready(info) if !announced => {
                 announced = true;
                 info!(
@@ -183,7 +179,7 @@ async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
                     "ready"
                 );
                 announce(address, &app);
-                prepare_voices(&app);
+                prepare_voices(&app.speech);
             }
             EngineState::Failed(reason) => {
                 error!(reason, "the engine failed; the process ends");
@@ -214,15 +210,18 @@ fn announce(address: SocketAddr, app: &App) {
         "chatterbox-server {} listens on http://{reachable}\n\
          Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
          -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav",
-        crate::VERSION
+        chatterbox_speech::VERSION
     ));
 }
 
 /// Drops what was computed of voices that are gone, and prepares those that are there.
-fn prepare_voices(app: &Shared) {
-    let app = app.clone();
+fn prepare_voices(service: &Arc<SpeechService>) {
+    let service = Arc::clone(service);
     tokio::spawn(async move {
-        let (store, folder) = (app.voices.clone(), app.voice_options.voices_dir.clone());
+        let (store, folder) = (
+            service.voices.clone(),
+            service.voice_options.voices_dir.clone(),
+        );
         let look = move || {
             let voices = store.all()?;
             let gone = without_voice(&folder, &voices);
@@ -232,14 +231,15 @@ fn prepare_voices(app: &Shared) {
             Ok(Ok((voices, gone))) => {
                 for key in gone {
                     // An engine that is gone has nothing to drop.
-                    let _ = app.engine.forget(key).await;
+                    let _ = service.engine.forget(key).await;
                 }
-                if app.voice_options.voice_cache == VoiceCache::Lazy {
+                if service.voice_options.voice_cache == VoiceCache::Lazy {
                     return;
                 }
                 for voice in voices {
-                    app.enrolments
-                        .prepare(&app.engine, &app.voices, &voice)
+                    service
+                        .enrolments
+                        .prepare(&service.engine, &service.voices, &voice)
                         .await;
                 }
             }
@@ -250,47 +250,29 @@ fn prepare_voices(app: &Shared) {
 }
 
 /// Waits for the drain to begin, then for everything that runs to end, but not for ever.
-async fn drained(app: &App) {
-    app.drain.cancelled().await;
-    app.tasks.close();
-    if timeout(app.limits.drain_timeout, app.tasks.wait())
-        .await
-        .is_err()
-    {
+async fn drained(service: &SpeechService, drain_timeout: Duration) {
+    service.drain.cancelled().await;
+    service.tasks.close();
+    if timeout(drain_timeout, service.tasks.wait()).await.is_err() {
         warn!(
-            tasks = app.tasks.len(),
+            tasks = service.tasks.len(),
             "the drain took too long; what still runs is cut off"
         );
-        app.cut.cancel();
+        service.cut.cancel();
         // Sockets say goodbye.
-        let _ = timeout(LAST_WORDS, app.tasks.wait()).await;
+        let _ = timeout(LAST_WORDS, service.tasks.wait()).await;
     }
     info!("drained");
 }
 
 /// Lets the engine close. One that does not in time is left behind.
-pub async fn end_engine(app: &App, thread: std::thread::JoinHandle<()>) {
+pub async fn end_engine(engine: &EngineHandle, thread: std::thread::JoinHandle<()>) {
     let ended = async {
-        app.engine.stop().await;
+        engine.stop().await;
         tokio::task::spawn_blocking(move || thread.join()).await
     };
     if timeout(ENGINE_CLOSE, ended).await.is_err() {
         warn!("the engine's thread did not end");
         shutdown::exit_now(status::OK);
-    }
-}
-
-impl VoiceOptions {
-    /// Opens the voices folder.
-    pub fn open(&self) -> std::io::Result<VoiceStore> {
-        let limits = crate::voices::UploadLimits {
-            max_bytes: self.max_voice_file_size as u64,
-            ..Default::default()
-        };
-        VoiceStore::open(
-            &self.voices_dir,
-            self.preloaded_voices_dir.as_deref().map(Path::new),
-            limits,
-        )
     }
 }

@@ -2,15 +2,16 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::{Bar, OutputOptions, run, write};
 use crate::shutdown::status;
-use crate::speech::convert::{ConvertDraft, decode_clip};
-use crate::speech::{self, Piece, Summary};
-use crate::state::Shared;
 use crate::telemetry;
+use chatterbox_speech::convert::{ConvertDraft, decode_clip};
+use chatterbox_speech::service::SpeechService;
+use chatterbox_speech::{self as speech, Piece, Summary};
 
 #[derive(Args)]
 pub struct ConvertOptions {
@@ -26,8 +27,8 @@ pub struct ConvertOptions {
 pub fn convert(options: &ConvertOptions) -> i32 {
     // Before the engine is loaded, which takes its time.
     match read_clip(options) {
-        Ok(bytes) => run(&options.output, async |app| {
-            speak(app, options, &bytes).await
+        Ok(bytes) => run(&options.output, async |service| {
+            speak(service, options, &bytes).await
         }),
         Err(error) => {
             telemetry::complain(&format!("error: {}: {error}", options.input.display()));
@@ -45,11 +46,15 @@ fn read_clip(options: &ConvertOptions) -> std::io::Result<Vec<u8>> {
     std::fs::read(&options.input)
 }
 
-async fn speak(app: Shared, options: &ConvertOptions, bytes: &[u8]) -> Result<Summary, String> {
+async fn speak(
+    service: Arc<SpeechService>,
+    options: &ConvertOptions,
+    bytes: &[u8],
+) -> Result<Summary, String> {
     let output = &options.output;
-    let longest = app.limits.max_convert_seconds;
+    let longest = service.options.limits.max_convert_seconds;
     let clip = tokio::task::block_in_place(|| decode_clip(bytes, longest));
-    let clip = clip.map_err(|error| error.message)?;
+    let clip = clip.map_err(|error| error.to_string())?;
     let draft = ConvertDraft {
         model: output.model.clone(),
         voice: output.voice.clone(),
@@ -62,10 +67,10 @@ async fn speak(app: Shared, options: &ConvertOptions, bytes: &[u8]) -> Result<Su
         audio_normalization: output.audio_normalization.clone(),
     };
     let bar = Bar::new((clip.duration_seconds() * 1000.0) as u64, true);
-    let request = draft.validate(&app, clip, None);
-    let request = request.map_err(|error| error.message)?;
+    let request = draft.validate(&service, clip, None);
+    let request = request.map_err(|error| error.to_string())?;
     let rate = u64::from(request.output.encoding.sample_rate);
-    let speech = speech::start(&app, request.clone(), speech::clip(), "convert");
+    let speech = speech::start(&service, request.clone(), speech::clip(), "convert");
     let (sink, summary) = write(speech, output, &request, |piece| {
         if let Piece::Audio(samples) = piece {
             bar.0.inc(samples.len() as u64 * 1000 / rate);

@@ -10,23 +10,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use clap::{Args, Command, FromArgMatches};
+use chatterbox_audio::Format;
+use chatterbox_engine::{EngineKind, EngineOptions, EngineState};
+use chatterbox_speech::error::Error;
+use chatterbox_speech::options::SpeechOptions;
+use chatterbox_speech::request::SpeechRequest;
+use chatterbox_speech::service::SpeechService;
+use chatterbox_speech::{Piece, Speech, Summary};
+use chatterbox_voices::VoiceOptions;
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use convert::{ConvertOptions, convert};
 pub use say::{SayOptions, say};
 pub use voice::VoiceCommand;
 
-use crate::audio::Format;
-use crate::auth::Keys;
-use crate::config::{EngineKind, EngineOptions, LogOptions, ServerOptions, VoiceOptions};
-use crate::engine::{self, EngineState};
-use crate::error::ApiError;
+use crate::log_options::LogOptions;
 use crate::shutdown::{self, status};
-use crate::speech::request::SpeechRequest;
-use crate::speech::{Piece, Speech, Summary};
-use crate::state::{App, Shared};
-use crate::{loading, server, telemetry};
+use crate::{loading, python, server, telemetry};
 use sink::Sink;
 
 /// What both commands take.
@@ -65,6 +66,8 @@ pub struct OutputOptions {
     audio_normalization: Option<String>,
 
     #[command(flatten)]
+    speech: SpeechOptions,
+    #[command(flatten)]
     engine: EngineOptions,
     #[command(flatten)]
     voices: VoiceOptions,
@@ -91,7 +94,7 @@ enum Failure {
 /// Loads the engine, does `work` with it and reports; returns the exit status.
 fn run<W>(options: &OutputOptions, work: W) -> i32
 where
-    W: AsyncFnOnce(Shared) -> Result<Summary, String>,
+    W: AsyncFnOnce(Arc<SpeechService>) -> Result<Summary, String>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -124,59 +127,44 @@ where
 
 async fn with_engine<W>(options: &OutputOptions, work: W) -> Result<Summary, Failure>
 where
-    W: AsyncFnOnce(Shared) -> Result<Summary, String>,
+    W: AsyncFnOnce(Arc<SpeechService>) -> Result<Summary, String>,
 {
-    let (app, thread) = start(options).await.map_err(Failure::Problem)?;
-    let app = Arc::new(app);
+    let (service, thread) = start(options).await.map_err(Failure::Problem)?;
+    let service = Arc::new(service);
     let spoken = tokio::select! {
-        spoken = work(Arc::clone(&app)) => spoken.map_err(Failure::Problem),
+        spoken = work(Arc::clone(&service)) => spoken.map_err(Failure::Problem),
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
     };
     if spoken.is_ok() {
-        server::end_engine(&app, thread).await;
+        server::end_engine(&service.engine, thread).await;
     }
     spoken
 }
 
 /// Loads the engine and waits until it speaks.
-async fn start(options: &OutputOptions) -> Result<(App, JoinHandle<()>), String> {
+async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>), String> {
     let folder = &options.voices.voices_dir;
     let store = options.voices.open();
     let store = store.map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut settings = options.engine.load_settings(&options.voices, 1);
+    let mut settings = options
+        .engine
+        .load_settings(options.voices.prepared_dir(), 1);
     if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.model) {
         // It is asked for by name: the others would be loaded for nothing.
         settings.models = vec![model.clone()];
     }
-    let (handle, thread) = engine::spawn(move |worker| engine::python::run(worker, &settings))
-        .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
+    let (handle, thread) =
+        chatterbox_engine::spawn(move |worker| python::run(worker, &settings))
+            .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
     loading::report(handle.status()).await;
     if let EngineState::Failed(reason) = handle.status().state() {
         return Err(reason);
     }
-    let mut server = server_defaults()?;
+    let mut speech = options.speech.clone();
     // Nobody else waits: a whole book may be read.
-    server.limits.max_text_length = usize::MAX;
-    let (engine, voices) = (&options.engine, &options.voices);
-    let app = App::new(
-        handle,
-        Arc::new(store),
-        engine,
-        voices,
-        &server,
-        Keys::none(),
-        None,
-    );
-    Ok((app, thread))
-}
-
-/// The server's options as the environment has them.
-fn server_defaults() -> Result<ServerOptions, String> {
-    let command = ServerOptions::augment_args(Command::new("chatterbox-server"));
-    let matches = command
-        .try_get_matches_from(["chatterbox-server"])
-        .map_err(|error| error.to_string())?;
-    ServerOptions::from_arg_matches(&matches).map_err(|error| error.to_string())
+    speech.limits.max_text_length = usize::MAX;
+    let service = SpeechService::new(handle, Arc::new(store), speech, options.voices.clone());
+    Ok((service, thread))
 }
 
 /// Encodes what is spoken; `told` hears of every piece. The sink is whole, but not finished.
@@ -190,8 +178,8 @@ async fn write(
     loop {
         let piece = speech.next().await;
         let piece = piece
-            .unwrap_or_else(|| Err(ApiError::engine_gone()))
-            .map_err(|error| error.message)?;
+            .unwrap_or_else(|| Err(Error::engine_gone()))
+            .map_err(|error| error.to_string())?;
         told(&piece);
         match piece {
             Piece::Audio(samples) => sink.push(&samples)?,

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::audio::Resampler;
-use crate::audio::decode::Clip;
+use chatterbox_audio::Resampler;
+use chatterbox_audio::decode::Clip;
 
 /// Level of each recording: root mean square, -23 dB of full scale.
 const LEVEL: f32 = 0.0708;
@@ -108,7 +108,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::audio::decode::fixtures::tone;
+    use chatterbox_audio::decode::fixtures::tone;
 
     fn clip(seconds: f32, sample_rate: u32, gain: f32) -> Clip {
         let samples = tone(seconds, sample_rate);

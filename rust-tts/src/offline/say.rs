@@ -2,17 +2,18 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use super::{Bar, OutputOptions, run, sink, write};
-use crate::audio::Format;
 use crate::shutdown::status;
-use crate::speech::draft::{AudioDraft, Draft, VoiceDraft};
-use crate::speech::{self, Piece, Summary};
-use crate::state::Shared;
 use crate::telemetry;
+use chatterbox_audio::Format;
+use chatterbox_speech::draft::{AudioDraft, Draft, VoiceDraft};
+use chatterbox_speech::service::SpeechService;
+use chatterbox_speech::{self as speech, Piece, Summary};
 
 /// A text shorter than this is over before a bar has been drawn, in characters.
 const LONG_TEXT: usize = 400;
@@ -78,7 +79,9 @@ pub struct SayOptions {
 pub fn say(options: &SayOptions) -> i32 {
     // Before the engine is loaded, which takes its time.
     match read_text(options) {
-        Ok(text) => run(&options.output, async |app| speak(app, options, text).await),
+        Ok(text) => run(&options.output, async |service| {
+            speak(service, options, text).await
+        }),
         Err(problem) => {
             telemetry::complain(&format!("error: {problem}"));
             status::CANNOT_START
@@ -103,14 +106,18 @@ fn read_text(options: &SayOptions) -> Result<String, String> {
     }
 }
 
-async fn speak(app: Shared, options: &SayOptions, text: String) -> Result<Summary, String> {
+async fn speak(
+    service: Arc<SpeechService>,
+    options: &SayOptions,
+    text: String,
+) -> Result<Summary, String> {
     let characters = text.chars().count();
     let bar = Bar::new(characters as u64, characters >= LONG_TEXT);
-    let request = options.draft(text).validate(&app, Format::Wav, false);
-    let mut request = request.map_err(|error| error.message)?;
+    let request = options.draft(text).validate(&service, Format::Wav, false);
+    let mut request = request.map_err(|error| error.to_string())?;
     request.return_tokens = options.dump_tokens.is_some();
     let texts = speech::whole(&request.text, request.text_chunk_size);
-    let speech = speech::start(&app, request.clone(), texts, "say");
+    let speech = speech::start(&service, request.clone(), texts, "say");
     let (sink, summary) = write(speech, &options.output, &request, |piece| {
         if let Piece::Progress { characters } = piece {
             bar.0.inc(*characters as u64);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::audio::{Encoder, Encoding, Length, encoder};
+use chatterbox_audio::{Encoder, Encoding, Length, encoder};
 
 /// The encoded audio on its way out: into a file that appears when it is whole, or into a stream.
 pub struct Sink {

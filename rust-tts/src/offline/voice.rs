@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::reel::Reel;
-use crate::audio::decode;
-use crate::config::{LogOptions, VoiceOptions};
-use crate::engine::python;
+use crate::log_options::LogOptions;
+use crate::python;
 use crate::shutdown::status;
 use crate::telemetry;
-use crate::voices::{Details, VoiceError, VoiceStore, wav};
+use chatterbox_audio::decode;
+use chatterbox_voices::{Details, VoiceError, VoiceOptions, VoiceStore, wav};
 
 /// Largest file of samples that is read, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 1 << 30;

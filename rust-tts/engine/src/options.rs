@@ -1,0 +1,255 @@
+//! Options of the engine: what it loads, and how.
+
+use std::path::PathBuf;
+
+use chatterbox_settings::{boolean, name_of, non_negative, text};
+use clap::{Args, ValueEnum};
+
+use crate::load_settings::LoadSettings;
+use crate::s3gen_options::S3GenSettings;
+
+/// Options of the engine, shared by the server, `say` and `convert`.
+#[derive(Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineOptions {
+    /// `auto` speaks with the loaded models; `fake` plays a tone at a chosen speed, for tests and benchmarks
+    #[arg(long, env = "ENGINE", default_value = "auto")]
+    pub engine: EngineKind,
+
+    /// Device that the models run on (the embedded voice `lite` always runs on the CPU)
+    #[arg(long, env = "DEVICE", default_value = "auto")]
+    pub device: Device,
+
+    /// Load `standard`, the expressive model (English). The Chatterbox models need `make install-chatterbox`
+    #[arg(long, env = "LOAD_STANDARD", value_parser = boolean, default_value = "false")]
+    pub load_standard: bool,
+
+    /// Load `turbo`, the fast model (English, with tags such as `[laugh]`)
+    #[arg(long, env = "LOAD_TURBO", value_parser = boolean, default_value = "false")]
+    pub load_turbo: bool,
+
+    /// Load `multilingual`, for 23 languages
+    #[arg(long, env = "LOAD_MULTILINGUAL", value_parser = boolean, default_value = "false")]
+    pub load_multilingual: bool,
+
+    /// Load `nano`, the small relative of `turbo`
+    #[arg(long, env = "LOAD_NANO", value_parser = boolean, default_value = "false")]
+    pub load_nano: bool,
+
+    /// Load `lite`, the embedded English voice that needs no download
+    #[arg(long, env = "LOAD_LITE", value_parser = boolean, default_value = "true")]
+    pub load_lite: bool,
+
+    /// Release of the `multilingual` checkpoint
+    #[arg(long, env = "MULTILINGUAL_VERSION", default_value = "v2")]
+    pub multilingual_version: MultilingualVersion,
+
+    /// Folder of checkpoints (`standard/`, `turbo/`, …, or upstream's files); nothing is downloaded then
+    #[arg(long, env = "MODEL_PATH", value_parser = text)]
+    pub model_path: Option<String>,
+
+    /// What computes the Chatterbox models: `native` (this server's own kernels, on a CPU), `torch`, or `onnx` (ONNX
+    /// Runtime on a CPU or CUDA; `turbo` from its published graphs, or `turbo` and `nano` from those of `export-onnx`; it
+    /// converts no clips and speaks at its own speed alone)
+    #[arg(long, env = "BACKEND", default_value = "auto")]
+    pub backend: Backend,
+
+    /// Precision of the Chatterbox models' token decoder, and with `BACKEND=onnx` of everything: `native` has fp32, bf16,
+    /// int8 and int4, `torch` fp32, bf16 and fp16, `onnx` fp32, fp16, q8, q4 and q4f16 (q8 and int8 are the same, and so
+    /// are q4 and int4). `auto` is bf16 on CUDA, with `onnx` fp16, and fp32 elsewhere
+    #[arg(long, env = "MODEL_DTYPE", default_value = "auto")]
+    pub model_dtype: Dtype,
+
+    #[command(flatten)]
+    pub s3gen: S3GenSettings,
+
+    /// What a Chatterbox model is to be best at: `latency` (the first audio is early and slices stay small), `throughput`
+    /// (the first audio is later, slices are large and more requests are decoded together), or `balanced`. Samples of
+    /// streamed audio differ a little from one to the other
+    #[arg(long, env = "PROFILE", default_value = "balanced")]
+    pub profile: Profile,
+
+    /// Put the inaudible Perth watermark into what the Chatterbox models speak
+    #[arg(long, env = "WATERMARK", value_parser = boolean, action = clap::ArgAction::Set, default_value = "on")]
+    pub watermark: bool,
+
+    /// Requests that one model decodes together. Default: `MAX_CONCURRENT_REQUESTS`, at most 64 (16 for `PROFILE=latency`,
+    /// 256 for `throughput`)
+    #[arg(long, env = "ENGINE_SLOTS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub engine_slots: Option<u32>,
+
+    /// Memory, in MB, for what the models have computed of voices; the least recently used makes room
+    #[arg(long, env = "VOICE_CACHE_MB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..))]
+    pub voice_cache_mb: u32,
+
+    /// Cache directory of models downloaded from the Hugging Face hub (read by that library)
+    #[arg(long, env = "HF_HOME", value_parser = text)]
+    pub hf_home: Option<String>,
+
+    /// CPU threads of a model. Default: the engine's own choice
+    #[arg(long, env = "ENGINE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub engine_threads: Option<u32>,
+
+    /// Slices of one request's speech tokens that may wait to become audio while tokens are decoded for others; one more,
+    /// and they are rendered at once. Fewer bring each listener's audio earlier and others' first audio later. Default: no
+    /// limit, a slice is rendered when its listener is about to need it
+    #[arg(long, env = "TTS_SPEECH_TOKEN_QUEUE_MAX_SIZE", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub speech_token_queue_max_size: Option<u32>,
+
+    /// Fake engine: seconds of computing per second of audio
+    #[arg(long, env = "FAKE_RTF", default_value_t = 0.1, value_parser = non_negative)]
+    pub fake_rtf: f64,
+
+    /// Fake engine: milliseconds of audio that a step makes for every request
+    #[arg(long, env = "FAKE_CHUNK_MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    pub fake_chunk_ms: u32,
+
+    /// Fake engine: seconds that loading takes
+    #[arg(long, env = "FAKE_LOAD_SECONDS", default_value_t = 0.0, value_parser = non_negative)]
+    pub fake_load_seconds: f64,
+}
+
+impl EngineOptions {
+    /// What the model package is asked to load, for so many requests at once. `prepared_voices` is the folder of what was
+    /// computed of voices.
+    pub fn load_settings(&self, prepared_voices: PathBuf, requests: usize) -> LoadSettings {
+        let own = match self.engine {
+            EngineKind::Auto => ("lite", self.load_lite),
+            EngineKind::Fake => ("fake", true),
+        };
+        let wanted = [
+            ("standard", self.load_standard),
+            ("turbo", self.load_turbo),
+            ("multilingual", self.load_multilingual),
+            ("nano", self.load_nano),
+            own,
+        ];
+        let models = wanted.iter().filter(|(_, load)| *load);
+        let most = self.profile.most_slots();
+        let slots = u32::try_from(requests).map_or(most, |slots| slots.min(most));
+        LoadSettings {
+            engine: name_of(&self.engine),
+            device: name_of(&self.device),
+            models: models.map(|(name, _)| (*name).to_owned()).collect(),
+            threads: self.engine_threads,
+            model_path: self.model_path.clone(),
+            backend: name_of(&self.backend),
+            model_dtype: name_of(&self.model_dtype),
+            s3gen_dtype: name_of(&self.s3gen.dtype),
+            s3gen_decoder: name_of(&self.s3gen.decoder),
+            s3gen_steps: self.s3gen.steps,
+            s3gen_prompt_seconds: self.s3gen.prompt_seconds,
+            watermark: self.watermark,
+            multilingual_version: name_of(&self.multilingual_version),
+            slots: self.engine_slots.unwrap_or(slots),
+            profile: name_of(&self.profile),
+            waiting_slices: self.speech_token_queue_max_size,
+            voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
+            voices_dir: prepared_voices,
+            hf_home: self.hf_home.clone(),
+            fake_rtf: self.fake_rtf,
+            fake_chunk_ms: self.fake_chunk_ms,
+            fake_load_seconds: self.fake_load_seconds,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    Auto,
+    Fake,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    Auto,
+    Cpu,
+    Cuda,
+    Mps,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Auto,
+    Native,
+    Torch,
+    Onnx,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    Auto,
+    Fp32,
+    Bf16,
+    Fp16,
+    Int8,
+    Int4,
+    Q8,
+    Q4,
+    Q4f16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    Latency,
+    Balanced,
+    Throughput,
+}
+
+impl Profile {
+    /// Most slots of a model where nobody says: each takes memory of the device, and a step with many takes longer.
+    fn most_slots(self) -> u32 {
+        match self {
+            Self::Latency => 16,
+            Self::Balanced => 64,
+            Self::Throughput => 256,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MultilingualVersion {
+    V2,
+    V3,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        engine: EngineOptions,
+    }
+
+    fn settings(arguments: &[&str], requests: usize) -> LoadSettings {
+        let given = Options::try_parse_from([&["test"], arguments].concat()).unwrap();
+        given.engine.load_settings(PathBuf::new(), requests)
+    }
+
+    #[test]
+    fn the_queue_of_speech_tokens_is_the_engines() {
+        assert_eq!(settings(&[], 1).waiting_slices, None);
+        let limited = settings(&["--speech-token-queue-max-size", "2"], 1);
+        assert_eq!(limited.waiting_slices, Some(2));
+    }
+
+    #[test]
+    fn a_profile_bounds_the_slots_that_nobody_asked_for() {
+        for (profile, most) in [("latency", 16), ("balanced", 64), ("throughput", 256)] {
+            let chosen = settings(&["--profile", profile], 1000);
+            assert_eq!((chosen.slots, chosen.profile.as_str()), (most, profile));
+            assert_eq!(settings(&["--profile", profile], 8).slots, 8);
+            let explicit = settings(&["--profile", profile, "--engine-slots", "100"], 8);
+            assert_eq!(explicit.slots, 100);
+        }
+        assert_eq!(settings(&[], 1000).profile, "balanced");
+    }
+}

@@ -1,0 +1,193 @@
+//! Keys: where they may be carried, and whether one opens the door.
+
+use std::path::Path;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::error::ApiError;
+use crate::options::HttpOptions;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::state::Shared;
+
+/// Names of the query parameters that carry a key.
+pub const QUERY_KEYS: [&str; 2] = ["api_key", "token"];
+const HEADERS: [&str; 2] = ["x-api-key", "xi-api-key"];
+/// A WebSocket client in a browser can set no header but this.
+const SUBPROTOCOL_PREFIX: &str = "api-key.";
+
+type Digest256 = [u8; 32];
+
+/// The configured keys, as digests: neither their text nor their length can leak.
+pub struct Keys(Vec<Digest256>);
+
+/// Who a request comes from, for limits per client: the digest of the key.
+#[derive(Clone)]
+pub struct ClientKey(pub String);
+
+impl Keys {
+    /// Reads keys from the options and the files they name.
+    pub fn from_options(options: &HttpOptions) -> std::io::Result<Self> {
+        let mut keys: Vec<String> = options
+            .api_key
+            .iter()
+            .chain(&options.api_token)
+            .cloned()
+            .collect();
+        for file in [&options.api_key_file, &options.api_token_file]
+            .into_iter()
+            .flatten()
+        {
+            let text = std::fs::read_to_string(Path::new(file))?;
+            keys.extend(text.split([',', '\n']).map(str::to_owned));
+        }
+        let configured = !keys.is_empty();
+        let keys: Vec<_> = keys.iter().map(|key| key.trim()).collect();
+        let digests: Vec<_> = keys
+            .into_iter()
+            .filter(|key| !key.is_empty())
+            .map(digest)
+            .collect();
+        if configured && digests.is_empty() {
+            // A secret that is not there yet must not open the door.
+            return Err(std::io::Error::other("no key is in what is configured"));
+        }
+        Ok(Self(digests))
+    }
+
+    /// For commands that serve nobody.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// No key is configured: everybody may come in.
+    pub fn open(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Compares with every key, in a time that tells nothing.
+    fn accept(&self, candidate: &str) -> Option<ClientKey> {
+        let candidate = digest(candidate);
+        let matches = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |found, key| found | key.ct_eq(&candidate));
+        bool::from(matches).then(|| ClientKey(hex(&candidate[..8])))
+    }
+}
+
+fn digest(key: &str) -> Digest256 {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Lets a request pass that carries a key, or any when none is configured.
+pub async fn require_key(
+    State(app): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if !app.keys.open() {
+        let carried = carried(request.headers(), request.uri());
+        let client = carried.iter().find_map(|key| app.keys.accept(key));
+        let client = client.ok_or_else(|| {
+            Error::new(
+                Code::Unauthorized,
+                "A valid API key is needed (Authorization: Bearer, X-API-Key or ?api_key=).",
+            )
+        })?;
+        request.extensions_mut().insert(client);
+    }
+    Ok(next.run(request).await)
+}
+
+/// Every key that a request carries.
+fn carried(headers: &HeaderMap, uri: &Uri) -> Vec<String> {
+    let mut keys = Vec::new();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some((scheme, key)) =
+        text(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
+        && scheme.eq_ignore_ascii_case("bearer")
+    {
+        keys.push(key.trim().to_owned());
+    }
+    keys.extend(
+        HEADERS
+            .iter()
+            .filter_map(|name| text(name))
+            .map(str::to_owned),
+    );
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        if QUERY_KEYS.contains(&name.as_ref()) {
+            keys.push(value.into_owned());
+        }
+    }
+    if let Some(protocol) = key_subprotocol(headers) {
+        keys.push(protocol[SUBPROTOCOL_PREFIX.len()..].to_owned());
+    }
+    keys
+}
+
+/// The subprotocol that carries a key. A server has to name the one it chose, or browsers drop the connection.
+pub fn key_subprotocol(headers: &HeaderMap) -> Option<String> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let mut names = offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    names
+        .find(|name| name.trim().starts_with(SUBPROTOCOL_PREFIX))
+        .map(|name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(keys: &[&str]) -> Keys {
+        Keys(keys.iter().map(|key| digest(key)).collect())
+    }
+
+    #[test]
+    fn every_carrier_is_read() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "bearer one".parse().unwrap());
+        headers.insert("x-api-key", "two".parse().unwrap());
+        headers.insert("xi-api-key", "three".parse().unwrap());
+        headers.insert(
+            "sec-websocket-protocol",
+            "chat, api-key.four".parse().unwrap(),
+        );
+        let uri: Uri = "/api/tts?a=b&api_key=fi%2Bve&token=six".parse().unwrap();
+        let mut found = carried(&headers, &uri);
+        found.sort();
+        assert_eq!(found, ["fi+ve", "four", "one", "six", "three", "two"]);
+    }
+
+    #[test]
+    fn only_whole_keys_open() {
+        let keys = keys(&["secret", "other"]);
+        assert!(keys.accept("secret").is_some() && keys.accept("other").is_some());
+        for wrong in ["", "secre", "secrets", "Secret", "secret,other"] {
+            assert!(keys.accept(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn clients_with_different_keys_are_told_apart() {
+        let keys = keys(&["a", "b"]);
+        assert_ne!(keys.accept("a").unwrap().0, keys.accept("b").unwrap().0);
+    }
+}

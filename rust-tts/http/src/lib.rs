@@ -1,0 +1,14 @@
+//! The server's HTTP: a file per dialect over the one speech service, keys, limits of connections, and the page.
+
+pub mod auth;
+pub mod connections;
+mod error;
+mod machine;
+mod observe;
+mod options;
+mod quota;
+mod routes;
+pub mod state;
+mod uploads;
+
+pub use options::{HttpLimits, HttpOptions};

@@ -1,0 +1,108 @@
+//! Audio as an HTTP answer, the same for every route that speaks.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+
+use super::stream;
+use chatterbox_audio::{Length, WholeFile, encoder};
+use chatterbox_speech::error::Error;
+use chatterbox_speech::request::SpeechRequest;
+use chatterbox_speech::{Piece, Speech, Timing};
+
+const SAMPLE_RATE: HeaderName = HeaderName::from_static("x-sample-rate");
+const MODEL: HeaderName = HeaderName::from_static("x-model");
+const VOICE: HeaderName = HeaderName::from_static("x-voice");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time-ms");
+const FIRST_AUDIO: HeaderName = HeaderName::from_static("x-time-to-first-audio-ms");
+const WATERMARK: HeaderName = HeaderName::from_static("x-watermark");
+/// Headers of audio answers that a page of another origin may read.
+pub const AUDIO_HEADERS: [HeaderName; 6] = [
+    SAMPLE_RATE,
+    MODEL,
+    VOICE,
+    QUEUE_TIME,
+    FIRST_AUDIO,
+    WATERMARK,
+];
+
+/// Answers with what is spoken. The first audio is awaited before the status line, so that a failure has a status of
+/// its own.
+pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, Error> {
+    let timing = first(&mut speech).await?;
+    let encoding = request.output.encoding;
+    let content_type = encoding.format.content_type();
+    if request.stream {
+        let encoder = encoder(encoding, Length::Unknown);
+        let body = Body::from_stream(stream::encoded(speech, encoder));
+        return Ok(response(request, timing, content_type, body));
+    }
+    let file = WholeFile::new(encoding);
+    let bytes = stream::collected(speech, file).await?;
+    let length = HeaderValue::from(bytes.len());
+    let mut response = response(request, timing, content_type, Body::from(bytes));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, length);
+    Ok(response)
+}
+
+/// An answer with the headers that tell of the audio in its body.
+pub fn response(
+    request: &SpeechRequest,
+    timing: Timing,
+    content_type: &'static str,
+    body: Body,
+) -> Response {
+    let mut response = described(request, content_type, body);
+    let headers = response.headers_mut();
+    headers.insert(
+        QUEUE_TIME,
+        HeaderValue::from(timing.queued.as_millis() as u64),
+    );
+    headers.insert(
+        FIRST_AUDIO,
+        HeaderValue::from(timing.first_audio.as_millis() as u64),
+    );
+    response
+}
+
+/// What is known of an answer before anything is spoken: its form, and who speaks.
+pub fn described(request: &SpeechRequest, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    let sample_rate = request.output.encoding.sample_rate;
+    headers.insert(SAMPLE_RATE, HeaderValue::from(sample_rate));
+    headers.insert(
+        WATERMARK,
+        HeaderValue::from_static(if request.model.watermark {
+            "perth"
+        } else {
+            "none"
+        }),
+    );
+    for (name, value) in [
+        (MODEL, request.model.name.as_str()),
+        (VOICE, request.voice_name()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// Waits until audio is there.
+pub async fn first(speech: &mut Speech) -> Result<Timing, Error> {
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(timing))) => return Ok(timing),
+            // An utterance may end before any of its audio is let out.
+            Some(Ok(Piece::Progress { .. })) => {}
+            Some(Err(error)) => return Err(error),
+            Some(Ok(_)) | None => return Err(Error::engine_gone()),
+        }
+    }
+}

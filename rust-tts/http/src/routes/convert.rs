@@ -1,0 +1,65 @@
+//! `POST /api/vc`: a clip, spoken again in another voice.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::multipart::{Multipart, MultipartRejection};
+use axum::response::Response;
+
+use super::answer::answer;
+use super::form::Form;
+use crate::error::ApiError;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::state::{App, Shared};
+use chatterbox_speech as speech;
+use chatterbox_speech::convert::{ConvertDraft, decode_clip};
+use chatterbox_speech::metrics;
+
+/// The route as metrics name it.
+const ROUTE: &str = "/api/vc";
+
+/// Multipart `file` and, where wanted, `voice`, `model`, `format`, `sample_rate`, `bitrate`,
+/// `audio_normalization`, `seed` and `stream`.
+pub async fn convert(
+    State(app): State<Shared>,
+    multipart: Result<Multipart, MultipartRejection>,
+) -> Result<Response, ApiError> {
+    let request = async {
+        app.speech.ready()?;
+        if app.clips.available_permits() == 0 {
+            // Before the body is read: it would be read for nothing.
+            return Err(too_many(&app));
+        }
+        let mut form = Form::receive(&app, multipart, "file").await?;
+        let file = form.file()?;
+        let draft = draft(&mut form)?;
+        // A clip stays in memory until it has been spoken, also while it waits in the queue.
+        let place = Arc::clone(&app.clips).try_acquire_owned();
+        let place = place.map_err(|_| too_many(&app))?;
+        let longest = app.speech.options.limits.max_convert_seconds;
+        let decoded = app.uploads.run(move || decode_clip(&file.bytes, longest));
+        draft.validate(&app.speech, decoded.await??, Some(Arc::new(place)))
+    };
+    let request = request.await.inspect_err(|_| metrics::refused(ROUTE))?;
+    let speech = speech::start(&app.speech, request.clone(), speech::clip(), ROUTE);
+    Ok(answer(&request, speech).await?)
+}
+
+fn too_many(app: &App) -> Error {
+    let message = "Too many clips are being converted.";
+    Error::new(Code::QueueFull, message).retry_after(app.speech.admission.retry_after())
+}
+
+fn draft(form: &mut Form) -> Result<ConvertDraft, Error> {
+    Ok(ConvertDraft {
+        model: form.text("model"),
+        voice: form.text("voice"),
+        format: form.text("format"),
+        sample_rate: form.number("sample_rate")?,
+        bitrate: form.number("bitrate")?,
+        seed: form.number("seed")?,
+        stream: form.flag("stream")?,
+        audio_normalization: form.text("audio_normalization"),
+    })
+}

@@ -1,0 +1,220 @@
+//! Multipart bodies with a file in them.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
+use bytes::{Bytes, BytesMut};
+use tokio::time::timeout;
+
+use super::native::timed_out;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::state::App;
+use crate::uploads::Room;
+
+/// Most parts that are looked at.
+const MAX_PARTS: usize = 64;
+/// Longest of the parts that are not the file, in bytes; a spoken text may be longer where it is allowed to be.
+const MAX_TEXT: usize = 64 * 1024;
+/// Most bytes of a character.
+const CHARACTER: usize = 4;
+
+/// A file that came in a form.
+pub struct Upload {
+    /// The name that the client gave to it.
+    pub name: String,
+    pub bytes: Bytes,
+    /// Its share of the memory for uploads, until the file has been dealt with.
+    _room: Room,
+}
+
+/// What a form holds.
+pub struct Form {
+    /// The name of the part that is the file.
+    part: &'static str,
+    upload: Option<Upload>,
+    texts: HashMap<String, String>,
+}
+
+impl Form {
+    /// Reads a form whose file, if it has one, is in the part called `part`.
+    pub async fn receive(
+        app: &App,
+        multipart: Result<Multipart, MultipartRejection>,
+        part: &'static str,
+    ) -> Result<Self, Error> {
+        let multipart =
+            multipart.map_err(|rejection| Error::new(Code::BadRequest, rejection.body_text()))?;
+        let mut reader = Reader {
+            room: app.uploads.room(),
+            limit: app.speech.voice_options.max_voice_file_size,
+            text_limit: MAX_TEXT.max(
+                app.speech
+                    .options
+                    .limits
+                    .max_text_length
+                    .saturating_mul(CHARACTER),
+            ),
+        };
+        // In all: clients that send a little now and then would keep their connections for ever.
+        let parts = timeout(
+            app.speech.options.limits.request_timeout,
+            reader.parts(multipart, part),
+        )
+        .await;
+        let late = |_| Error::new(Code::SlowBody, "The body did not arrive in time.");
+        let (file, texts) = parts.map_err(late)??;
+        Ok(Self {
+            part,
+            upload: file.map(|(name, bytes)| Upload {
+                name,
+                bytes,
+                _room: reader.room,
+            }),
+            texts,
+        })
+    }
+
+    /// The file, if one came along.
+    pub fn upload(&mut self) -> Option<Upload> {
+        self.upload.take()
+    }
+
+    /// The file, of which there must be one.
+    pub fn file(&mut self) -> Result<Upload, Error> {
+        self.upload().ok_or_else(|| {
+            let message = format!("The upload has no part named `{}`.", self.part);
+            Error::new(Code::NoFile, message)
+        })
+    }
+
+    /// All texts that came along, with their names.
+    pub fn into_texts(self) -> impl Iterator<Item = (String, String)> {
+        self.texts.into_iter()
+    }
+
+    /// A text that came along; an empty one counts as left out, as forms send them.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let text = self.texts.remove(name)?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// The same, of which there must be one.
+    pub fn required(&mut self, name: &str) -> Result<String, Error> {
+        self.text(name)
+            .ok_or_else(|| Error::parameter(name, "is missing"))
+    }
+
+    /// A switch, unless it is left out.
+    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Error> {
+        self.parsed(name, "expected true or false")
+    }
+
+    /// A whole number, unless it is left out.
+    pub fn number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Error> {
+        self.parsed(name, "expected a whole number")
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Error> {
+        let text = self.text(name);
+        let value = text.map(|text| text.parse()).transpose();
+        value.map_err(|_| Error::parameter(name, expected))
+    }
+}
+
+type Parts = (Option<(String, Bytes)>, HashMap<String, String>);
+
+/// Reads parts into the memory that there is for bodies.
+struct Reader {
+    room: Room,
+    /// Largest file, in bytes.
+    limit: usize,
+    /// Longest of the other parts, in bytes.
+    text_limit: usize,
+}
+
+impl Reader {
+    async fn parts(&mut self, mut multipart: Multipart, wanted: &str) -> Result<Parts, Error> {
+        let (mut file, mut texts) = (None, HashMap::new());
+        for _ in 0..MAX_PARTS {
+            let next = multipart.next_field().await;
+            let Some(part) = next.map_err(|error| self.broken(&error))? else {
+                break;
+            };
+            match part.name().map(str::to_owned) {
+                Some(name) if name == wanted => file = self.file(part, wanted).await?,
+                // A file under another name is of no use, and is skipped unread.
+                Some(name) if part.file_name().is_none() => {
+                    let text = self.text(part).await?;
+                    if texts.insert(name.clone(), text).is_some() {
+                        return Err(Error::parameter(&name, "was sent twice"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok((file, texts))
+    }
+
+    /// The file in a part; `None` in one without a name and without content, as forms send what nobody chose.
+    async fn file(
+        &mut self,
+        part: Field<'_>,
+        wanted: &str,
+    ) -> Result<Option<(String, Bytes)>, Error> {
+        let name = part.file_name().map(str::to_owned);
+        let bytes = self.bytes(part, self.limit).await?;
+        let bytes = bytes.ok_or_else(|| self.too_large())?;
+        match name {
+            name if name.as_deref().unwrap_or_default().is_empty() && bytes.is_empty() => Ok(None),
+            Some(name) => Ok(Some((name, bytes))),
+            None => {
+                let message = format!("The part `{wanted}` has no file name.");
+                Err(Error::new(Code::NoFile, message))
+            }
+        }
+    }
+
+    async fn text(&mut self, part: Field<'_>) -> Result<String, Error> {
+        let bytes = self.bytes(part, self.text_limit).await?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes.into()).ok());
+        text.ok_or_else(|| {
+            let most = self.text_limit;
+            let message = format!("A part that is no file must be a text of at most {most} bytes.");
+            Error::new(Code::BadRequest, message)
+        })
+    }
+
+    /// A part's content; `None` where it has more than `most` bytes.
+    async fn bytes(&mut self, mut part: Field<'_>, most: usize) -> Result<Option<Bytes>, Error> {
+        let mut bytes = BytesMut::new();
+        let mut fits = true;
+        while let Some(piece) = part.chunk().await.map_err(|error| self.broken(&error))? {
+            fits = fits && bytes.len() + piece.len() <= most;
+            // What is too much is read and dropped, so that the client, which still sends, hears why.
+            if fits {
+                self.room.grow(piece.len())?;
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        Ok(fits.then(|| bytes.freeze()))
+    }
+
+    fn too_large(&self) -> Error {
+        let message = format!("The file is larger than {} bytes.", self.limit);
+        Error::new(Code::FileTooLarge, message)
+    }
+
+    /// Why a body could not be read.
+    fn broken(&self, error: &MultipartError) -> Error {
+        match error.status().as_u16() {
+            413 => self.too_large(),
+            _ if timed_out(error) => Error::new(Code::SlowBody, "The body did not arrive in time."),
+            _ => Error::new(
+                Code::BadRequest,
+                format!("The multipart body is broken: {}", error.body_text()),
+            ),
+        }
+    }
+}

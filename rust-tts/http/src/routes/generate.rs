@@ -1,0 +1,90 @@
+//! `/tts/generate`: a text in a query, which an `<audio>` element can play, or in JSON.
+
+use crate::error::ApiError;
+use axum::body::Body;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::accept::preferred;
+use super::answer::{answer, described};
+use super::native::read;
+use crate::state::{App, Shared};
+use chatterbox_audio::Format;
+use chatterbox_speech as speech;
+use chatterbox_speech::draft::parse_json;
+use chatterbox_speech::error::Error;
+use chatterbox_speech::flat::FlatDraft;
+use chatterbox_speech::metrics;
+use chatterbox_speech::pairs::parse_pairs;
+use chatterbox_speech::request::SpeechRequest;
+
+/// The route as metrics name it.
+const ROUTE: &str = "/tts/generate";
+
+/// Media types that a client may ask for, in the order in which they are preferred.
+const OFFERS: [(&[&str], Format); 8] = [
+    (
+        &["audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"],
+        Format::Wav,
+    ),
+    (&["audio/mpeg", "audio/mp3"], Format::Mp3),
+    (&["audio/mp4", "audio/x-m4a"], Format::Fmp4),
+    (&["audio/webm"], Format::Webm),
+    (
+        &["audio/ogg", "audio/opus", "application/ogg"],
+        Format::Opus,
+    ),
+    (&["audio/flac", "audio/x-flac"], Format::Flac),
+    (&["audio/aac", "audio/aacp"], Format::Aac),
+    (&["audio/pcm"], Format::PcmS16le),
+];
+
+/// `GET`, with the parameters in the query. `HEAD` checks them, and nothing is spoken.
+pub async fn from_query(
+    State(app): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let request = validated(&app, parse_pairs(pairs.into_owned()), &headers)?;
+    if method == Method::HEAD {
+        // Of a length that is not known, as the audio's.
+        let body = Body::from_stream(stream::empty::<Result<Bytes, Error>>());
+        let content_type = request.output.encoding.format.content_type();
+        return Ok(described(&request, content_type, body));
+    }
+    Ok(speak(&app, request).await?)
+}
+
+/// `POST`, with the parameters in JSON.
+pub async fn from_json(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let draft = read(body).and_then(|body| parse_json(&body));
+    let request = validated(&app, draft, &headers)?;
+    Ok(speak(&app, request).await?)
+}
+
+fn validated(
+    app: &App,
+    draft: Result<FlatDraft, Error>,
+    headers: &HeaderMap,
+) -> Result<SpeechRequest, Error> {
+    let format = preferred(headers, &OFFERS).unwrap_or(Format::Wav);
+    draft
+        .and_then(|draft| draft.validate(&app.speech, format))
+        .inspect_err(|_| metrics::refused(ROUTE))
+}
+
+async fn speak(app: &Shared, request: SpeechRequest) -> Result<Response, Error> {
+    let texts = speech::whole(&request.text, request.text_chunk_size);
+    let speech = speech::start(&app.speech, request.clone(), texts, ROUTE);
+    answer(&request, speech).await
+}

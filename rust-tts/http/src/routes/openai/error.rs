@@ -1,0 +1,97 @@
+//! Errors as OpenAI's clients read them: the class that they raise follows from the status.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use chatterbox_speech::error::{Code, Error};
+
+/// The same error with the name that its field has here.
+pub fn to_openai(error: Error) -> Error {
+    error.map_field(|field| match field {
+        "text" => Some("input"),
+        "voice_id" => Some("voice"),
+        "format" => Some("response_format"),
+        _ => None,
+    })
+}
+
+/// The status, which is the native one but where all slots are busy: clients take that for a limit of their rate.
+pub fn status(code: Code) -> StatusCode {
+    match code {
+        Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        code => crate::error::status(code),
+    }
+}
+
+/// Whether the same request would fail in the same way again. Clients that are not told repeat also a conflict, and
+/// whatever the server is to blame for.
+pub fn repeats(status: StatusCode) -> bool {
+    match status {
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => false,
+        StatusCode::INSUFFICIENT_STORAGE => true,
+        status => status.is_client_error(),
+    }
+}
+
+/// `{"error": {"message", "type", "param", "code"}}`
+pub fn body(error: &Error) -> Value {
+    json!({"error": described(error)})
+}
+
+/// What is under `error`.
+pub fn described(error: &Error) -> Value {
+    let kind = match status(error.code) {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    let code = match error.code {
+        Code::ModelNotLoaded => "model_not_found".to_owned(),
+        Code::Unauthorized => "invalid_api_key".to_owned(),
+        Code::QueueFull => "rate_limit_exceeded".to_owned(),
+        code => code.as_str().to_ascii_lowercase(),
+    };
+    json!({"message": error.to_string(), "type": kind, "param": error.field, "code": code})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_the_names_that_clients_sent() {
+        for (field, param) in [
+            ("text", "input"),
+            ("format", "response_format"),
+            ("speed", "speed"),
+        ] {
+            let error = to_openai(Error::parameter(field, "expected another"));
+            assert_eq!(described(&error)["param"], param);
+        }
+        let error = to_openai(Error::new(Code::Timeout, "No audio: it came too late."));
+        assert!(described(&error)["param"].is_null());
+    }
+
+    #[test]
+    fn only_what_may_pass_is_worth_another_try() {
+        let repeated = |code| repeats(status(code));
+        for code in [
+            Code::QueueFull,
+            Code::ServerBusy,
+            Code::Draining,
+            Code::SlowBody,
+            Code::Timeout,
+            Code::GenerationError,
+        ] {
+            assert!(!repeated(code), "{code:?}");
+        }
+        for code in [
+            Code::VoiceExists,
+            Code::InvalidParameter,
+            Code::Unauthorized,
+            Code::StorageFull,
+        ] {
+            assert!(repeated(code), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Speech as the body of an HTTP answer.
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt, unfold};
+use tracing::{Instrument, Span};
+
+use chatterbox_audio::{Encoder, WholeFile};
+use chatterbox_speech::error::Error;
+use chatterbox_speech::{Piece, Speech, Summary};
+
+/// Encoded audio and, with the last of it, what the request took.
+pub struct Part {
+    pub bytes: Bytes,
+    pub end: Option<Summary>,
+}
+
+/// Encoded audio as it is made. A failure ends the stream with an error, which aborts the transfer: the client sees a
+/// truncated answer, never a short file that looks whole.
+pub fn encoded(
+    speech: Speech,
+    encoder: Box<dyn Encoder>,
+) -> impl Stream<Item = Result<Bytes, Error>> {
+    sent_before_errors(parts(speech, encoder).map(|part| Ok(part?.bytes)))
+}
+
+/// The same, part by part. The head is in the first.
+pub fn parts(speech: Speech, encoder: Box<dyn Encoder>) -> impl Stream<Item = Result<Part, Error>> {
+    // The body is polled outside of the request's span.
+    let span = Span::current();
+    unfold(Some((speech, encoder, true)), move |state| {
+        next_part(state).instrument(span.clone())
+    })
+}
+
+/// Lets the connection send what it holds before an error aborts it: it does when there is nothing to do.
+pub fn sent_before_errors(
+    body: impl Stream<Item = Result<Bytes, Error>>,
+) -> impl Stream<Item = Result<Bytes, Error>> {
+    body.then(async |bytes| {
+        if bytes.is_err() {
+            tokio::task::yield_now().await;
+        }
+        bytes
+    })
+}
+
+type State = Option<(Speech, Box<dyn Encoder>, bool)>;
+
+async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
+    let (mut speech, mut encoder, at_head) = state?;
+    let mut bytes = if at_head { encoder.head() } else { Vec::new() };
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
+            Some(Ok(Piece::Audio(samples))) => {
+                bytes.extend(encoder.push(&samples));
+                // An encoder may hold samples back until it has a frame.
+                if !bytes.is_empty() {
+                    let (bytes, end) = (bytes.into(), None);
+                    return Some((Ok(Part { bytes, end }), Some((speech, encoder, false))));
+                }
+            }
+            Some(Ok(Piece::Finished(summary))) => {
+                bytes.extend(encoder.finish());
+                let (bytes, end) = (bytes.into(), Some(summary));
+                return Some((Ok(Part { bytes, end }), None));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the answer is cut off");
+                return Some((Err(error), None));
+            }
+            None => return Some((Err(Error::engine_gone()), None)),
+        }
+    }
+}
+
+/// The whole file.
+pub async fn collected(mut speech: Speech, mut file: WholeFile) -> Result<Vec<u8>, Error> {
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
+            Some(Ok(Piece::Audio(samples))) => file.push(&samples),
+            Some(Ok(Piece::Finished(_))) => return Ok(file.finish()),
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::engine_gone()),
+        }
+    }
+}

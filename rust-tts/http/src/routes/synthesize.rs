@@ -1,0 +1,150 @@
+//! `/tts` and `/tts/json`: a text in a form, with a voice's id, or with a clip whose voice speaks this request alone.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::multipart::Multipart;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::header;
+use axum::response::Response;
+use http_body_util::Limited;
+use serde_json::{Value, json};
+
+use super::answer::answer;
+use super::form::{Form, Upload};
+use super::json_limit;
+use super::native::read;
+use crate::error::ApiError;
+use chatterbox_audio::Format;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::state::{App, Shared};
+use chatterbox_speech::draft::parse_json;
+use chatterbox_speech::flat::FlatDraft;
+use chatterbox_speech::metrics;
+use chatterbox_speech::pairs::parse_pairs;
+use chatterbox_speech::request::{OneOff, SpeechRequest};
+use chatterbox_speech::{self as speech, Piece, Speech, Summary};
+
+/// The part that is a clip.
+const PART: &str = "voice_file";
+/// How much of it is used, in seconds.
+const LONGEST: &str = "max_reference_duration_sec";
+
+/// `POST /tts`: the audio.
+pub async fn speak(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
+    let (request, speech) = started(&app, request, "/tts").await?;
+    Ok(answer(&request, speech).await?)
+}
+
+/// `POST /tts/json`: speaks to the end as the other does, and answers with what it took.
+pub async fn measure(State(app): State<Shared>, request: Request) -> Result<Json<Value>, ApiError> {
+    let (request, speech) = started(&app, request, "/tts/json").await?;
+    let summary = heard(speech).await?;
+    let seconds = summary.audio_seconds;
+    Ok(Json(json!({
+        "duration_seconds": seconds,
+        "generation_seconds": seconds * summary.real_time_factor,
+        "rtf": summary.real_time_factor,
+        "time_to_first_audio_ms": summary.timing.first_audio.as_secs_f64() * 1000.0,
+        "voice_id": request.voice_name(),
+        "model": request.model.name,
+    })))
+}
+
+/// `route` is as metrics name it.
+async fn started(
+    app: &Shared,
+    request: Request,
+    route: &'static str,
+) -> Result<(SpeechRequest, Speech), Error> {
+    let draft = receive(app, request).await;
+    let request = draft.and_then(|draft| draft.validate(&app.speech, Format::Wav));
+    let request = request.inspect_err(|_| metrics::refused(route))?;
+    let texts = speech::whole(&request.text, request.text_chunk_size);
+    let speech = speech::start(&app.speech, request.clone(), texts, route);
+    Ok((request, speech))
+}
+
+/// Reads a body of any of the kinds that clients send.
+async fn receive(app: &App, request: Request) -> Result<FlatDraft, Error> {
+    app.speech.ready()?;
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    match kind.to_ascii_lowercase().as_str() {
+        "multipart/form-data" => {
+            let multipart = Multipart::from_request(request, app).await;
+            let mut form = Form::receive(app, multipart, PART).await?;
+            let upload = form.upload();
+            let longest = longest(&mut form)?;
+            let mut draft: FlatDraft = parse_pairs(form.into_texts())?;
+            if let Some(upload) = upload {
+                draft.clip = Some(once(app, upload, longest).await?);
+            }
+            Ok(draft)
+        }
+        "application/x-www-form-urlencoded" => {
+            let body = small(app, request).await?;
+            parse_pairs(form_urlencoded::parse(&body).into_owned())
+        }
+        "application/json" => parse_json(&small(app, request).await?),
+        _ => {
+            let message = "Expected a form (multipart/form-data) or JSON.";
+            Err(Error::new(Code::BadRequest, message))
+        }
+    }
+}
+
+/// A body without a file in it.
+async fn small(app: &App, request: Request) -> Result<Bytes, Error> {
+    let request = request.map(|body| Body::new(Limited::new(body, json_limit(app))));
+    read(Bytes::from_request(request, &()).await)
+}
+
+/// Seconds of the clip that are used, if the client says so.
+fn longest(form: &mut Form) -> Result<Option<f64>, Error> {
+    let seconds = form.text(LONGEST).map(|text| text.parse().ok());
+    match seconds {
+        None => Ok(None),
+        Some(Some(seconds)) if (1.0..=60.0).contains(&seconds) => Ok(Some(seconds)),
+        Some(_) => Err(Error::parameter(LONGEST, "expected a number from 1 to 60")),
+    }
+}
+
+/// Decodes a clip that is to be a voice, of which `longest` seconds are used.
+async fn once(app: &App, upload: Upload, longest: Option<f64>) -> Result<OneOff, Error> {
+    // It stays in memory until the request has been spoken, also while that waits in the queue.
+    let place = Arc::clone(&app.clips).try_acquire_owned();
+    let place = place.map_err(|_| {
+        let message = "Too many clips are being spoken with.";
+        Error::new(Code::QueueFull, message).retry_after(app.speech.admission.retry_after())
+    })?;
+    let store = Arc::clone(&app.speech.voices);
+    let examined = app
+        .uploads
+        .run(move || store.examine(&upload.name, &upload.bytes, longest));
+    let named = |error| {
+        let error = Error::from(error);
+        error.in_field(PART)
+    };
+    let (key, clip) = examined.await?.map_err(named)?;
+    Ok(OneOff {
+        key,
+        clip: Arc::new(clip),
+        place: Arc::new(place),
+    })
+}
+
+/// Listens to the end.
+async fn heard(mut speech: Speech) -> Result<Summary, Error> {
+    loop {
+        match speech.next().await {
+            Some(Ok(Piece::Finished(summary))) => return Ok(summary),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error),
+            None => return Err(Error::engine_gone()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `/api/voices` and `/api/voice/default`.
+
+use axum::Json;
+use axum::extract::multipart::{Multipart, MultipartRejection};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Reference, blocking, decoding, fields, prepare_soon, reference};
+use crate::error::ApiError;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::routes::form::Form;
+use crate::routes::native::read;
+use crate::state::Shared;
+use chatterbox_speech::draft::parse_json;
+use chatterbox_voices::{Change, Details, Edit, Filter};
+
+#[derive(Deserialize)]
+struct DefaultVoice {
+    voice_path: Option<String>,
+}
+
+/// What of the voices is listed.
+#[derive(Deserialize)]
+pub struct Wanted {
+    language: Option<String>,
+    search: Option<String>,
+}
+
+/// What is to be another; `null` takes it away.
+#[derive(Deserialize)]
+struct Wishes {
+    id: Option<String>,
+    #[serde(default)]
+    name: Edit,
+    #[serde(default)]
+    language: Edit,
+    #[serde(default)]
+    consent: Edit,
+}
+
+/// `GET /api/voices`, perhaps only those of a `language`, or with `search` in their name.
+pub async fn list(
+    State(app): State<Shared>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(wanted) =
+        wanted.map_err(|rejection| Error::new(Code::BadRequest, rejection.body_text()))?;
+    let filter = Filter {
+        language: wanted.language.filter(|text| !text.is_empty()),
+        search: wanted.search.filter(|text| !text.is_empty()),
+    };
+    let store = app.speech.voices.clone();
+    let voices = blocking(move || store.list(&filter)).await?;
+    Ok(Json(
+        json!({"voices": voices, "directory": app.speech.voice_options.voices_dir}),
+    ))
+}
+
+/// `GET /api/voices/{id}`
+pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
+    let reference = reference(path)?;
+    let store = app.speech.voices.clone();
+    let voice = blocking(move || store.find(&reference).map(|voice| store.describe(voice))).await?;
+    Ok(Json(json!(voice)))
+}
+
+/// `GET /api/voices/{id}/preview`: the beginning of the clip, as WAV.
+pub async fn preview(State(app): State<Shared>, path: Reference) -> Result<Response, ApiError> {
+    let reference = reference(path)?;
+    let store = app.speech.voices.clone();
+    let file = decoding(&app, move || store.preview(&store.find(&reference)?)).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "audio/wav"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, file).into_response())
+}
+
+/// `PATCH /api/voices/{id}`: another `id`, `name`, `language` or `consent`.
+pub async fn update(
+    State(app): State<Shared>,
+    path: Reference,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let reference = reference(path)?;
+    let wishes: Wishes = parse_json(&read(body)?)?;
+    let store = app.speech.voices.clone();
+    let consent = match wishes.consent {
+        Edit::Set(text) => Edit::Set(consent(&app, text).await?),
+        other => other,
+    };
+    let change = Change {
+        id: wishes.id,
+        name: wishes.name.checked(fields::name)?,
+        language: wishes.language.checked(fields::language)?,
+        consent,
+    };
+    let voice = blocking(move || {
+        let voice = store.update(&reference, &change)?;
+        Ok(store.describe(voice))
+    });
+    Ok(Json(json!(voice.await?)))
+}
+
+/// `DELETE /api/voices/{id}`
+pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
+    let reference = reference(path)?;
+    let store = app.speech.voices.clone();
+    let voice = blocking(move || store.delete(&reference)).await?;
+    Ok(Json(json!({"success": true, "id": voice.id})))
+}
+
+/// `POST /api/voices/upload`: multipart `file` and, where wanted, `name`, `language` and `consent`. A voice of the same
+/// file name is replaced.
+pub async fn upload(
+    State(app): State<Shared>,
+    multipart: Result<Multipart, MultipartRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let mut form = Form::receive(&app, multipart, "file").await?;
+    let file = form.file()?;
+    let details = details(&app, &mut form, "/api/voices/upload").await?;
+    let store = app.speech.voices.clone();
+    let saved = move || store.save(&file.name, &file.bytes, true, &details);
+    let voice = decoding(&app, saved).await?;
+    prepare_soon(&app, &voice);
+    let path = app.speech.voice_options.voices_dir.join(&voice.id);
+    Ok(Json(
+        json!({"success": true, "filename": voice.id, "path": path}),
+    ))
+}
+
+/// `GET /api/voice/default`
+pub async fn get_default(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
+    let voice = blocking(move || Ok(app.speech.default_voice())).await?;
+    Ok(Json(json!({"default_voice": voice.map(|voice| voice.id)})))
+}
+
+/// `POST /api/voice/default`
+pub async fn set_default(
+    State(app): State<Shared>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let body: DefaultVoice = parse_json(&read(body)?)?;
+    let reference = body
+        .voice_path
+        .ok_or_else(|| Error::parameter("voice_path", "is missing"))?;
+    let store = app.speech.voices.clone();
+    let voice = blocking(move || store.set_default(&reference)).await?;
+    Ok(Json(json!({"success": true, "voice_path": voice.id})))
+}
+
+/// `DELETE /api/voice/default`
+pub async fn clear_default(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
+    let store = app.speech.voices.clone();
+    blocking(move || store.clear_default()).await?;
+    Ok(Json(json!({"success": true, "default_voice": null})))
+}
+
+/// What a form says of its voice; `source` is the route.
+pub(super) async fn details(app: &Shared, form: &mut Form, source: &str) -> Result<Details, Error> {
+    let name = form.text("name").as_deref().map(fields::name).transpose()?;
+    let language = form.text("language");
+    let language = language.as_deref().map(fields::language).transpose()?;
+    let consent = match form.text("consent") {
+        Some(text) => Some(self::consent(app, text).await?),
+        None => None,
+    };
+    Ok(Details {
+        name,
+        language,
+        consent,
+        source: Some(source.to_owned()),
+    })
+}
+
+async fn consent(app: &Shared, text: String) -> Result<String, Error> {
+    let store = app.speech.voices.clone();
+    blocking(move || Ok(fields::consent(&text, &store))).await?
+}

@@ -1,0 +1,357 @@
+//! `/ws/tts`: carries a [`Session`] over a socket.
+
+mod clock;
+mod writer;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, Span, debug, info_span};
+
+use crate::auth::{self, ClientKey};
+use crate::connections::Peer;
+use crate::error::ApiError;
+use chatterbox_audio::Format;
+use chatterbox_speech::error::{Code, Error};
+
+use crate::observe::RequestId;
+use crate::quota::Held;
+use crate::state::{App, Shared};
+use chatterbox_speech::draft::Draft;
+use chatterbox_speech::metrics;
+use chatterbox_speech::request::SpeechRequest;
+use chatterbox_speech::session::{Action, Frame, Host, Key, Limits, Session, close};
+use chatterbox_speech::{self as speech, Piece};
+use chatterbox_text::Utterance;
+use clock::{Clock, Strike};
+use writer::{Owed, message, write};
+
+/// The route as metrics name it.
+const ROUTE: &str = "/ws/tts";
+/// Largest message of a client, in bytes.
+const MAX_MESSAGE: usize = 1024 * 1024;
+/// Largest frame that is read, in bytes. More than a message may have: one that is a little too big is read to its end,
+/// because a socket closed with unread input is reset, and a reset can overtake the close frame.
+const MAX_FRAME: usize = 2 * MAX_MESSAGE;
+/// Read at once from a client, in bytes: its messages are short, and the protocol layer clears this much at every poll.
+const READ_BUFFER: usize = 4 * 1024;
+/// Gathered before it is written, in bytes.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// Frames that wait for the client to read; then its audio waits.
+const FRAMES: usize = 16;
+/// Answers owed to a client that does not read them; then it is not listened to.
+const MAX_OWED: usize = 256;
+/// How long a client may take to answer a close frame.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Upgrades a request to a conversation.
+pub async fn open(
+    State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    key: Option<Extension<ClientKey>>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let mut upgrade = upgrade.map_err(|error| Error::new(Code::BadRequest, error.body_text()))?;
+    check_origin(&app, &headers)?;
+    app.speech.ready()?;
+    let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
+    let held = app.sockets.take(&client).ok_or_else(|| {
+        Error::new(Code::ServerBusy, "Too many WebSockets are open.")
+            .retry_after(app.speech.admission.retry_after())
+    })?;
+    if let Some(protocol) = auth::key_subprotocol(&headers) {
+        upgrade = upgrade.protocols([protocol]);
+    }
+    let span = info_span!("socket", id = %id.0);
+    let tasks = app.speech.tasks.clone();
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| tasks.track_future(converse(app, socket, held).instrument(span))))
+}
+
+/// A page of another origin may not use a visitor's network to reach this server, unless it is allowed to.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Error> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    if app
+        .origins
+        .iter()
+        .any(|allowed| allowed == "*" || allowed == origin)
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ForbiddenOrigin,
+        "Pages of this origin may not open a WebSocket here.",
+    ))
+}
+
+impl Host for App {
+    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, Error> {
+        draft
+            .validate(&self.speech, Format::PcmS16le, more)
+            .inspect_err(|_| metrics::refused(ROUTE))
+    }
+
+    fn set_default_voice(&self, reference: &str) -> Result<String, Error> {
+        Ok(tokio::task::block_in_place(|| self.speech.voices.set_default(reference))?.id)
+    }
+
+    fn find_voice(&self, reference: &str) -> Result<String, Error> {
+        Ok(tokio::task::block_in_place(|| self.speech.voices.find(reference))?.id)
+    }
+}
+
+type Pieces = (Key, Result<Piece, Error>);
+
+/// A say that runs: dropping it cancels it.
+struct Running {
+    /// `None` after the end of the text.
+    texts: Option<mpsc::UnboundedSender<Utterance>>,
+    _forwarder: AbortOnDropHandle<()>,
+}
+
+struct Conversation {
+    app: Shared,
+    session: Session,
+    running: HashMap<Key, Running>,
+    pieces: mpsc::Sender<Pieces>,
+    /// What the writer has not taken yet, in order.
+    owed: VecDeque<Owed>,
+    /// A close frame is owed or was received.
+    closing: bool,
+}
+
+async fn converse(app: Shared, socket: WebSocket, _held: Held) {
+    let (sink, mut stream) = socket.split();
+    let (frames, queue) = mpsc::channel(FRAMES);
+    let stall = app.speech.options.limits.stall_timeout;
+    let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
+    let (pieces, mut arrived) = mpsc::channel(FRAMES);
+    let (drain, cut) = (app.speech.drain.clone(), app.speech.cut.clone());
+    let mut talk = Conversation::new(app, pieces);
+    let mut clock = Clock::new(&talk.app);
+    while !talk.closing {
+        tokio::select! {
+            permit = frames.reserve(), if !talk.owed.is_empty() => match (permit, talk.owed.pop_front()) {
+                (Ok(permit), Some(owed)) => permit.send(owed),
+                // The writer has gone, and with it the client.
+                _ => break,
+            },
+            Some((key, piece)) = arrived.recv(), if talk.owed.is_empty() => {
+                talk.hear_piece(key, piece);
+                clock.active();
+            }
+            message = stream.next(), if talk.answers_owed() < MAX_OWED => match message {
+                Some(Ok(message)) => {
+                    clock.heard(&message);
+                    talk.hear(message);
+                }
+                Some(Err(error)) => {
+                    debug!(%error, "the socket broke");
+                    talk.refuse(&error);
+                }
+                None => break,
+            },
+            () = drain.cancelled(), if !talk.session.draining() => talk.drain(),
+            () = cut.cancelled() => talk.close(close::AWAY, "the server is shutting down"),
+            () = clock.next(talk.session.idle()) => match clock.strike(talk.session.idle()) {
+                Strike::Ping => talk.answer(Message::Ping(bytes::Bytes::new())),
+                Strike::Idle => talk.close(close::AWAY, "nothing was said for a long time"),
+                Strike::Dead => break,
+            },
+            // The writer has gone, and with it the client.
+            () = frames.closed() => break,
+        }
+    }
+    // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is owed.
+    let owed = std::mem::take(&mut talk.owed);
+    drop(talk);
+    for owed in owed {
+        if frames.send(owed).await.is_err() {
+            break;
+        }
+    }
+    drop(frames);
+    let _ = writer.await;
+    // A socket closed with unread input is reset, and a reset can overtake the close frame.
+    let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = timeout(CLOSE_GRACE, farewell).await;
+}
+
+impl Conversation {
+    fn new(app: Shared, pieces: mpsc::Sender<Pieces>) -> Self {
+        let limits = Limits {
+            max_says: app.limits.max_says_per_connection,
+            max_text_length: app.speech.options.limits.max_text_length,
+        };
+        let mut owed = VecDeque::new();
+        if let Some(info) = app.speech.engine.status().ready() {
+            owed.push_back(Owed::answer(message(Session::ready(
+                &info.names(),
+                &info.device,
+            ))));
+        }
+        Self {
+            app,
+            session: Session::new(limits),
+            running: HashMap::new(),
+            pieces,
+            owed,
+            closing: false,
+        }
+    }
+
+    fn answer(&mut self, message: Message) {
+        self.owed.push_back(Owed::answer(message));
+    }
+
+    fn answers_owed(&self) -> usize {
+        self.owed.iter().filter(|owed| owed.key.is_none()).count()
+    }
+
+    fn drain(&mut self) {
+        let actions = self.session.drain();
+        self.perform(actions, None);
+    }
+
+    fn hear_piece(&mut self, key: Key, piece: Result<Piece, Error>) {
+        if matches!(piece, Ok(Piece::Finished(_)) | Err(_)) {
+            self.running.remove(&key);
+        }
+        let actions = self.session.on_piece(key, piece);
+        self.perform(actions, Some(key));
+    }
+
+    fn hear(&mut self, message: Message) {
+        let actions = match message {
+            Message::Text(text) => self.session.on_text(&text, &*self.app),
+            Message::Binary(_) => self.session.on_binary(),
+            Message::Ping(_) => {
+                let (key, message, binary) = (None, None, None);
+                self.owed.push_back(Owed {
+                    key,
+                    message,
+                    binary,
+                });
+                return;
+            }
+            Message::Pong(_) => return,
+            Message::Close(_) => {
+                self.running.clear();
+                self.owed.clear();
+                self.closing = true;
+                return;
+            }
+        };
+        self.perform(actions, None);
+    }
+
+    /// The client broke the protocol: say which rule, then close.
+    fn refuse(&mut self, error: &axum::Error) {
+        use std::error::Error;
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        let (code, reason) = if cause.contains("too long") {
+            (close::TOO_BIG, "the message is too big")
+        } else if cause.contains("UTF-8") {
+            (close::NOT_TEXT, "the text is not UTF-8")
+        } else {
+            (close::PROTOCOL, "protocol error")
+        };
+        self.owed.clear();
+        self.close(code, reason);
+    }
+
+    fn close(&mut self, code: u16, reason: &'static str) {
+        self.running.clear();
+        let reason = reason.into();
+        self.answer(Message::Close(Some(CloseFrame { code, reason })));
+        self.closing = true;
+    }
+
+    /// `key` is the say that the frames belong to.
+    fn perform(&mut self, actions: Vec<Action>, key: Option<Key>) {
+        for action in actions {
+            match action {
+                Action::Send(frame) => self.owe(frame, key),
+                Action::Start { key, request } => self.start(key, *request),
+                Action::Text { key, utterances } => {
+                    if let Some(texts) = self.running.get(&key).and_then(|say| say.texts.as_ref()) {
+                        // A say that has failed no longer listens; its error is on the way.
+                        for utterance in utterances {
+                            let _ = texts.send(utterance);
+                        }
+                    }
+                }
+                Action::EndText { key } => {
+                    if let Some(say) = self.running.get_mut(&key) {
+                        say.texts = None;
+                    }
+                }
+                Action::Cancel { key } => {
+                    self.running.remove(&key);
+                    self.owed.retain(|owed| owed.key != Some(key));
+                }
+                Action::Close { code, reason } => self.close(code, reason),
+            }
+        }
+    }
+
+    fn owe(&mut self, frame: Frame, key: Option<Key>) {
+        match (frame, self.owed.back_mut()) {
+            // The session sends a binary frame right after its header.
+            (Frame::Binary(bytes), Some(header))
+                if header.key == key && header.binary.is_none() =>
+            {
+                header.binary = Some(Message::Binary(bytes.into()));
+            }
+            (frame, _) => {
+                let message = Some(message(frame));
+                self.owed.push_back(Owed {
+                    key,
+                    message,
+                    binary: None,
+                });
+            }
+        }
+    }
+
+    fn start(&mut self, key: Key, request: SpeechRequest) {
+        let (texts, utterances) = mpsc::unbounded_channel();
+        let mut speech = speech::start(&self.app.speech, request, utterances, ROUTE);
+        let pieces = self.pieces.clone();
+        let forward = async move {
+            while let Some(piece) = speech.next().await {
+                if pieces.send((key, piece)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let forwarder = AbortOnDropHandle::new(tokio::spawn(forward.instrument(Span::current())));
+        self.running.insert(
+            key,
+            Running {
+                texts: Some(texts),
+                _forwarder: forwarder,
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use chatterbox_speech::metrics::Metrics;
+use chatterbox_speech::options::SpeechOptions;
+use chatterbox_speech::service::SpeechService;
+use chatterbox_voices::VoiceOptions;
+use clap::Parser;
+
+use super::*;
+use crate::auth::Keys;
+use crate::options::HttpOptions;
+
+/// Every option that the server has.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    server: HttpOptions,
+    #[command(flatten)]
+    speech: SpeechOptions,
+    #[command(flatten)]
+    voices: VoiceOptions,
+}
+
+/// A conversation with a server whose engine says nothing.
+fn conversation(folder: &tempfile::TempDir) -> Conversation {
+    let folder = folder.path().to_str().unwrap();
+    let options = Options::parse_from(["server", "--voices-dir", folder]);
+    let (engine, _) = chatterbox_engine::spawn(drop).unwrap();
+    let store = Arc::new(options.voices.open().unwrap());
+    let speech = SpeechService::new(engine, store, options.speech, options.voices);
+    let metrics = Metrics::install().unwrap();
+    let app = App::new(Arc::new(speech), &options.server, Keys::none(), metrics);
+    let (pieces, _) = mpsc::channel(1);
+    Conversation::new(Arc::new(app), pieces)
+}
+
+#[test]
+fn a_header_and_its_binary_frame_wait_and_go_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut talk = conversation(&folder);
+    for key in [Some(1), None, Some(2), Some(1)] {
+        talk.owe(Frame::Text("a header".into()), key);
+        talk.owe(Frame::Binary(vec![1]), key);
+    }
+    assert!(talk.owed.iter().all(|owed| owed.binary.is_some()));
+    assert_eq!(talk.owed.len(), 4);
+    talk.perform(vec![Action::Cancel { key: 1 }], None);
+    let left: Vec<_> = talk.owed.iter().map(|owed| owed.key).collect();
+    assert_eq!(left, [None, Some(2)], "what is cancelled is not sent");
+}

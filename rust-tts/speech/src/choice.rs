@@ -1,0 +1,110 @@
+//! What a request may choose: a text, a model, a language, a voice and a seed.
+
+use std::sync::Arc;
+
+use super::request::{OneOff, VoiceChoice};
+use crate::error::{Code, Error};
+use crate::service::SpeechService;
+use chatterbox_engine::messages::{EngineInfo, Model};
+
+/// Largest integer that JSON carries exactly.
+const MAX_SEED: u64 = (1 << 53) - 1;
+
+pub fn check_text(text: String, max_length: usize, more: bool) -> Result<String, Error> {
+    let length = text.chars().count();
+    if length > max_length {
+        return Err(Error::too_long(length, max_length));
+    }
+    if !more && chatterbox_text::clean(&text).trim().is_empty() {
+        return Err(Error::nothing_to_say());
+    }
+    Ok(text)
+}
+
+pub fn choose_model(
+    engine: &EngineInfo,
+    wanted: Option<&str>,
+    default: Option<&str>,
+) -> Result<Arc<Model>, Error> {
+    let found = if let Some(name) = wanted.or(default) {
+        engine.model(name)
+    } else {
+        let loaded = PREFERRED.iter().find_map(|name| engine.model(name));
+        loaded.or_else(|| engine.models.first())
+    };
+    found.cloned().ok_or_else(|| {
+        let message = format!("not loaded; loaded are {}", engine.names().join(", "));
+        Error::new(Code::ModelNotLoaded, message).in_field("model")
+    })
+}
+
+pub fn check_language(language: Option<String>, model: &Model) -> Result<Option<String>, Error> {
+    let Some(language) = language else {
+        return Ok(None);
+    };
+    let wanted = language.trim().to_lowercase();
+    let base = wanted.split(['-', '_']).next().unwrap_or_default();
+    if model.languages.iter().any(|known| *known == base) {
+        return Ok(Some(base.to_owned()));
+    }
+    let message = format!("{} speaks {}", model.name, model.languages.join(", "));
+    Err(Error::parameter("language_id", message))
+}
+
+/// The order in which models are offered to a request that names none.
+pub const PREFERRED: [&str; 5] = ["standard", "turbo", "multilingual", "nano", "lite"];
+
+/// A voice asked for by name must exist and be speakable; the server's default is used by models that can.
+pub fn choose_voice(
+    service: &SpeechService,
+    model: &Model,
+    wanted: Option<&str>,
+) -> Result<VoiceChoice, Error> {
+    let wanted = wanted.map(str::trim).filter(|voice| !voice.is_empty());
+    match wanted {
+        Some(name) if model.voices.iter().any(|own| own == name) => {
+            Ok(VoiceChoice::BuiltIn(Some(name.to_owned())))
+        }
+        Some(_) if !model.can_clone => Err(cannot_clone(model)),
+        // Looking a voice up reads the folder, and decodes a file that it has not seen.
+        Some(reference) => {
+            let found = tokio::task::block_in_place(|| service.voices.find(reference));
+            Ok(VoiceChoice::Cloned(found?))
+        }
+        None if model.can_clone && service.may_have_default_voice() => {
+            let default = tokio::task::block_in_place(|| service.default_voice());
+            Ok(default.map_or(VoiceChoice::BuiltIn(None), VoiceChoice::Cloned))
+        }
+        None => Ok(VoiceChoice::BuiltIn(None)),
+    }
+}
+
+/// The voice of a clip that came with the request.
+pub fn once(clip: OneOff, model: &Model) -> Result<VoiceChoice, Error> {
+    if model.can_clone {
+        Ok(VoiceChoice::Once(clip))
+    } else {
+        Err(cannot_clone(model))
+    }
+}
+
+fn cannot_clone(model: &Model) -> Error {
+    let message = format!(
+        "The model {} has a voice of its own ({}) and cannot clone. Load a model that can: standard, turbo or \
+         multilingual (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL).",
+        model.name,
+        model.voices.join(", ")
+    );
+    Error::new(Code::CannotClone, message)
+}
+
+pub fn choose_seed(seed: Option<u64>) -> Result<u64, Error> {
+    match seed {
+        Some(seed) if seed > MAX_SEED => Err(Error::parameter(
+            "seed",
+            format!("expected 0 to {MAX_SEED}"),
+        )),
+        Some(seed) => Ok(seed),
+        None => Ok(uuid::Uuid::new_v4().as_u64_pair().0 & MAX_SEED),
+    }
+}

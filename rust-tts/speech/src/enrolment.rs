@@ -1,0 +1,214 @@
+//! Voices in the engine: which are prepared for which model, preparing those that are not, and forgetting those whose
+//! files are gone.
+
+mod holds;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{debug, info, warn};
+
+pub use self::holds::Hold;
+use self::holds::Holds;
+use crate::error::{Code, Error};
+use crate::request::OneOff;
+use chatterbox_engine::EngineHandle;
+use chatterbox_engine::messages::Enroll;
+use chatterbox_voices::{Material, Voice, VoiceStore};
+
+/// A voice's content and a model's name.
+type Key = (String, String);
+/// One preparation, under way or done, for everybody who waits for it.
+type Enrolment = Shared<BoxFuture<'static, Result<(), Error>>>;
+
+pub struct Enrolments {
+    known: Mutex<HashMap<Key, Enrolment>>,
+    /// Held by what is prepared ahead of time: one voice after the other, so that requests are not held up.
+    ahead: tokio::sync::Mutex<()>,
+    holds: Arc<Holds>,
+    /// Contents that no file has any more.
+    gone: UnboundedSender<String>,
+    told: tokio::sync::Mutex<UnboundedReceiver<String>>,
+}
+
+impl Default for Enrolments {
+    fn default() -> Self {
+        let (gone, told) = unbounded_channel();
+        Self {
+            known: Mutex::default(),
+            ahead: tokio::sync::Mutex::default(),
+            holds: Arc::new(Holds::new(gone.clone())),
+            gone,
+            told: tokio::sync::Mutex::new(told),
+        }
+    }
+}
+
+impl Enrolments {
+    /// Keeps what was computed of a voice for as long as the hold lives, also when the voice is deleted meanwhile.
+    pub fn hold(&self, voice: &Voice) -> Hold {
+        self.holds.hold(&voice.key, false)
+    }
+
+    /// The same for a clip that no file has: when nobody holds it any more, the engine forgets it.
+    pub fn hold_once(&self, voice: &OneOff) -> Hold {
+        self.holds.hold(&voice.key, true)
+    }
+
+    /// Has the engine forget every voice whose content no file of `store` has any more. Goes on until it is dropped.
+    pub async fn forget_gone(&self, engine: &EngineHandle, store: &VoiceStore) {
+        store.tell_gone_to(self.gone.clone());
+        let mut told = self.told.lock().await;
+        while let Some(key) = told.recv().await {
+            // It may be back, under whatever name.
+            if store.has_content(&key) || !self.holds.free(&key) {
+                continue;
+            }
+            self.lock().retain(|(known, _), _| *known != key);
+            debug!(voice = key, "forgotten");
+            // An engine that is gone has nothing to forget.
+            let _ = engine.forget(key).await;
+        }
+    }
+
+    /// Prepares `voice` for `model` if it is not. Whoever asks meanwhile waits for the same preparation, which goes on
+    /// when they leave.
+    pub async fn ensure(
+        &self,
+        engine: &EngineHandle,
+        store: &Arc<VoiceStore>,
+        voice: &Voice,
+        model: &str,
+    ) -> Result<(), Error> {
+        let hold = || self.hold(voice);
+        self.ensured(engine, &voice.key, model, hold, || {
+            let (store, voice) = (Arc::clone(store), voice.clone());
+            move || Ok(store.load(&voice)?)
+        })
+        .await
+    }
+
+    /// The same for a clip that came with a request.
+    pub async fn ensure_once(
+        &self,
+        engine: &EngineHandle,
+        voice: &OneOff,
+        model: &str,
+    ) -> Result<(), Error> {
+        let hold = || self.hold_once(voice);
+        self.ensured(engine, &voice.key, model, hold, || {
+            let clip = Arc::clone(&voice.clip);
+            move || Ok(Material::Clip(clip))
+        })
+        .await
+    }
+
+    async fn ensured<L>(
+        &self,
+        engine: &EngineHandle,
+        voice: &str,
+        model: &str,
+        hold: impl FnOnce() -> Hold,
+        load: impl FnOnce() -> L,
+    ) -> Result<(), Error>
+    where
+        L: FnOnce() -> Result<Material, Error> + Send + 'static,
+    {
+        let key = (voice.to_owned(), model.to_owned());
+        let enrolment = {
+            let mut known = self.lock();
+            // It may have failed when nobody waited for it any more.
+            if let Some(Some(Err(_))) = known.get(&key).map(|found| found.clone().now_or_never()) {
+                known.remove(&key);
+            }
+            let begin = || begin(engine.clone(), key.clone(), hold(), load());
+            known.entry(key.clone()).or_insert_with(begin).clone()
+        };
+        let result = enrolment.clone().await;
+        if result.is_err() {
+            // The next who asks tries anew.
+            let mut known = self.lock();
+            if known
+                .get(&key)
+                .is_some_and(|found| found.ptr_eq(&enrolment))
+            {
+                known.remove(&key);
+            }
+        }
+        result
+    }
+
+    /// The engine no longer has it: the next request prepares it again.
+    pub fn evicted(&self, voice: &str, model: &str) {
+        let key = (voice.to_owned(), model.to_owned());
+        let mut known = self.lock();
+        // Somebody else may have begun already.
+        if known.get(&key).is_some_and(|found| found.peek().is_some()) {
+            known.remove(&key);
+        }
+    }
+
+    /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
+    /// that needs the voice will be told.
+    pub async fn prepare(&self, engine: &EngineHandle, store: &Arc<VoiceStore>, voice: &Voice) {
+        let _turn = self.ahead.lock().await;
+        let Some(loaded) = engine.status().ready() else {
+            return;
+        };
+        for model in loaded.models.iter().filter(|model| model.can_clone) {
+            match self.ensure(engine, store, voice, &model.name).await {
+                Ok(()) => info!(voice = voice.id, model = model.name, "voice prepared"),
+                Err(error) => {
+                    warn!(voice = voice.id, model = model.name, %error, "voice not prepared");
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Enrolment>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task of its own, so that it does not end with the request that happened to be the first. Until it has ended, the
+/// voice is held: what is forgotten before it is there would stay.
+fn begin<L>(engine: EngineHandle, key: Key, hold: Hold, load: L) -> Enrolment
+where
+    L: FnOnce() -> Result<Material, Error> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        let _hold = hold;
+        enroll(engine, key, load).await
+    });
+    let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(Error::engine_gone())));
+    ended.boxed().shared()
+}
+
+async fn enroll<L>(engine: EngineHandle, (voice, model): Key, load: L) -> Result<(), Error>
+where
+    L: FnOnce() -> Result<Material, Error> + Send + 'static,
+{
+    let loaded = tokio::task::spawn_blocking(load).await;
+    let material =
+        loaded.map_err(|_| Error::new(Code::GenerationError, "The voice could not be read."))??;
+    let (pcm, sample_rate, portable) = match material {
+        Material::Clip(clip) => (Arc::from(clip.samples.as_slice()), clip.sample_rate, None),
+        Material::Portable(bytes) => (Arc::from([]), 0, Some(bytes)),
+    };
+    let enroll = Enroll {
+        id: 0,
+        voice,
+        model,
+        pcm,
+        sample_rate,
+        portable,
+    };
+    let answer = engine.enroll(enroll).await;
+    let answer = answer.map_err(|_| Error::engine_gone())?;
+    answer.map_err(|(code, message)| Error::from_engine(code, message))
+}
+
+#[cfg(test)]
+mod tests;

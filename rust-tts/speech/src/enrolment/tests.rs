@@ -1,0 +1,284 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use super::*;
+use chatterbox_engine::messages::{Command, EngineInfo, Event, FailureCode, Model};
+use chatterbox_engine::{Engine, EngineError, spawn};
+use chatterbox_voices::{Details, UploadLimits};
+
+/// An engine that prepares a voice when the test says so.
+struct Preparing {
+    /// The enrolments that have come.
+    came: blocking::Sender<Enroll>,
+    /// Whether each of them, in order, is a success.
+    answers: blocking::Receiver<bool>,
+}
+
+impl Engine for Preparing {
+    fn info(&self) -> Result<EngineInfo, EngineError> {
+        let model = |name: &str, can_clone| Model {
+            name: name.into(),
+            sample_rate: 24_000,
+            can_clone,
+            can_convert: false,
+            languages: vec!["en".into()],
+            voices: Vec::new(),
+            tags: Vec::new(),
+            watermark: false,
+        };
+        let models = [model("one", true), model("mute", false), model("two", true)];
+        Ok(EngineInfo {
+            device: "none".into(),
+            models: models.map(Arc::new).into(),
+        })
+    }
+
+    fn idle(&self) -> Result<bool, EngineError> {
+        Ok(true)
+    }
+
+    fn step(&mut self, commands: Vec<Command>) -> Result<Vec<Event>, EngineError> {
+        let mut events = Vec::new();
+        for command in commands {
+            let Command::Enroll(enroll) = command else {
+                continue;
+            };
+            let (id, voice, model) = (enroll.id, enroll.voice.clone(), enroll.model.clone());
+            self.came.send(enroll).unwrap();
+            let cache_bytes = 1;
+            events.push(if self.answers.recv().unwrap() {
+                Event::Enrolled {
+                    id,
+                    voice,
+                    model,
+                    cache_bytes,
+                }
+            } else {
+                Event::Failed {
+                    id,
+                    code: FailureCode::UnsupportedAudio,
+                    message: "no voice in it".into(),
+                }
+            });
+        }
+        Ok(events)
+    }
+
+    fn voice_cache_bytes(&self) -> u64 {
+        0
+    }
+
+    fn close(&mut self) {}
+}
+
+struct Stage {
+    enrolments: Arc<Enrolments>,
+    engine: EngineHandle,
+    store: Arc<VoiceStore>,
+    voice: Voice,
+    came: blocking::Receiver<Enroll>,
+    answers: blocking::Sender<bool>,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = VoiceStore::open(folder.path(), None, UploadLimits::default()).unwrap();
+        let voice = store
+            .save("a.wav", &clip(), false, &Details::default())
+            .unwrap();
+        let (came, seen) = blocking::channel();
+        let (answers, script) = blocking::channel();
+        let engine = Preparing {
+            came,
+            answers: script,
+        };
+        let (engine, _thread) = spawn(move |worker| worker.run(|| Ok(engine))).unwrap();
+        let mut states = engine.status().subscribe();
+        let ready = |state: &chatterbox_engine::EngineState| {
+            matches!(state, chatterbox_engine::EngineState::Ready(_))
+        };
+        states.wait_for(ready).await.unwrap();
+        Self {
+            enrolments: Arc::default(),
+            engine,
+            store: Arc::new(store),
+            voice,
+            came: seen,
+            answers,
+            _folder: folder,
+        }
+    }
+
+    fn ask(&self) -> tokio::task::JoinHandle<Result<(), Error>> {
+        let (enrolments, engine) = (Arc::clone(&self.enrolments), self.engine.clone());
+        let (store, voice) = (Arc::clone(&self.store), self.voice.clone());
+        tokio::spawn(async move { enrolments.ensure(&engine, &store, &voice, "one").await })
+    }
+
+    /// The enrolment that the engine works on.
+    fn came(&self) -> Enroll {
+        let patience = Duration::from_secs(20);
+        tokio::task::block_in_place(|| self.came.recv_timeout(patience)).unwrap()
+    }
+
+    fn nothing_came(&self) -> bool {
+        matches!(self.came.try_recv(), Err(blocking::TryRecvError::Empty))
+    }
+}
+
+/// A second of a square wave as a WAV file.
+fn clip() -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+    for at in 0..16_000 {
+        writer
+            .write_sample(if at % 40 < 20 { 9000_i16 } else { -9000 })
+            .unwrap();
+    }
+    writer.finalize().unwrap();
+    file.into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_meanwhile_waits_for_the_same_preparation() {
+    let stage = Stage::new().await;
+    let first = stage.ask();
+    let enroll = stage.came();
+    assert_eq!(
+        (enroll.voice, enroll.model),
+        (stage.voice.key.clone(), "one".into())
+    );
+    assert_eq!((enroll.pcm.len(), enroll.sample_rate), (16_000, 8000));
+    let second = stage.ask();
+    // It goes on when the first one leaves.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    stage.answers.send(true).unwrap();
+    second.await.unwrap().unwrap();
+    stage.ask().await.unwrap().unwrap();
+    assert!(stage.nothing_came());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_to_all_and_tried_anew() {
+    let stage = Stage::new().await;
+    stage.answers.send(false).unwrap();
+    let ask = || {
+        let (engine, store) = (&stage.engine, &stage.store);
+        stage.enrolments.ensure(engine, store, &stage.voice, "one")
+    };
+    // Both have asked before either is answered.
+    let (first, second) = tokio::join!(ask(), ask());
+    for answer in [first, second] {
+        assert_eq!(answer.unwrap_err().message, "no voice in it");
+    }
+    stage.came();
+    assert!(stage.nothing_came());
+    let again = stage.ask();
+    stage.came();
+    stage.answers.send(true).unwrap();
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_nobody_waited_for_is_nobodys() {
+    let stage = Stage::new().await;
+    let first = stage.ask();
+    stage.came();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    stage.answers.send(false).unwrap();
+    // Whoever prepares a voice holds it.
+    while !stage.enrolments.holds.free(&stage.voice.key) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = stage.ask();
+    stage.answers.send(true).unwrap();
+    second.await.unwrap().unwrap();
+    stage.came();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_voice_is_prepared_again_once() {
+    let stage = Stage::new().await;
+    stage.answers.send(true).unwrap();
+    stage.ask().await.unwrap().unwrap();
+    stage.came();
+    // Two requests find out.
+    stage.enrolments.evicted(&stage.voice.key, "one");
+    let first = stage.ask();
+    stage.came();
+    stage.enrolments.evicted(&stage.voice.key, "one");
+    let second = stage.ask();
+    stage.answers.send(true).unwrap();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    assert!(stage.nothing_came());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ahead_of_time_every_cloning_model_prepares_and_a_failure_stops_none() {
+    let stage = Stage::new().await;
+    stage.answers.send(false).unwrap();
+    stage.answers.send(true).unwrap();
+    let (engine, store) = (&stage.engine, &stage.store);
+    stage.enrolments.prepare(engine, store, &stage.voice).await;
+    assert_eq!([stage.came().model, stage.came().model], ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
+    let stage = Stage::new().await;
+    let (enrolments, engine) = (Arc::clone(&stage.enrolments), stage.engine.clone());
+    let store = Arc::clone(&stage.store);
+    let listens = Arc::new(tokio::sync::Notify::new());
+    let forgetting = {
+        let listens = Arc::clone(&listens);
+        tokio::spawn(async move {
+            let forget = enrolments.forget_gone(&engine, &store);
+            listens.notify_one();
+            forget.await;
+        })
+    };
+    listens.notified().await;
+    stage.answers.send(true).unwrap();
+    stage.ask().await.unwrap().unwrap();
+    let hold = || stage.enrolments.hold(&stage.voice);
+    let prepared = || !stage.enrolments.lock().is_empty();
+    let settled = || tokio::time::sleep(Duration::from_millis(50));
+    settled().await;
+    let (first, second) = (hold(), hold());
+    stage.store.delete("a").unwrap();
+    settled().await;
+    drop(first);
+    settled().await;
+    assert!(prepared(), "somebody speaks with it");
+    drop(second);
+    while prepared() {
+        settled().await;
+    }
+
+    // What is back in time is kept.
+    let back = |name| stage.store.save(name, &clip(), false, &Details::default());
+    back("b.wav").unwrap();
+    stage.answers.send(true).unwrap();
+    stage.ask().await.unwrap().unwrap();
+    let third = hold();
+    stage.store.delete("b").unwrap();
+    settled().await;
+    back("c.wav").unwrap();
+    drop(third);
+    settled().await;
+    assert!(prepared());
+    forgetting.abort();
+}

@@ -1,0 +1,121 @@
+//! From a valid request to samples: one utterance after the other, the next one ahead of the last.
+
+pub mod admission;
+pub mod choice;
+pub mod convert;
+pub mod draft;
+mod driver;
+pub mod enrolment;
+pub mod error;
+pub mod flat;
+pub mod metrics;
+pub mod options;
+pub mod output;
+pub mod pairs;
+pub mod request;
+pub mod service;
+pub mod session;
+mod shaper;
+mod slicing;
+mod tally;
+mod task;
+pub mod trim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{Instrument, Span};
+
+use crate::error::Error;
+use crate::service::SpeechService;
+use chatterbox_text::{Pause, Utterance};
+use request::SpeechRequest;
+
+/// The version of the package, of the wheel and of the binary.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point. `Progress` may
+/// come at any time.
+#[derive(Debug)]
+pub enum Piece {
+    /// The first audio is there; it follows.
+    Started(Timing),
+    /// Mono samples at the requested rate.
+    Audio(Vec<f32>),
+    /// An utterance of so many characters has been spoken. Left out when the listener is behind.
+    Progress {
+        characters: usize,
+    },
+    Finished(Summary),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    pub queued: Duration,
+    /// From the request's arrival, queue included.
+    pub first_audio: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub timing: Timing,
+    pub audio_seconds: f64,
+    /// Seconds of computing per second of audio.
+    pub real_time_factor: f64,
+    /// Speech tokens of each utterance, where they were asked for.
+    pub tokens: Vec<(String, Vec<u32>)>,
+}
+
+/// A request being spoken. Dropping it cancels the request.
+pub struct Speech {
+    pieces: mpsc::Receiver<Result<Piece, Error>>,
+}
+
+impl Speech {
+    /// The next piece. `None` after the end or an error.
+    pub async fn next(&mut self) -> Option<Result<Piece, Error>> {
+        self.pieces.recv().await
+    }
+}
+
+/// Where a request's text comes from: all at once or, as an LLM writes it, utterance by utterance.
+pub type Texts = mpsc::UnboundedReceiver<Utterance>;
+
+/// The utterances of a text that is all there. Their number is bounded by `MAX_TEXT_LENGTH`.
+pub fn whole(text: &str, max_chars: u32) -> Texts {
+    let (sender, texts) = mpsc::unbounded_channel();
+    for utterance in chatterbox_text::cut(text, max_chars as usize) {
+        // The receiver is held right here.
+        let _ = sender.send(utterance);
+    }
+    texts
+}
+
+/// The one utterance, without words, of a request that speaks a clip again.
+pub fn clip() -> Texts {
+    let (sender, texts) = mpsc::unbounded_channel();
+    let utterance = Utterance {
+        text: String::new(),
+        pause: Pause::Sentence,
+    };
+    // The receiver is held right here.
+    let _ = sender.send(utterance);
+    texts
+}
+
+/// Begins to speak. `route` names the dialect in the metrics.
+pub fn start(
+    service: &Arc<SpeechService>,
+    request: SpeechRequest,
+    texts: Texts,
+    route: &'static str,
+) -> Speech {
+    // Few: what the listener has not taken waits in the utterance's own channel, and the utterance after the next is not
+    // begun.
+    let waiting = service.options.pcm_chunk_queue_max_size;
+    let (sender, pieces) = mpsc::channel(waiting as usize);
+    let speaking = task::run(service.clone(), request, texts, sender, route);
+    tokio::spawn(speaking.instrument(Span::current()));
+    Speech { pieces }
+}

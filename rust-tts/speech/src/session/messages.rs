@@ -1,0 +1,108 @@
+//! The messages of `/ws/tts`, both ways.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Frame;
+use crate::error::Error;
+
+/// What a `say` has beside the fields of a [`crate::draft::Draft`].
+#[derive(Debug, Deserialize)]
+pub struct SayHead {
+    pub id: Option<String>,
+    /// Text follows in `append` messages, until `end`.
+    pub more: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Append {
+    pub id: Option<String>,
+    pub text: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct End {
+    pub id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct SetVoice {
+    pub voice_path: Option<String>,
+    /// `server` (default) or `connection`.
+    pub scope: Option<String>,
+}
+
+/// Reads a message's fields; an error names the field.
+pub fn read_fields<T: DeserializeOwned>(message: &serde_json::Value) -> Result<T, Error> {
+    serde_path_to_error::deserialize(message).map_err(|error| {
+        let path = error.path().to_string();
+        Error::parameter(if path == "." { "message" } else { &path }, error.inner())
+    })
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    Ready {
+        models: &'a [&'a str],
+        device: &'a str,
+        version: &'a str,
+        sample_rate: u32,
+    },
+    Chunk {
+        id: &'a str,
+        index: u64,
+        /// Base64; absent when the audio follows as a binary frame.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a str>,
+        is_last: bool,
+    },
+    Audio {
+        id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a str>,
+        sample_rate: u32,
+        duration_seconds: f64,
+    },
+    Done {
+        id: &'a str,
+        duration_seconds: f64,
+        time_to_first_audio_ms: f64,
+        real_time_factor: f64,
+        cancelled: bool,
+    },
+    VoiceSet {
+        voice_path: &'a str,
+    },
+    Cancelled {
+        id: Option<&'a str>,
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        error: String,
+        message: String,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
+    Pong {},
+}
+
+impl<'a> ServerMessage<'a> {
+    pub fn error(id: Option<&'a str>, error: &'a Error) -> Self {
+        let (text, code) = (error.to_string(), error.code.as_str());
+        Self::Error {
+            id,
+            error: text.clone(),
+            message: text,
+            code,
+            retry_after: error.retry_after,
+        }
+    }
+
+    pub fn frame(&self) -> Frame {
+        // Strings and finite numbers always serialise.
+        Frame::Text(serde_json::to_string(self).unwrap_or_default())
+    }
+}

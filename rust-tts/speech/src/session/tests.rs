@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod audio;
+mod messages;
+mod random;
+mod texts;
+mod voices;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Action, Frame, Host, Key, Limits, Session};
+use crate::draft::Draft;
+use crate::error::{Code, Error};
+use crate::output::Output;
+use crate::request::{SpeechRequest, VoiceChoice};
+use crate::trim::Trim;
+use crate::{Piece, Summary, Timing};
+use chatterbox_audio::{Encoding, Format};
+use chatterbox_engine::messages::{Model, Params, Slicing};
+
+const LIMITS: Limits = Limits {
+    max_says: 3,
+    max_text_length: 60,
+};
+
+/// A server with one voice, `known.wav`, that remembers what it was asked.
+#[derive(Default)]
+struct FakeHost {
+    /// `voice.audio_prompt_path` of each validated draft.
+    prompts: RefCell<Vec<Option<String>>>,
+    default_voice: RefCell<Option<String>>,
+}
+
+impl Host for FakeHost {
+    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, Error> {
+        self.prompts
+            .borrow_mut()
+            .push(draft.voice.audio_prompt_path);
+        let text = draft.text.unwrap_or_default();
+        if text.is_empty() && !more {
+            return Err(Error::nothing_to_say());
+        }
+        let model = Model {
+            name: "fake".into(),
+            sample_rate: 24_000,
+            can_clone: true,
+            can_convert: true,
+            languages: vec!["en".into()],
+            voices: vec!["tone".into()],
+            tags: Vec::new(),
+            watermark: false,
+        };
+        let format = draft
+            .audio
+            .format
+            .as_deref()
+            .map_or(Some(Format::PcmS16le), Format::parse);
+        let output = Output {
+            encoding: Encoding {
+                format: format.ok_or_else(|| Error::parameter("audio.format", "unknown"))?,
+                sample_rate: draft.audio.sample_rate.unwrap_or(24_000),
+                bitrate: None,
+            },
+            chunk_ms: draft.audio.chunk_size_ms.unwrap_or(40),
+            binary: draft.audio.binary.unwrap_or(false),
+        };
+        Ok(SpeechRequest {
+            text,
+            text_chunk_size: 150,
+            clip: None,
+            model: Arc::new(model),
+            language: None,
+            voice: VoiceChoice::BuiltIn(None),
+            params: Params::default(),
+            slicing: Slicing::default(),
+            trim: Trim::default(),
+            seed: draft.seed.unwrap_or(0),
+            max_audio_seconds: None,
+            stream: draft.stream.unwrap_or(true),
+            normalization: None,
+            return_tokens: false,
+            output,
+        })
+    }
+
+    fn set_default_voice(&self, reference: &str) -> Result<String, Error> {
+        let id = self.find_voice(reference)?;
+        *self.default_voice.borrow_mut() = Some(id.clone());
+        Ok(id)
+    }
+
+    fn find_voice(&self, reference: &str) -> Result<String, Error> {
+        let found = reference
+            .ends_with("known.wav")
+            .then(|| "known.wav".to_owned());
+        found.ok_or_else(|| Error::new(Code::VoiceNotFound, "No such voice."))
+    }
+}
+
+/// A session with its host.
+struct Talk {
+    host: FakeHost,
+    session: Session,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Self {
+            host: FakeHost::default(),
+            session: Session::new(LIMITS),
+        }
+    }
+
+    fn hear(&mut self, text: &str) -> Vec<Action> {
+        self.session.on_text(text, &self.host)
+    }
+
+    /// Starts a say and returns its key.
+    fn say(&mut self, message: &str) -> Key {
+        let actions = self.hear(message);
+        let Some(Action::Start { key, .. }) = actions.first() else {
+            panic!("{message}: {actions:?}")
+        };
+        *key
+    }
+
+    fn audio(&mut self, key: Key, samples: &[f32]) -> Vec<Action> {
+        self.session
+            .on_piece(key, Ok(Piece::Audio(samples.to_vec())))
+    }
+
+    fn finish(&mut self, key: Key) -> Vec<Action> {
+        self.session.on_piece(key, Ok(Piece::Finished(summary())))
+    }
+
+    fn fail(&mut self, key: Key) -> Vec<Action> {
+        self.session
+            .on_piece(key, Err(Error::new(Code::GenerationError, "It broke.")))
+    }
+}
+
+fn summary() -> Summary {
+    Summary {
+        timing: Timing {
+            queued: Duration::from_millis(1),
+            first_audio: Duration::from_millis(120),
+        },
+        audio_seconds: 1.5,
+        real_time_factor: 0.25,
+        tokens: Vec::new(),
+    }
+}
+
+/// The JSON of every text frame that is sent.
+fn sent(actions: &[Action]) -> Vec<Value> {
+    let texts = actions.iter().filter_map(|action| match action {
+        Action::Send(Frame::Text(text)) => Some(serde_json::from_str(text).unwrap()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// The one message that is sent, and that it is all that happens.
+fn only(actions: &[Action]) -> Value {
+    let messages = sent(actions);
+    assert_eq!((actions.len(), messages.len()), (1, 1), "{actions:?}");
+    messages.into_iter().next().unwrap()
+}
+
+/// Everything but frames, in short.
+fn deeds(actions: &[Action]) -> Vec<String> {
+    let deeds = actions.iter().filter_map(|action| match action {
+        Action::Send(_) => None,
+        Action::Start { key, .. } => Some(format!("start {key}")),
+        Action::Text { key, utterances } => {
+            let texts: Vec<_> = utterances
+                .iter()
+                .map(|utterance| utterance.text.as_str())
+                .collect();
+            Some(format!("text {key} {}", texts.join("|")))
+        }
+        Action::EndText { key } => Some(format!("end {key}")),
+        Action::Cancel { key } => Some(format!("cancel {key}")),
+        Action::Close { code, .. } => Some(format!("close {code}")),
+    });
+    deeds.collect()
+}

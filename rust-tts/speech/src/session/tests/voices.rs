@@ -1,0 +1,65 @@
+//! `set_voice`: for the server, or for one connection.
+
+use super::{Talk, deeds, only};
+
+#[test]
+fn a_voice_for_the_connection_is_used_by_says_that_name_none() {
+    let mut talk = Talk::new();
+    let say = r#"{"type":"say","text":"Hello."}"#;
+    talk.say(say);
+    let set =
+        r#"{"type":"set_voice","voice_path":"/service/voices/known.wav","scope":"connection"}"#;
+    let answer = only(&talk.hear(set));
+    assert_eq!(
+        answer,
+        serde_json::json!({"type": "voice_set", "voice_path": "known.wav"})
+    );
+    talk.say(say);
+    talk.say(r#"{"type":"say","text":"Hello.","voice":{"audio_prompt_path":"own.wav"}}"#);
+    let prompts = talk.host.prompts.borrow();
+    assert_eq!(
+        *prompts,
+        [None, Some("known.wav".into()), Some("own.wav".into())]
+    );
+    assert!(
+        talk.host.default_voice.borrow().is_none(),
+        "the server's default is not touched"
+    );
+}
+
+#[test]
+fn a_voice_for_the_server_is_its_default() {
+    for scope in ["", r#","scope":"server""#, r#","scope":null"#] {
+        let mut talk = Talk::new();
+        let answer = only(&talk.hear(&format!(
+            r#"{{"type":"set_voice","voice_path":"known.wav"{scope}}}"#
+        )));
+        assert_eq!(answer["type"], "voice_set", "{scope}");
+        assert_eq!(
+            talk.host.default_voice.borrow().as_deref(),
+            Some("known.wav"),
+            "{scope}"
+        );
+        talk.say(r#"{"type":"say","text":"Hello."}"#);
+        assert_eq!(
+            *talk.host.prompts.borrow(),
+            [None],
+            "the server applies its own default"
+        );
+    }
+}
+
+#[test]
+fn a_voice_that_does_not_exist_changes_nothing() {
+    let mut talk = Talk::new();
+    talk.hear(r#"{"type":"set_voice","voice_path":"known.wav","scope":"connection"}"#);
+    let error =
+        only(&talk.hear(r#"{"type":"set_voice","voice_path":"/etc/passwd","scope":"connection"}"#));
+    assert_eq!(error["code"], "VOICE_NOT_FOUND");
+    assert!(
+        !error.to_string().contains("passwd"),
+        "the path is not echoed"
+    );
+    assert!(deeds(&talk.hear(r#"{"type":"say","text":"Hello."}"#)).contains(&"start 1".to_owned()));
+    assert_eq!(*talk.host.prompts.borrow(), [Some("known.wav".into())]);
+}

@@ -1,0 +1,88 @@
+//! The task behind every request: runs its driver, whatever ends it, and counts how it ended.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::driver::Driver;
+use super::request::SpeechRequest;
+use super::{Piece, Texts};
+use crate::error::{Code, Error};
+use crate::metrics::{self, Outcome};
+use crate::service::SpeechService;
+
+pub type Pieces = mpsc::Sender<Result<Piece, Error>>;
+
+/// Why a request ended before its end.
+pub enum Stop {
+    /// The listener went away.
+    Cancelled,
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Speaks a request to its end, tells the listener how it ended and counts it.
+pub async fn run(
+    service: Arc<SpeechService>,
+    request: SpeechRequest,
+    texts: Texts,
+    pieces: Pieces,
+    route: &'static str,
+) {
+    let model = request.model.name.clone();
+    let tracked = service.tasks.token();
+    let engine = service.engine.clone();
+    let mut driver = Driver::new(service, request, texts, pieces.clone());
+    // A listener that went away, or a dead engine, ends a request wherever it is.
+    let result = tokio::select! {
+        biased;
+        () = pieces.closed() => Err(Stop::Cancelled),
+        () = engine.status().failed() => Err(Error::engine_gone().into()),
+        result = driver.speak() => result,
+    };
+    let outcome = match &result {
+        Ok(()) => Outcome::Ok,
+        Err(Stop::Cancelled) => Outcome::Cancelled,
+        Err(Stop::Error(error)) => outcome_of(error.code, driver.admitted()),
+    };
+    // The slot is free before anybody is told: whoever sees the end may at once ask again.
+    let (audio_seconds, tally) = driver.end();
+    metrics::request_ended(route, &model, outcome, tally.elapsed());
+    let summary = tally.summary(audio_seconds);
+    let factor = (audio_seconds > 0.0).then_some(summary.real_time_factor);
+    metrics::spoken(&model, audio_seconds, factor);
+    let first_audio_ms = summary.timing.first_audio.as_millis() as u64;
+    info!(
+        route,
+        model,
+        ?outcome,
+        audio_seconds,
+        first_audio_ms,
+        "spoken"
+    );
+    // The connection that listens is waited for on its own.
+    drop(tracked);
+    // The listener may be gone; then nobody needs to know.
+    let _ = match result {
+        Ok(()) => pieces.send(Ok(Piece::Finished(summary))).await,
+        Err(Stop::Error(error)) => pieces.send(Err(error)).await,
+        Err(Stop::Cancelled) => Ok(()),
+    };
+}
+
+/// What is refused after it was admitted failed, unless the client asked for what cannot be.
+fn outcome_of(code: Code, admitted: bool) -> Outcome {
+    match code {
+        Code::Timeout => Outcome::Timeout,
+        Code::Stalled => Outcome::Stalled,
+        Code::GenerationError => Outcome::Failed,
+        Code::ServerBusy if admitted => Outcome::Failed,
+        _ => Outcome::Rejected,
+    }
+}

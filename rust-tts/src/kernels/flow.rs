@@ -1,0 +1,237 @@
+//! The flow's estimator.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chatterbox_kernels::flow::{Block, Convolution, Estimator, Memory, Norm, Resnet, Transformer};
+use chatterbox_kernels::matrix::Source;
+use chatterbox_kernels::{Matrix, Pool, Precision};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::{ANY, Array, pool, shape_error};
+
+/// The memory of a call with more frames than this (30 s, with the reference) is given back after it. That of others, up to
+/// 40 MB, is there for the next.
+const KEPT_FRAMES: usize = 1500;
+
+/// The network of `s3gen/estimator.py` without what makes biases of a step's time.
+#[pyclass(frozen, module = "chatterbox_server._core")]
+pub struct FlowEstimator {
+    pool: Arc<Pool>,
+    estimator: Estimator,
+    /// Channels of a bias.
+    width: usize,
+    memory: Mutex<Memory>,
+}
+
+#[pymethods]
+impl FlowEstimator {
+    /// `take(name, *shape)` gives a weight as a contiguous float32 array of that shape (-1 = any size), or raises; `layers`
+    /// are the numbers of transformer layers of the first block, of those in the middle, and of the last; `precision` is
+    /// "fp32" or "int8". Raises `ValueError` for what does not fit together.
+    #[new]
+    fn new(
+        take: &Bound<'_, PyAny>,
+        layers: (usize, Vec<usize>, usize),
+        head_width: usize,
+        precision: &str,
+    ) -> PyResult<Self> {
+        let precision = precision_named(precision)?;
+        let pool = pool();
+        let weights = Weights {
+            take,
+            pool: &pool,
+            head_width,
+            precision,
+        };
+        let (down, middle, up) = layers;
+        let middle = middle.iter().enumerate();
+        let estimator = Estimator {
+            down: weights.block("down_blocks.0", down)?,
+            after_down: weights.convolution("down_blocks.0.2")?,
+            middle: middle
+                .map(|(index, layers)| weights.block(&format!("mid_blocks.{index}"), *layers))
+                .collect::<PyResult<_>>()?,
+            up: weights.block("up_blocks.0", up)?,
+            after_up: weights.convolution("up_blocks.0.2")?,
+            last: weights.convolution("final_block.block.0")?,
+            last_norm: weights.norm("final_block.block.2")?,
+            out: weights.convolution("final_proj")?,
+        };
+        estimator.check().map_err(PyValueError::new_err)?;
+        let width = estimator.width();
+        Ok(Self {
+            pool,
+            estimator,
+            width,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Writes `directions` `[B, T, outputs]` for `x` `[B, T, inputs]` and `biases` `[B, blocks, channels]`, all
+    /// contiguous float32; row `b` has `lengths[b]` frames, and what is beyond them is left as it is.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a buffer cannot be borrowed from Python's arguments"
+    )]
+    fn run(
+        &self,
+        py: Python<'_>,
+        x: PyBuffer<f32>,
+        biases: PyBuffer<f32>,
+        lengths: Vec<usize>,
+        directions: PyBuffer<f32>,
+    ) -> PyResult<()> {
+        let (inputs, outputs) = (self.estimator.inputs(), self.estimator.outputs());
+        let blocks = self.estimator.blocks();
+        let frames = match *x.shape() {
+            [rows, frames, channels] if rows == lengths.len() && channels == inputs => frames,
+            _ => return Err(shape_error("x", &x)),
+        };
+        if *biases.shape() != [lengths.len(), blocks, self.width] {
+            return Err(shape_error("biases", &biases));
+        }
+        if *directions.shape() != [lengths.len(), frames, outputs] {
+            return Err(shape_error("directions", &directions));
+        }
+        if lengths.iter().any(|length| *length > frames) {
+            return Err(PyValueError::new_err("a row is longer than x"));
+        }
+        let (given, biases, mut found) =
+            (x.to_vec(py)?, biases.to_vec(py)?, directions.to_vec(py)?);
+        py.detach(|| {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, length) in lengths.into_iter().enumerate() {
+                let x = &given[row * frames * inputs..][..length * inputs];
+                let biases = &biases[row * blocks * self.width..][..blocks * self.width];
+                let direction = self.estimator.run(&self.pool, x, biases, &mut memory);
+                found[row * frames * outputs..][..direction.len()].copy_from_slice(direction);
+            }
+            if frames > KEPT_FRAMES {
+                *memory = Memory::default();
+            }
+        });
+        directions.copy_from_slice(py, &found)
+    }
+}
+
+/// What the flow's networks are kept in. Raises `ValueError` for a name that there is not.
+pub(super) fn precision_named(name: &str) -> PyResult<Precision> {
+    match name {
+        "fp32" => Ok(Precision::F32),
+        "int8" => Ok(Precision::Int8),
+        _ => Err(PyValueError::new_err(format!(
+            "precision {name:?} is unknown; fp32 and int8 are there"
+        ))),
+    }
+}
+
+/// Where weights come from, by name.
+struct Weights<'a, 'py> {
+    take: &'a Bound<'py, PyAny>,
+    pool: &'a Pool,
+    head_width: usize,
+    precision: Precision,
+}
+
+impl Weights<'_, '_> {
+    fn array(&self, name: &str, shape: &[isize]) -> PyResult<Array> {
+        Array::take(self.take, name, shape)
+    }
+
+    fn vector(&self, name: &str) -> PyResult<Vec<f32>> {
+        Ok(self.array(name, &[ANY])?.to_vec())
+    }
+
+    /// A linear layer's weights; those of several of one size side by side.
+    fn matrix<const N: usize>(&self, names: [&str; N]) -> PyResult<Matrix> {
+        let mut shape = [ANY; 2];
+        let mut arrays = Vec::with_capacity(N);
+        for name in names {
+            let array = self.array(&format!("{name}.weight"), &shape)?;
+            shape = [array.shape()[0], array.shape()[1]].map(usize::cast_signed);
+            arrays.push(array);
+        }
+        let [outputs, inputs] = shape.map(isize::unsigned_abs);
+        let parts: Vec<&[f32]> = arrays.iter().map(|array| &**array).collect();
+        let row = |output: usize| &parts[output / outputs][output % outputs * inputs..][..inputs];
+        self.pack(N * outputs, inputs, &row)
+    }
+
+    fn pack<'a>(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        row: &'a (dyn Fn(usize) -> &'a [f32] + Sync),
+    ) -> PyResult<Matrix> {
+        if outputs == 0 || inputs == 0 {
+            return Err(PyValueError::new_err("a layer has no weights"));
+        }
+        let source = Source::Rows(row);
+        let (pool, precision) = (self.pool, self.precision);
+        let py = self.take.py();
+        Ok(py.detach(|| Matrix::pack_from(pool, outputs, inputs, precision, source)))
+    }
+
+    fn norm(&self, name: &str) -> PyResult<Norm> {
+        let gain = self.vector(&format!("{name}.weight"))?;
+        Ok(Norm::new(gain, self.vector(&format!("{name}.bias"))?))
+    }
+
+    /// Of `[outputs, inputs, kernel]`.
+    fn convolution(&self, name: &str) -> PyResult<Convolution> {
+        let given = self.array(&format!("{name}.weight"), &[ANY; 3])?;
+        let [outputs, inputs, kernel] = [given.shape()[0], given.shape()[1], given.shape()[2]];
+        let mut turned = Vec::with_capacity(given.len());
+        for output in given.chunks_exact((inputs * kernel).max(1)) {
+            for step in 0..kernel {
+                turned.extend(output.iter().skip(step).step_by(kernel));
+            }
+        }
+        let length = inputs * kernel;
+        Ok(Convolution {
+            weights: self.pack(outputs, length, &|output| {
+                &turned[output * length..][..length]
+            })?,
+            bias: self.vector(&format!("{name}.bias"))?,
+            inputs,
+        })
+    }
+
+    fn block(&self, name: &str, layers: usize) -> PyResult<Block> {
+        let resnet = format!("{name}.0");
+        let shortcut = self.convolution(&format!("{resnet}.res_conv"))?;
+        Ok(Block {
+            resnet: Resnet {
+                first: self.convolution(&format!("{resnet}.block1.block.0"))?,
+                first_norm: self.norm(&format!("{resnet}.block1.block.2"))?,
+                second: self.convolution(&format!("{resnet}.block2.block.0"))?,
+                second_norm: self.norm(&format!("{resnet}.block2.block.2"))?,
+                shortcut: shortcut.weights,
+                shortcut_bias: shortcut.bias,
+            },
+            layers: (0..layers)
+                .map(|index| self.transformer(&format!("{name}.1.{index}")))
+                .collect::<PyResult<_>>()?,
+        })
+    }
+
+    fn transformer(&self, name: &str) -> PyResult<Transformer> {
+        let part = |part: &str| format!("{name}.{part}");
+        let (query, key, value) = (part("attn1.to_q"), part("attn1.to_k"), part("attn1.to_v"));
+        Ok(Transformer {
+            head_width: self.head_width,
+            quantised: self.precision == Precision::Int8,
+            attention_norm: self.norm(&part("norm1"))?,
+            inputs: self.matrix([&query, &key, &value])?,
+            mixed: self.matrix([&part("attn1.to_out.0")])?,
+            mixed_bias: self.vector(&part("attn1.to_out.0.bias"))?,
+            feed_forward_norm: self.norm(&part("norm3"))?,
+            widen: self.matrix([&part("ff.net.0.proj")])?,
+            widen_bias: self.vector(&part("ff.net.0.proj.bias"))?,
+            narrow: self.matrix([&part("ff.net.2")])?,
+            narrow_bias: self.vector(&part("ff.net.2.bias"))?,
+        })
+    }
+}

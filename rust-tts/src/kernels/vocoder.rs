@@ -1,0 +1,223 @@
+//! The vocoder's generator.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chatterbox_kernels::Pool;
+use chatterbox_kernels::vocoder::{
+    Convolution, Generator, Geometry, Memory, Pair, Residual, Snake, Stage,
+};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::{ANY, Array, pool, shape_error};
+
+/// The memory of a call for more samples than this (10 s) is given back after it. That of others, up to 60 MB, is there for
+/// the next.
+const KEPT_SAMPLES: usize = 240_000;
+
+/// The network of `s3gen/generator.py`.
+#[pyclass(frozen, module = "chatterbox_server._core")]
+pub struct VocoderGenerator {
+    pool: Arc<Pool>,
+    generator: Generator,
+    memory: Mutex<Memory>,
+}
+
+#[pymethods]
+impl VocoderGenerator {
+    /// `take(name, *shape)` gives a weight as a contiguous float32 array of that shape (-1 = any size), or raises; `rates`
+    /// are the stages' upsampling; `blocks` residual blocks, as many in each stage, have pairs of convolutions whose first
+    /// ones have `dilations`. Raises `ValueError` for what does not fit together.
+    #[new]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a list cannot be borrowed from Python's arguments"
+    )]
+    fn new(
+        take: &Bound<'_, PyAny>,
+        rates: Vec<usize>,
+        blocks: usize,
+        dilations: Vec<usize>,
+    ) -> PyResult<Self> {
+        if rates.contains(&0) || dilations.contains(&0) {
+            return Err(PyValueError::new_err("a rate or a dilation is 0"));
+        }
+        let pool = pool();
+        let weights = Weights {
+            take,
+            pool: &pool,
+            dilations: &dilations,
+        };
+        let per_stage = blocks / rates.len().max(1);
+        let mut stages = Vec::with_capacity(rates.len());
+        for (index, rate) in rates.iter().enumerate() {
+            let of_stage = index * per_stage..(index + 1) * per_stage;
+            stages.push(Stage {
+                up: weights.transposed(&format!("ups.{index}"), *rate)?,
+                rate: *rate,
+                source: weights.source(
+                    &format!("source_downs.{index}"),
+                    rates[index + 1..].iter().product(),
+                )?,
+                source_block: weights.residual(&format!("source_resblocks.{index}"))?,
+                blocks: of_stage
+                    .map(|block| weights.residual(&format!("resblocks.{block}")))
+                    .collect::<PyResult<_>>()?,
+            });
+        }
+        let (before, after) = (
+            weights.convolution("conv_pre", 1)?,
+            weights.convolution("conv_post", 1)?,
+        );
+        let generator =
+            Generator::new(&pool, before, stages, after).map_err(PyValueError::new_err)?;
+        Ok(Self {
+            pool,
+            generator,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Writes `samples` `[n]` for `mel` `[T, channels]` and `source` `[n]`, all contiguous float32.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a buffer cannot be borrowed from Python's arguments"
+    )]
+    fn run(
+        &self,
+        py: Python<'_>,
+        mel: PyBuffer<f32>,
+        source: PyBuffer<f32>,
+        samples: PyBuffer<f32>,
+    ) -> PyResult<()> {
+        let count = match *mel.shape() {
+            [frames, channels] if frames > 0 && channels == self.generator.inputs() => {
+                frames * self.generator.samples_per_frame()
+            }
+            _ => return Err(shape_error("mel", &mel)),
+        };
+        for (name, buffer) in [("source", &source), ("samples", &samples)] {
+            if *buffer.shape() != [count] {
+                return Err(shape_error(name, buffer));
+            }
+        }
+        let (mel, source) = (mel.to_vec(py)?, source.to_vec(py)?);
+        let mut found = vec![0.0; count];
+        py.detach(|| {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            self.generator
+                .run(&self.pool, &mel, &source, &mut found, &mut memory);
+            if count > KEPT_SAMPLES {
+                *memory = Memory::default();
+            }
+        });
+        samples.copy_from_slice(py, &found)
+    }
+}
+
+/// Where weights come from, by name.
+struct Weights<'a, 'py> {
+    take: &'a Bound<'py, PyAny>,
+    pool: &'a Pool,
+    dilations: &'a [usize],
+}
+
+/// A convolution's weights as they are in the file, `[sizes]`, and its biases.
+struct Given {
+    weights: Array,
+    sizes: [usize; 3],
+    bias: Vec<f32>,
+}
+
+impl Weights<'_, '_> {
+    /// The convolution `name`, of which the size at `outputs` is that of the biases.
+    fn given(&self, name: &str, outputs: usize) -> PyResult<Given> {
+        let weights = Array::take(self.take, &format!("{name}.weight"), &[ANY; 3])?;
+        let bias = Array::take(self.take, &format!("{name}.bias"), &[ANY])?.to_vec();
+        let sizes = [weights.shape()[0], weights.shape()[1], weights.shape()[2]];
+        if weights.is_empty() || bias.len() != sizes[outputs] {
+            return Err(PyValueError::new_err(format!(
+                "{name} has weights {sizes:?} and {} biases",
+                bias.len()
+            )));
+        }
+        Ok(Given {
+            weights,
+            sizes,
+            bias,
+        })
+    }
+
+    /// One of `[outputs, inputs, taps]` around each step.
+    fn convolution(&self, name: &str, dilation: usize) -> PyResult<Convolution> {
+        let given = self.given(name, 0)?;
+        let before = dilation * (given.sizes[2] - 1) / 2;
+        Ok(self.pack(&given, (dilation, 1), before))
+    }
+
+    /// One of `[outputs, inputs, taps]` that makes one step of `rate`.
+    fn source(&self, name: &str, rate: usize) -> PyResult<Convolution> {
+        let before = if rate == 1 { 0 } else { rate / 2 };
+        Ok(self.pack(&self.given(name, 0)?, (1, rate), before))
+    }
+
+    fn pack(
+        &self,
+        given: &Given,
+        (dilation, stride): (usize, usize),
+        before: usize,
+    ) -> Convolution {
+        let [outputs, inputs, taps] = given.sizes;
+        let geometry = Geometry {
+            inputs,
+            outputs,
+            taps,
+            dilation,
+            stride,
+            before,
+        };
+        Convolution::new(self.pool, geometry, &given.bias, &|output, input, tap| {
+            given.weights[(output * inputs + input) * taps + tap]
+        })
+    }
+
+    /// One of `[inputs, outputs, taps]` that makes `rate` steps of one.
+    fn transposed(&self, name: &str, rate: usize) -> PyResult<Convolution> {
+        let given = self.given(name, 1)?;
+        let [inputs, outputs, taps] = given.sizes;
+        let padding = match taps.checked_sub(rate) {
+            Some(both) if both.is_multiple_of(2) => both / 2,
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "{name} has {taps} taps for {rate} steps"
+                )));
+            }
+        };
+        Ok(Convolution::transposed(
+            self.pool,
+            (inputs, outputs, taps),
+            (rate, padding),
+            &given.bias,
+            &|output, input, tap| given.weights[(input * outputs + output) * taps + tap],
+        ))
+    }
+
+    fn snake(&self, name: &str) -> PyResult<Snake> {
+        let alpha = Array::take(self.take, &format!("{name}.alpha"), &[ANY])?;
+        Ok(Snake::new(alpha.to_vec()))
+    }
+
+    fn residual(&self, name: &str) -> PyResult<Residual> {
+        let pair = |(index, dilation): (usize, &usize)| {
+            Ok(Pair {
+                first_snake: self.snake(&format!("{name}.activations1.{index}"))?,
+                first: self.convolution(&format!("{name}.convs1.{index}"), *dilation)?,
+                second_snake: self.snake(&format!("{name}.activations2.{index}"))?,
+                second: self.convolution(&format!("{name}.convs2.{index}"), 1)?,
+            })
+        };
+        let pairs = self.dilations.iter().enumerate().map(pair);
+        Ok(Residual(pairs.collect::<PyResult<_>>()?))
+    }
+}

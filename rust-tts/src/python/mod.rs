@@ -1,0 +1,180 @@
+//! The engine that lives in Python.
+
+mod command;
+mod messages;
+mod probe;
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+use tracing::{debug, warn};
+
+use self::messages::Messages;
+use chatterbox_engine::messages::{Command, EngineInfo, Event};
+use chatterbox_engine::{Engine, EngineError, EngineStatus, LoadSettings, Progress, Worker};
+pub use command::command;
+pub use probe::{read_event, read_model, sample_commands};
+
+/// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
+pub fn run(worker: Worker, settings: &LoadSettings) {
+    if !settings.watermark {
+        warn!("WATERMARK is off: listeners cannot tell the models' speech from a person's");
+    }
+    let status = worker.status();
+    Python::attach(|py| {
+        worker
+            .run(|| PythonEngine::load(py, settings, status).map_err(|error| describe(py, &error)));
+    });
+}
+
+struct PythonEngine<'py> {
+    py: Python<'py>,
+    engine: Bound<'py, PyAny>,
+    messages: Messages<'py>,
+}
+
+impl<'py> PythonEngine<'py> {
+    fn load(py: Python<'py>, settings: &LoadSettings, status: Arc<EngineStatus>) -> PyResult<Self> {
+        py.import("chatterbox_server.logs")?
+            .call_method1("install", (wrap_pyfunction!(log, py)?,))?;
+        if let Some(hf_home) = &settings.hf_home {
+            // Python copied the environment before the options were read.
+            py.import("os")?
+                .getattr("environ")?
+                .set_item("HF_HOME", hf_home)?;
+        }
+        let options = PyDict::new(py);
+        options.set_item("engine", &settings.engine)?;
+        options.set_item("device", &settings.device)?;
+        options.set_item("models", &settings.models)?;
+        options.set_item("threads", settings.threads)?;
+        options.set_item("model_path", &settings.model_path)?;
+        options.set_item("backend", &settings.backend)?;
+        options.set_item("model_dtype", &settings.model_dtype)?;
+        options.set_item("s3gen_dtype", &settings.s3gen_dtype)?;
+        options.set_item("s3gen_decoder", &settings.s3gen_decoder)?;
+        options.set_item("s3gen_steps", settings.s3gen_steps)?;
+        options.set_item("s3gen_prompt_seconds", settings.s3gen_prompt_seconds)?;
+        options.set_item("watermark", settings.watermark)?;
+        options.set_item("multilingual_version", &settings.multilingual_version)?;
+        options.set_item("slots", settings.slots)?;
+        options.set_item("profile", &settings.profile)?;
+        options.set_item("waiting_slices", settings.waiting_slices)?;
+        options.set_item("voice_cache_bytes", settings.voice_cache_bytes)?;
+        options.set_item("voices_dir", settings.voices_dir.as_os_str())?;
+        options.set_item("progress", progress(py, status)?)?;
+        options.set_item("fake_rtf", settings.fake_rtf)?;
+        options.set_item("fake_chunk_ms", settings.fake_chunk_ms)?;
+        options.set_item("fake_load_seconds", settings.fake_load_seconds)?;
+        let engine = py
+            .import("chatterbox_server.loading")?
+            .call_method1("load", (options,))?;
+        Ok(Self {
+            py,
+            engine,
+            messages: Messages::import(py)?,
+        })
+    }
+
+    fn read_info(&self) -> PyResult<EngineInfo> {
+        let mut models = Vec::new();
+        for model in self.engine.getattr("models")?.try_iter()? {
+            models.push(Arc::new(messages::read_model(&model?)?));
+        }
+        Ok(EngineInfo {
+            device: self.engine.getattr("device")?.extract()?,
+            models,
+        })
+    }
+
+    fn try_step(&self, commands: Vec<Command>) -> PyResult<Vec<Event>> {
+        let list = PyList::empty(self.py);
+        for command in commands {
+            list.append(self.messages.command(self.py, &command)?)?;
+        }
+        let events = self
+            .engine
+            .call_method1(intern!(self.py, "step"), (list,))?;
+        events
+            .try_iter()?
+            .map(|event| Messages::event(&event?))
+            .collect()
+    }
+}
+
+impl Engine for PythonEngine<'_> {
+    fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.read_info().map_err(|error| describe(self.py, &error))
+    }
+
+    fn idle(&self) -> Result<bool, EngineError> {
+        let idle = self
+            .engine
+            .getattr(intern!(self.py, "idle"))
+            .and_then(|idle| idle.is_truthy());
+        idle.map_err(|error| describe(self.py, &error))
+    }
+
+    fn step(&mut self, commands: Vec<Command>) -> Result<Vec<Event>, EngineError> {
+        self.try_step(commands)
+            .map_err(|error| describe(self.py, &error))
+    }
+
+    fn voice_cache_bytes(&self) -> u64 {
+        let bytes = self
+            .engine
+            .getattr(intern!(self.py, "voice_cache_bytes"))
+            .and_then(|bytes| bytes.extract());
+        bytes.unwrap_or(0)
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = self.engine.call_method0("close") {
+            debug!(%error, "the engine did not close cleanly");
+        }
+    }
+
+    fn detached<R: Send>(&self, wait: impl FnOnce() -> R + Send) -> R {
+        self.py.detach(wait)
+    }
+}
+
+/// What loading calls with `(what, done, total)`.
+fn progress(py: Python<'_>, status: Arc<EngineStatus>) -> PyResult<Bound<'_, PyCFunction>> {
+    let tell = move |told: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let (what, done, total) = told.extract()?;
+        status.loading(Progress { what, done, total });
+        Ok(())
+    };
+    PyCFunction::new_closure(py, Some(c"progress"), None, tell)
+}
+
+/// A sentence for people. Where none was written for them, the traceback goes to the log.
+fn describe(py: Python<'_>, error: &PyErr) -> EngineError {
+    let written_for_people = error
+        .get_type(py)
+        .name()
+        .is_ok_and(|name| name == "LoadError");
+    if written_for_people {
+        return EngineError(error.value(py).to_string());
+    }
+    if let Some(Ok(traceback)) = error.traceback(py).map(|traceback| traceback.format()) {
+        tracing::error!(target: "chatterbox_server.engine", "{traceback}{error}");
+    }
+    EngineError(error.to_string())
+}
+
+/// Python's log records, into the server's own stream. `level` is Python's numeric level.
+#[pyfunction]
+pub fn log(level: i32, target: &str, message: &str) {
+    // tracing's targets are static, so the logger's name travels as a field.
+    match level {
+        40.. => tracing::error!(target: "python", logger = target, "{message}"),
+        30..40 => tracing::warn!(target: "python", logger = target, "{message}"),
+        20..30 => tracing::info!(target: "python", logger = target, "{message}"),
+        10..20 => tracing::debug!(target: "python", logger = target, "{message}"),
+        _ => tracing::trace!(target: "python", logger = target, "{message}"),
+    }
+}

@@ -1,0 +1,257 @@
+//! The voices: audio files in a folder, under ids that clients may name.
+//!
+//! The folder is the only truth. Whatever is put into it or taken out of it by hand, or by another server that shares
+//! it, shows at the next call; nothing but a cache lives in memory. All calls block on the disk, and some decode audio:
+//! call them off the async threads.
+
+mod change;
+mod consents;
+mod default;
+mod details;
+mod error;
+mod files;
+mod id;
+mod index;
+mod load;
+mod options;
+mod portable;
+mod prepared;
+mod preview;
+#[cfg(test)]
+mod tests;
+mod voice;
+pub mod wav;
+mod write;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use self::change::{Change, Edit};
+pub use self::consents::{Consent, Consents};
+use self::default::DefaultFile;
+pub use self::details::Details;
+pub use self::error::VoiceError;
+use self::index::Index;
+pub use self::load::Material;
+pub use self::options::{VoiceCache, VoiceOptions};
+pub use self::prepared::{PREPARED, without_voice};
+pub use self::voice::{Filter, UploadLimits, Voice, VoiceInfo};
+
+/// The voices of a folder that can be written, and of one that is only read.
+#[derive(Debug)]
+pub struct VoiceStore {
+    folder: PathBuf,
+    preloaded: Option<PathBuf>,
+    limits: UploadLimits,
+    prefixes: Vec<String>,
+    index: Index,
+    default: DefaultFile,
+    /// Held while something is stored, changed or deleted.
+    writers: Mutex<()>,
+}
+
+impl VoiceStore {
+    /// Opens a folder, which is made if it is not there, and reads what is in it. Files that are no voices are skipped
+    /// with a warning.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be made or read. A `preloaded` folder that cannot be read is only warned of.
+    pub fn open(folder: &Path, preloaded: Option<&Path>, limits: UploadLimits) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let folders: Vec<&Path> = std::iter::once(folder).chain(preloaded).collect();
+        let store = Self {
+            prefixes: id::prefixes(&folders),
+            folder: folder.to_owned(),
+            preloaded: preloaded.map(Path::to_owned),
+            limits,
+            index: Index::default(),
+            default: DefaultFile::new(folder),
+            writers: Mutex::default(),
+        };
+        let voices = store.voices()?.len();
+        tracing::info!(voices, folder = %folder.display(), "voices read");
+        Ok(store)
+    }
+
+    /// Removes what crashes and changes by hand have left behind: temporary files, what was said of clips that are gone,
+    /// and recordings that are nobody's consent. A server does this once, at its start.
+    pub fn sweep(&self) {
+        let swept = files::sweep(&self.folder)
+            .and_then(|()| self.sweep_details())
+            .and_then(|()| self.consents().sweep());
+        if let Err(error) = swept {
+            // A folder that is only read, perhaps: what is left there does no harm.
+            tracing::warn!(%error, "what was left of voices that are gone could not be removed");
+        }
+    }
+
+    /// All voices, sorted by id.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::Io`] when the folder cannot be read.
+    pub fn all(&self) -> Result<Vec<Voice>, VoiceError> {
+        Ok(self.voices()?)
+    }
+
+    /// The same, as they are listed, as far as `filter` lets them through.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::Io`] when the folder cannot be read.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<VoiceInfo>, VoiceError> {
+        let voices = self.voices()?.into_iter();
+        let listed = voices.map(|voice| self.describe(voice));
+        Ok(listed.filter(|voice| filter.holds(voice)).collect())
+    }
+
+    /// A voice as it is listed.
+    pub fn describe(&self, voice: Voice) -> VoiceInfo {
+        let details = details::read(&voice);
+        let preloaded = self.is_preloaded(&voice);
+        VoiceInfo::new(voice, details, preloaded)
+    }
+
+    /// Names who hears of every content, as a hash, that no file has any more.
+    pub fn tell_gone_to(&self, listener: UnboundedSender<String>) {
+        self.index.tell_gone_to(listener);
+    }
+
+    /// Whether a file had this content when the folder was last looked at.
+    pub fn has_content(&self, key: &str) -> bool {
+        self.index.has_key(key)
+    }
+
+    /// The recordings of consent, which lie beside the voices.
+    pub fn consents(&self) -> Consents<'_> {
+        Consents::new(self)
+    }
+
+    /// Finds a voice by its id, its id without extension, or its content hash, with or without a folder in front. An
+    /// id that ends in `.pth` finds the voice that was made of that file.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::NotFound`] also for every reference that leads out of the folder or is a URL: such a reference is
+    /// never opened. [`VoiceError::Io`] when the folder cannot be read.
+    pub fn find(&self, reference: &str) -> Result<Voice, VoiceError> {
+        let name = id::reduce(reference, &self.prefixes).ok_or(VoiceError::NotFound)?;
+        // First, so that no file can be named after the content of another to stand in for it.
+        if id::is_hash(name)
+            && let Some(voice) = self.find_content(&name.to_ascii_lowercase())?
+        {
+            return Ok(voice);
+        }
+        if id::is_id(name)
+            && let Some(voice) = self.inspect(name)
+        {
+            return Ok(voice);
+        }
+        let stem = name.strip_suffix(".pth").unwrap_or(name);
+        for folder in self.folders() {
+            let ids = names(folder, folder == self.folder)?;
+            let mut of_stem = ids.iter().filter(|id| id::stem(id) == stem);
+            if let Some(voice) = of_stem.find_map(|id| self.index.inspect(folder, id, &self.limits))
+            {
+                return Ok(voice);
+            }
+        }
+        Err(VoiceError::NotFound)
+    }
+
+    /// Whether a default voice is set, without a look at its file.
+    pub fn has_default(&self) -> bool {
+        self.default.is_set()
+    }
+
+    /// The default voice; `None` when none is set, and with a warning when its file is gone.
+    pub fn default_voice(&self) -> Option<Voice> {
+        let ids = self.default.read();
+        let voice = ids.iter().find_map(|id| self.inspect(id));
+        if let (None, Some(id)) = (&voice, ids.first()) {
+            self.default.warn_missing(id);
+        }
+        voice
+    }
+
+    /// Makes a voice, found as by [`Self::find`], the default until it is deleted or another is set, across restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::NotFound`], [`VoiceError::StorageFull`], [`VoiceError::Io`].
+    pub fn set_default(&self, reference: &str) -> Result<Voice, VoiceError> {
+        let voice = self.find(reference)?;
+        self.default.write(&[&voice.id])?;
+        Ok(voice)
+    }
+
+    /// Forgets the default voice, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`VoiceError::Io`].
+    pub fn clear_default(&self) -> Result<(), VoiceError> {
+        Ok(self.default.clear()?)
+    }
+
+    fn is_preloaded(&self, voice: &Voice) -> bool {
+        !write::is_in(&voice.path, &self.folder)
+    }
+
+    /// Both folders; in the first one a file hides its namesake in the second.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.folder.as_path()).chain(self.preloaded.as_deref())
+    }
+
+    fn inspect(&self, id: &str) -> Option<Voice> {
+        self.folders()
+            .find_map(|folder| self.index.inspect(folder, id, &self.limits))
+    }
+
+    /// All voices, sorted by id; forgets files that are gone.
+    fn voices(&self) -> io::Result<Vec<Voice>> {
+        let mut paths = HashSet::new();
+        let mut voices = BTreeMap::new();
+        for folder in self.folders() {
+            for id in names(folder, folder == self.folder)? {
+                paths.insert(folder.join(&id));
+                if let Some(voice) = self.index.inspect(folder, &id, &self.limits) {
+                    voices.entry(id).or_insert(voice);
+                }
+            }
+        }
+        self.index.retain(&paths);
+        Ok(voices.into_values().collect())
+    }
+
+    fn find_content(&self, key: &str) -> io::Result<Option<Voice>> {
+        let known = self.index.with_key(key).into_iter().find_map(|path| {
+            let id = path.file_name()?.to_str()?;
+            self.index
+                .inspect(path.parent()?, id, &self.limits)
+                .filter(|voice| voice.key == key)
+        });
+        match known {
+            Some(voice) => Ok(Some(voice)),
+            None => Ok(self.voices()?.into_iter().find(|voice| voice.key == key)),
+        }
+    }
+}
+
+/// The ids in a folder, sorted. One that is not `required` and cannot be read counts as empty.
+fn names(folder: &Path, required: bool) -> io::Result<Vec<String>> {
+    match files::names(folder) {
+        Ok(names) => Ok(names.into_iter().filter(|name| id::is_id(name)).collect()),
+        Err(error) if required => Err(error),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "the preloaded voices could not be read");
+            Ok(Vec::new())
+        }
+    }
+}
