@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from . import how_to_install
 from .engine import Engine
 from .lane import Lane
 
@@ -91,8 +92,7 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
     except ImportError as error:
         raise LoadError(
             f"{', '.join(models)}: a package of the Chatterbox models cannot be imported ({error}); "
-            "run: make install-chatterbox, or: "
-            "pip install 'chatterbox-server[chatterbox]' && pip install --no-deps chatterbox-tts==0.1.7"
+            f"{how_to_install('chatterbox')}"
         ) from error
     path, folder = settings.get("model_path"), settings.get("voices_dir")
     options = loading.LoadOptions(

@@ -185,7 +185,7 @@ def test_what_is_missing_is_said_before_anything_is_measured(
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
     assert cli.main(["engine", "--plot", str(tmp_path / "figure.png")]) == 1
-    assert "pip install 'chatterbox-server[bench]'" in capsys.readouterr().err
+    assert "pip install 'chatterbox-speech-server[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(300)

@@ -73,7 +73,7 @@ def test_the_command_says_what_is_missing() -> None:
         [COMMAND, "runpod"], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout) == (1, "")
-    assert "chatterbox-server[runpod]" in run.stderr
+    assert "chatterbox-speech-server[runpod]" in run.stderr
 
 
 @pytest.mark.parametrize("wrong", [("--concurrency", "0"), ("--concurrency", "x"), ("--server-url", "localhost:80")])

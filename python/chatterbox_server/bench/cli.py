@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import how_to_install
 from . import engine_command, server_command
 from .child import BenchError
 
@@ -74,7 +75,7 @@ def _check_plot(path: Path | None) -> None:
     if path.suffix != ".png":
         raise BenchError(f"--plot: {path} does not end with .png")
     if importlib.util.find_spec("matplotlib") is None:
-        raise BenchError("--plot needs matplotlib; run: pip install 'chatterbox-server[bench]'")
+        raise BenchError(f"--plot needs matplotlib; {how_to_install('bench')}")
 
 
 def _machine() -> dict[str, object]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import how_to_install
 from ..chatterbox.profiles import PROFILES
 from ..loading import CHATTERBOX
 from . import engine
@@ -93,9 +94,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
     """All figures, as JSON has them."""
     if importlib.util.find_spec("torch") is None:
-        raise BenchError(
-            "torch cannot be imported; run: make install-chatterbox, or: pip install 'chatterbox-server[chatterbox]'"
-        )
+        raise BenchError(f"torch cannot be imported; {how_to_install('chatterbox')}")
     if given.tiny and given.random_weights is None:
         raise BenchError("--tiny goes with --random-weights")
     if given.model_path is not None and not given.model_path.is_dir() and given.random_weights is None:

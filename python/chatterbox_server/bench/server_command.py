@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import how_to_install
 from .child import BenchError, environment, interpreter
 from .engine_command import counts
 from .server_report import server_tables
@@ -65,7 +66,7 @@ def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
     """All levels, as JSON has them."""
     missing = [name for name in ("httpx", "websockets") if importlib.util.find_spec(name) is None]
     if missing:
-        raise BenchError(f"{' and '.join(missing)} cannot be imported; run: pip install 'chatterbox-server[bench]'")
+        raise BenchError(f"{' and '.join(missing)} cannot be imported; {how_to_install('bench')}")
     if given.requests < 1 or given.max_concurrency < 1:
         raise BenchError("--requests and --max-concurrency are at least 1")
     with _server(given, tell) as url:

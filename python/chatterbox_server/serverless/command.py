@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from .. import how_to_install
 from ..bench.child import environment, interpreter
 from .process import ChildServer, RunningServer, Server, ServerDown
 
@@ -34,10 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
     missing = [name for name in ("runpod", "httpx") if importlib.util.find_spec(name) is None]
     if missing:
-        print(
-            f"error: {' and '.join(missing)} cannot be imported; run: pip install 'chatterbox-server[runpod]'",
-            file=sys.stderr,
-        )
+        print(f"error: {' and '.join(missing)} cannot be imported; {how_to_install('runpod')}", file=sys.stderr)
         return 1
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # A line for each request, which the server writes as well.

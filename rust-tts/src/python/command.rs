@@ -7,8 +7,7 @@ use crate::shutdown::status;
 use crate::telemetry;
 
 /// What to do about a package that is not there. Those of the embedded voice always are.
-const MISSING: &str =
-    "; run: make install-chatterbox, or: pip install 'chatterbox-server[chatterbox]'";
+const MISSING: &str = "; run: make install-chatterbox";
 
 /// Calls `main(arguments)` of `module` and returns the exit status that it gives.
 ///

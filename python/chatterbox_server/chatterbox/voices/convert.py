@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ... import how_to_install
+
 __all__ = ["main"]
 
 
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         from .builtin import load_builtin
         from .portable import read_portable, write_portable
     except ImportError as error:
-        print(f"error: {error}: install chatterbox-server[chatterbox] to convert voices", file=sys.stderr)
+        print(f"error: {error}; {how_to_install('chatterbox')}", file=sys.stderr)
         return 1
     from ...lane import RequestError
 
