@@ -18,11 +18,7 @@ fn child(test: &str, place: &Place, shell: &str) -> Command {
     command
         .args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("tests::trouble::{test}"),
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("tests::trouble::{test}"), "--nocapture"])
         .env(FOLDER, place.folder());
     command
 }
