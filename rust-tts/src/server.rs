@@ -95,7 +95,9 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
     let stored = Arc::clone(&speech);
     tokio::spawn(async move {
         let enrolments = &stored.enrolments;
-        enrolments.forget_gone(&stored.engine, &stored.voices).await;
+        enrolments
+            .forget_removed(&stored.engine, &stored.voices)
+            .await;
     });
     let watchdog = tokio::spawn(watch_engine(app.clone(), address));
     let acceptor = tokio::spawn(connections::accept(

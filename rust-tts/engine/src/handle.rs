@@ -15,7 +15,7 @@ pub(super) const UTTERANCE_EVENTS: usize = 4096;
 
 /// What an utterance's listener receives. After `Done` or `Failed` the channel closes.
 #[derive(Debug)]
-pub enum SpeechEvent {
+pub enum UtteranceEvent {
     /// Mono samples at the model's rate.
     Audio(Vec<f32>),
     /// `at` is when the engine finished, which may be long before it is read.
@@ -39,7 +39,7 @@ pub(super) enum Submission {
     Speech {
         id: Id,
         command: Command,
-        events: mpsc::Sender<SpeechEvent>,
+        events: mpsc::Sender<UtteranceEvent>,
         generated: oneshot::Sender<()>,
     },
     Enroll {
@@ -55,7 +55,7 @@ pub(super) enum Submission {
 #[derive(Debug)]
 pub struct Ticket {
     /// What the utterance has brought so far; closes without `Done` or `Failed` when the engine dies.
-    pub events: mpsc::Receiver<SpeechEvent>,
+    pub events: mpsc::Receiver<UtteranceEvent>,
     pub generated: Generated,
 }
 

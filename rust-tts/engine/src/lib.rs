@@ -8,7 +8,7 @@ mod s3gen_options;
 mod status;
 mod worker;
 
-pub use handle::{EngineGone, EngineHandle, Generated, SpeechEvent, Ticket};
+pub use handle::{EngineGone, EngineHandle, Generated, Ticket, UtteranceEvent};
 pub use load_settings::LoadSettings;
 pub use options::{
     Backend, Device, Dtype, EngineKind, EngineOptions, MultilingualVersion, Profile,

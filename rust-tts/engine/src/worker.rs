@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use super::handle::{EngineHandle, SpeechEvent, Submission};
+use super::handle::{EngineHandle, Submission, UtteranceEvent};
 use super::messages::{Command, Event, FailureCode, Id};
 use super::status::{EngineState, EngineStatus};
 use super::{Engine, EngineError};
@@ -41,7 +41,7 @@ where
 /// Who waits for an id's events.
 enum Listener {
     Speech {
-        events: mpsc::Sender<SpeechEvent>,
+        events: mpsc::Sender<UtteranceEvent>,
         generated: oneshot::Sender<()>,
     },
     Enrolment(oneshot::Sender<Result<(), (FailureCode, String)>>),
@@ -166,24 +166,24 @@ impl Worker {
                 error!(id, "an utterance outgrew its channel and is cut off");
                 let code = FailureCode::GenerationError;
                 let message = "The audio was not read for too long.".into();
-                let _ = events.try_send(SpeechEvent::Failed { code, message });
+                let _ = events.try_send(UtteranceEvent::Failed { code, message });
                 self.cut_off.push(id);
             }
             (Event::Audio { pcm, .. }, Some(Listener::Speech { events, generated })) => {
                 // One that is closed is put back too, so that the next step cancels it.
-                let _ = events.try_send(SpeechEvent::Audio(pcm));
+                let _ = events.try_send(UtteranceEvent::Audio(pcm));
                 self.live.insert(id, Listener::Speech { events, generated });
             }
             (Event::Done { stats, .. }, Some(Listener::Speech { events, generated })) => {
                 // Either end may have gone; then nobody needs to know.
                 let _ = generated.send(());
-                let _ = events.try_send(SpeechEvent::Done {
+                let _ = events.try_send(UtteranceEvent::Done {
                     stats,
                     at: Instant::now(),
                 });
             }
             (Event::Failed { code, message, .. }, Some(Listener::Speech { events, .. })) => {
-                let _ = events.try_send(SpeechEvent::Failed { code, message });
+                let _ = events.try_send(UtteranceEvent::Failed { code, message });
             }
             (Event::Enrolled { .. }, Some(Listener::Enrolment(reply))) => {
                 let _ = reply.send(Ok(()));

@@ -48,19 +48,19 @@ pub async fn accept(listener: TcpListener, app: Shared, max_connections: usize) 
         };
         let (app, router) = (app.clone(), router.clone());
         tokio::spawn(async move {
-            converse(stream, peer, router, &app).await;
+            run_connection(stream, peer, router, &app).await;
             drop(permit);
         });
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
+async fn run_connection(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
     // A chunk of audio that waits for the next one is late.
     let _ = stream.set_nodelay(true);
-    let asked = Arc::new(AtomicBool::new(false));
-    let asking = Arc::clone(&asked);
+    let requested = Arc::new(AtomicBool::new(false));
+    let requesting = Arc::clone(&requested);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        asking.store(true, Ordering::Relaxed);
+        requesting.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request.map(Body::new))
     });
@@ -82,7 +82,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, app: &App
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = app.speech.drain.cancelled() => {
-                if asked.load(Ordering::Relaxed) {
+                if requested.load(Ordering::Relaxed) {
                     connection.as_mut().graceful_shutdown();
                 } else {
                     // Its first question may be on the way: that is answered too.

@@ -11,7 +11,7 @@ pub struct Quota {
 }
 
 /// One held piece of a [`Quota`].
-pub struct Held {
+pub struct QuotaPermit {
     quota: Arc<Quota>,
     client: String,
 }
@@ -26,7 +26,7 @@ impl Quota {
     }
 
     /// `None` when the client, or everybody together, holds as much as is allowed.
-    pub fn take(self: &Arc<Self>, client: &str) -> Option<Held> {
+    pub fn take(self: &Arc<Self>, client: &str) -> Option<QuotaPermit> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.values().sum::<usize>() >= self.total
             || held.get(client).is_some_and(|n| *n >= self.per_client)
@@ -34,7 +34,7 @@ impl Quota {
             return None;
         }
         *held.entry(client.to_owned()).or_insert(0) += 1;
-        Some(Held {
+        Some(QuotaPermit {
             quota: Arc::clone(self),
             client: client.to_owned(),
         })
@@ -49,7 +49,7 @@ impl Quota {
     }
 }
 
-impl Drop for Held {
+impl Drop for QuotaPermit {
     fn drop(&mut self) {
         let mut held = self
             .quota

@@ -7,22 +7,22 @@ use std::time::Instant;
 
 use tokio::time::{sleep_until, timeout, timeout_at};
 
-use super::enrolment::Hold;
+use super::audio_pipeline::{AudioPipeline, Silence};
+use super::enrolment::VoiceLease;
 use super::request::{SpeechRequest, VoiceChoice};
-use super::shaper::{Shaper, Silence};
-use super::tally::Tally;
-use super::task::{Pieces, Stop};
-use super::{Piece, Texts};
+use super::request_stats::RequestStats;
+use super::task::{EventSender, Stop};
+use super::{SpeechEvent, Texts};
 use crate::admission::Slot;
 use crate::error::{Code, Error};
 use crate::service::SpeechService;
 use chatterbox_audio::{Extent, Leveler};
 use chatterbox_engine::messages::{FailureCode, Stats};
-use chatterbox_engine::{SpeechEvent, Ticket};
+use chatterbox_engine::{Ticket, UtteranceEvent};
 use chatterbox_text::{Pause, Utterance};
 
 /// An utterance in the engine.
-struct Live {
+struct LiveUtterance {
     ticket: Ticket,
     utterance: Utterance,
     index: u64,
@@ -37,12 +37,12 @@ pub struct Driver {
     request: SpeechRequest,
     texts: Texts,
     texts_ended: bool,
-    pieces: Pieces,
+    events: EventSender,
     slot: Option<Slot>,
     /// Keeps the voice in the engine, whatever becomes of its file.
-    hold: Option<Hold>,
-    shaper: Shaper,
-    tally: Tally,
+    voice_lease: Option<VoiceLease>,
+    pipeline: AudioPipeline,
+    stats: RequestStats,
     /// Pause before the next utterance that speaks.
     pause: Option<Pause>,
     utterances: u64,
@@ -56,7 +56,7 @@ impl Driver {
         service: Arc<SpeechService>,
         request: SpeechRequest,
         texts: Texts,
-        pieces: Pieces,
+        events: EventSender,
     ) -> Self {
         let silence = if request.clip.is_some() {
             Silence::Kept
@@ -70,7 +70,7 @@ impl Driver {
             Extent::Whole
         };
         let normalization = request.normalization;
-        let shaper = Shaper::new(
+        let pipeline = AudioPipeline::new(
             request.model.sample_rate,
             rate,
             silence,
@@ -78,21 +78,21 @@ impl Driver {
             normalization.map(|wanted| Leveler::new(wanted, extent, rate)),
             request.max_audio_seconds,
         );
-        let hold = match &request.voice {
+        let voice_lease = match &request.voice {
             VoiceChoice::BuiltIn(_) => None,
-            VoiceChoice::Cloned(voice) => Some(service.enrolments.hold(voice)),
-            VoiceChoice::Once(voice) => Some(service.enrolments.hold_once(voice)),
+            VoiceChoice::Cloned(voice) => Some(service.enrolments.lease(voice)),
+            VoiceChoice::Once(voice) => Some(service.enrolments.lease_once(voice)),
         };
         Self {
             service,
             request,
             texts,
             texts_ended: false,
-            pieces,
+            events,
             slot: None,
-            hold,
-            shaper,
-            tally: Tally::begin(),
+            voice_lease,
+            pipeline,
+            stats: RequestStats::begin(),
             pause: None,
             utterances: 0,
             engine_seconds: 0.0,
@@ -106,14 +106,14 @@ impl Driver {
     }
 
     /// Gives the slot back, cancels what still runs, and returns the seconds of audio made and what they took.
-    pub fn end(self) -> (f64, Tally) {
-        (self.shaper.seconds(), self.tally)
+    pub fn end(self) -> (f64, RequestStats) {
+        (self.pipeline.seconds(), self.stats)
     }
 
     /// Speaks to the end.
-    pub async fn speak(&mut self) -> Result<(), Stop> {
+    pub async fn run(&mut self) -> Result<(), Stop> {
         let mut next = None;
-        while !self.shaper.is_full() && self.utterance_seconds() > 0.0 {
+        while !self.pipeline.is_full() && self.utterance_seconds() > 0.0 {
             let mut current = match next.take() {
                 Some(live) => live,
                 None => match self.next_utterance().await? {
@@ -123,16 +123,16 @@ impl Driver {
             };
             self.play(&mut current, &mut next).await?;
         }
-        self.shaper.finish();
+        self.pipeline.finish();
         self.flush().await?;
-        if self.tally.has_spoken() {
+        if self.stats.has_audio() {
             return Ok(());
         }
-        Err(self.silent().into())
+        Err(self.no_audio_error().into())
     }
 
     /// Why there is no audio.
-    fn silent(&mut self) -> Error {
+    fn no_audio_error(&mut self) -> Error {
         if self.pause.is_some() && self.request.trim.seconds() > 0.0 {
             let field = "remove_leading_milliseconds";
             return Error::parameter(field, "with remove_trailing_milliseconds, nothing is left");
@@ -157,35 +157,39 @@ impl Driver {
     }
 
     /// Takes a slot if there is none yet, prepares the voice and submits.
-    async fn begin(&mut self, utterance: Utterance) -> Result<Live, Stop> {
+    async fn begin(&mut self, utterance: Utterance) -> Result<LiveUtterance, Stop> {
         // The deadline is for the server, not for the client who writes the text.
-        self.tally.engine_asked();
-        let deadline = self.tally.last_audio() + self.service.options.limits.request_timeout;
+        self.stats.engine_requested();
+        let deadline = self.stats.last_audio() + self.service.options.limits.request_timeout;
         let begun = async {
             if self.slot.is_none() {
                 let arrived = Instant::now();
                 self.slot = Some(self.service.admission.enqueue()?.slot().await?);
-                self.tally.queued(arrived.elapsed());
+                self.stats.queued(arrived.elapsed());
             }
             self.submit(utterance).await
         };
         match timeout_at(deadline.into(), begun).await {
             Ok(live) => live,
-            Err(_) => Err(self.too_late().into()),
+            Err(_) => Err(self.timeout_error().into()),
         }
     }
 
     /// Delivers `current` to its end; meanwhile, once the engine has finished it, submits the one after it as `next`.
-    async fn play(&mut self, current: &mut Live, next: &mut Option<Live>) -> Result<(), Stop> {
-        let pieces = self.pieces.clone();
+    async fn play(
+        &mut self,
+        current: &mut LiveUtterance,
+        next: &mut Option<LiveUtterance>,
+    ) -> Result<(), Stop> {
+        let events = self.events.clone();
         let mut generated = false;
         // How many tokens the next may have is known when this one's have been counted.
         let ahead = !self.request.return_tokens;
         loop {
-            let waiting = !self.shaper.is_empty();
+            let waiting = !self.pipeline.is_empty();
             // Its tokens come with its end.
-            if self.shaper.is_full() && !waiting && ahead {
-                self.tally.generated(current.submitted, Instant::now());
+            if self.pipeline.is_full() && !waiting && ahead {
+                self.stats.generated(current.submitted, Instant::now());
                 return Ok(());
             }
             // The client has its time to take what is made; the engine has its own to make more.
@@ -195,16 +199,16 @@ impl Driver {
             } else {
                 limits.request_timeout
             };
-            let deadline = self.tally.last_audio() + patience;
+            let deadline = self.stats.last_audio() + patience;
             let ticket = &mut current.ticket;
             tokio::select! {
                 biased;
-                permit = pieces.reserve(), if waiting => {
+                permit = events.reserve(), if waiting => {
                     let permit = permit.map_err(|_| Stop::Cancelled)?;
-                    permit.send(Ok(Piece::Audio(self.shaper.take())));
+                    permit.send(Ok(SpeechEvent::Audio(self.pipeline.take())));
                 }
                 event = ticket.events.recv(), if !waiting => {
-                    if self.hear(event, current).await? {
+                    if self.on_event(event, current).await? {
                         return Ok(());
                     }
                 }
@@ -216,7 +220,7 @@ impl Driver {
                     }
                 }
                 () = sleep_until(deadline.into()) => {
-                    let late = if waiting { self.stalled() } else { self.too_late() };
+                    let late = if waiting { self.stalled_error() } else { self.timeout_error() };
                     return Err(late.into());
                 }
             }
@@ -224,18 +228,22 @@ impl Driver {
     }
 
     /// Takes one event of the engine; `true` when the utterance has ended.
-    async fn hear(&mut self, event: Option<SpeechEvent>, current: &mut Live) -> Result<bool, Stop> {
+    async fn on_event(
+        &mut self,
+        event: Option<UtteranceEvent>,
+        current: &mut LiveUtterance,
+    ) -> Result<bool, Stop> {
         match event.ok_or_else(Error::engine_gone)? {
-            SpeechEvent::Audio(pcm) => {
-                self.hear_audio(&pcm, current);
+            UtteranceEvent::Audio(pcm) => {
+                self.on_audio(&pcm, current);
                 self.announce().await?;
                 Ok(false)
             }
-            SpeechEvent::Done { stats, at } => {
-                self.hear_done(current, stats, at);
+            UtteranceEvent::Done { stats, at } => {
+                self.on_done(current, stats, at);
                 Ok(true)
             }
-            SpeechEvent::Failed { code, message } => match code {
+            UtteranceEvent::Failed { code, message } => match code {
                 FailureCode::NothingToSay => {
                     self.unspeakable = Some(Error::from_engine(code, message));
                     Ok(true)
@@ -249,59 +257,63 @@ impl Driver {
         }
     }
 
-    fn hear_audio(&mut self, pcm: &[f32], current: &mut Live) {
+    fn on_audio(&mut self, pcm: &[f32], current: &mut LiveUtterance) {
         if !current.spoke {
             current.spoke = true;
             if let Some(pause) = self.pause.replace(current.utterance.pause) {
-                self.shaper.pause(pause, self.request.params.speed);
+                self.pipeline.pause(pause, self.request.params.speed);
             }
         }
-        self.tally.heard_audio();
-        self.shaper.push(pcm);
+        self.stats.audio_received();
+        self.pipeline.push(pcm);
     }
 
-    fn hear_done(&mut self, current: &mut Live, stats: Stats, at: Instant) {
-        self.tally.generated(current.submitted, at);
+    fn on_done(&mut self, current: &mut LiveUtterance, stats: Stats, at: Instant) {
+        self.stats.generated(current.submitted, at);
         self.engine_seconds += stats.audio_seconds;
         let characters = current.utterance.text.chars().count();
         // A listener that is behind can do without.
-        let _ = self.pieces.try_send(Ok(Piece::Progress { characters }));
+        let _ = self
+            .events
+            .try_send(Ok(SpeechEvent::Progress { characters }));
         if let Some(tokens) = stats.tokens {
             let text = std::mem::take(&mut current.utterance.text);
-            self.tally.tokens(text, tokens);
+            self.stats.tokens(text, tokens);
         }
     }
 
     /// Tells the listener, once, that audio follows.
     async fn announce(&mut self) -> Result<(), Stop> {
-        if self.tally.has_spoken() || !self.shaper.has_begun() {
+        if self.stats.has_audio() || !self.pipeline.has_begun() {
             return Ok(());
         }
-        let timing = self.tally.first_audio(&self.request.model.name);
-        let sent = self.pieces.send(Ok(Piece::Started(timing))).await;
+        let timing = self.stats.first_audio(&self.request.model.name);
+        let sent = self.events.send(Ok(SpeechEvent::Started(timing))).await;
         sent.map_err(|_| Stop::Cancelled)
     }
 
     /// Hands what is left to the listener.
     async fn flush(&mut self) -> Result<(), Stop> {
-        while !self.shaper.is_empty() {
+        while !self.pipeline.is_empty() {
             self.announce().await?;
-            let sent = self.pieces.send(Ok(Piece::Audio(self.shaper.take())));
+            let sent = self
+                .events
+                .send(Ok(SpeechEvent::Audio(self.pipeline.take())));
             match timeout(self.service.options.limits.stall_timeout, sent).await {
                 Ok(sent) => sent.map_err(|_| Stop::Cancelled)?,
-                Err(_) => return Err(self.stalled().into()),
+                Err(_) => return Err(self.stalled_error().into()),
             }
         }
         Ok(())
     }
 
-    fn too_late(&self) -> Error {
+    fn timeout_error(&self) -> Error {
         let seconds = self.service.options.limits.request_timeout.as_secs_f64();
         let retry = self.service.admission.retry_after();
         Error::new(Code::Timeout, format!("No audio came within {seconds} s.")).retry_after(retry)
     }
 
-    fn stalled(&self) -> Error {
+    fn stalled_error(&self) -> Error {
         let seconds = self.service.options.limits.stall_timeout.as_secs_f64();
         let message = format!("The audio was not read for {seconds} s.");
         Error::new(Code::Stalled, message)

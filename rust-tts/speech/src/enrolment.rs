@@ -1,7 +1,7 @@
 //! Voices in the engine: which are prepared for which model, preparing those that are not, and forgetting those whose
 //! files are gone.
 
-mod holds;
+mod leases;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,8 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, info, warn};
 
-pub use self::holds::Hold;
-use self::holds::Holds;
+pub use self::leases::VoiceLease;
+use self::leases::VoiceLeases;
 use crate::error::{Code, Error};
 use crate::request::OneOff;
 use chatterbox_engine::EngineHandle;
@@ -19,51 +19,51 @@ use chatterbox_engine::messages::Enroll;
 use chatterbox_voices::{Material, Voice, VoiceStore};
 
 /// A voice's content and a model's name.
-type Key = (String, String);
+type EnrolmentKey = (String, String);
 /// One preparation, under way or done, for everybody who waits for it.
 type Enrolment = Shared<BoxFuture<'static, Result<(), Error>>>;
 
 pub struct Enrolments {
-    known: Mutex<HashMap<Key, Enrolment>>,
-    /// Held by what is prepared ahead of time: one voice after the other, so that requests are not held up.
+    known: Mutex<HashMap<EnrolmentKey, Enrolment>>,
+    /// Locked by what is prepared ahead of time: one voice after the other, so that requests are not held up.
     ahead: tokio::sync::Mutex<()>,
-    holds: Arc<Holds>,
+    leases: Arc<VoiceLeases>,
     /// Contents that no file has any more.
-    gone: UnboundedSender<String>,
-    told: tokio::sync::Mutex<UnboundedReceiver<String>>,
+    removed: UnboundedSender<String>,
+    removals: tokio::sync::Mutex<UnboundedReceiver<String>>,
 }
 
 impl Default for Enrolments {
     fn default() -> Self {
-        let (gone, told) = unbounded_channel();
+        let (removed, removals) = unbounded_channel();
         Self {
             known: Mutex::default(),
             ahead: tokio::sync::Mutex::default(),
-            holds: Arc::new(Holds::new(gone.clone())),
-            gone,
-            told: tokio::sync::Mutex::new(told),
+            leases: Arc::new(VoiceLeases::new(removed.clone())),
+            removed,
+            removals: tokio::sync::Mutex::new(removals),
         }
     }
 }
 
 impl Enrolments {
     /// Keeps what was computed of a voice for as long as the hold lives, also when the voice is deleted meanwhile.
-    pub fn hold(&self, voice: &Voice) -> Hold {
-        self.holds.hold(&voice.key, false)
+    pub fn lease(&self, voice: &Voice) -> VoiceLease {
+        self.leases.lease(&voice.key, false)
     }
 
     /// The same for a clip that no file has: when nobody holds it any more, the engine forgets it.
-    pub fn hold_once(&self, voice: &OneOff) -> Hold {
-        self.holds.hold(&voice.key, true)
+    pub fn lease_once(&self, voice: &OneOff) -> VoiceLease {
+        self.leases.lease(&voice.key, true)
     }
 
     /// Has the engine forget every voice whose content no file of `store` has any more. Goes on until it is dropped.
-    pub async fn forget_gone(&self, engine: &EngineHandle, store: &VoiceStore) {
-        store.tell_gone_to(self.gone.clone());
-        let mut told = self.told.lock().await;
-        while let Some(key) = told.recv().await {
+    pub async fn forget_removed(&self, engine: &EngineHandle, store: &VoiceStore) {
+        store.send_removals_to(self.removed.clone());
+        let mut removals = self.removals.lock().await;
+        while let Some(key) = removals.recv().await {
             // It may be back, under whatever name.
-            if store.has_content(&key) || !self.holds.free(&key) {
+            if store.has_content(&key) || !self.leases.free(&key) {
                 continue;
             }
             self.lock().retain(|(known, _), _| *known != key);
@@ -82,8 +82,8 @@ impl Enrolments {
         voice: &Voice,
         model: &str,
     ) -> Result<(), Error> {
-        let hold = || self.hold(voice);
-        self.ensured(engine, &voice.key, model, hold, || {
+        let lease = || self.lease(voice);
+        self.ensured(engine, &voice.key, model, lease, || {
             let (store, voice) = (Arc::clone(store), voice.clone());
             move || Ok(store.load(&voice)?)
         })
@@ -97,8 +97,8 @@ impl Enrolments {
         voice: &OneOff,
         model: &str,
     ) -> Result<(), Error> {
-        let hold = || self.hold_once(voice);
-        self.ensured(engine, &voice.key, model, hold, || {
+        let lease = || self.lease_once(voice);
+        self.ensured(engine, &voice.key, model, lease, || {
             let clip = Arc::clone(&voice.clip);
             move || Ok(Material::Clip(clip))
         })
@@ -110,7 +110,7 @@ impl Enrolments {
         engine: &EngineHandle,
         voice: &str,
         model: &str,
-        hold: impl FnOnce() -> Hold,
+        lease: impl FnOnce() -> VoiceLease,
         load: impl FnOnce() -> L,
     ) -> Result<(), Error>
     where
@@ -123,7 +123,7 @@ impl Enrolments {
             if let Some(Some(Err(_))) = known.get(&key).map(|found| found.clone().now_or_never()) {
                 known.remove(&key);
             }
-            let begin = || begin(engine.clone(), key.clone(), hold(), load());
+            let begin = || begin(engine.clone(), key.clone(), lease(), load());
             known.entry(key.clone()).or_insert_with(begin).clone()
         };
         let result = enrolment.clone().await;
@@ -151,7 +151,7 @@ impl Enrolments {
     }
 
     /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
-    /// that needs the voice will be told.
+    /// that needs the voice gets the error.
     pub async fn prepare(&self, engine: &EngineHandle, store: &Arc<VoiceStore>, voice: &Voice) {
         let _turn = self.ahead.lock().await;
         let Some(loaded) = engine.status().ready() else {
@@ -167,26 +167,26 @@ impl Enrolments {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Enrolment>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EnrolmentKey, Enrolment>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A task of its own, so that it does not end with the request that happened to be the first. Until it has ended, the
 /// voice is held: what is forgotten before it is there would stay.
-fn begin<L>(engine: EngineHandle, key: Key, hold: Hold, load: L) -> Enrolment
+fn begin<L>(engine: EngineHandle, key: EnrolmentKey, lease: VoiceLease, load: L) -> Enrolment
 where
     L: FnOnce() -> Result<Material, Error> + Send + 'static,
 {
     let task = tokio::spawn(async move {
-        let _hold = hold;
+        let _lease = lease;
         enroll(engine, key, load).await
     });
     let ended = task.map(|ended| ended.unwrap_or_else(|_| Err(Error::engine_gone())));
     ended.boxed().shared()
 }
 
-async fn enroll<L>(engine: EngineHandle, (voice, model): Key, load: L) -> Result<(), Error>
+async fn enroll<L>(engine: EngineHandle, (voice, model): EnrolmentKey, load: L) -> Result<(), Error>
 where
     L: FnOnce() -> Result<Material, Error> + Send + 'static,
 {

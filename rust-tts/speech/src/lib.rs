@@ -1,6 +1,7 @@
 //! From a valid request to samples: one utterance after the other, the next one ahead of the last.
 
 pub mod admission;
+mod audio_pipeline;
 pub mod choice;
 pub mod convert;
 pub mod draft;
@@ -13,11 +14,10 @@ pub mod options;
 pub mod output;
 pub mod pairs;
 pub mod request;
+mod request_stats;
 pub mod service;
 pub mod session;
-mod shaper;
 mod slicing;
-mod tally;
 mod task;
 pub mod trim;
 
@@ -38,7 +38,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What a request's listener receives: `Started`, then `Audio`, then `Finished`; or an error at any point. `Progress` may
 /// come at any time.
 #[derive(Debug)]
-pub enum Piece {
+pub enum SpeechEvent {
     /// The first audio is there; it follows.
     Started(Timing),
     /// Mono samples at the requested rate.
@@ -69,13 +69,13 @@ pub struct Summary {
 
 /// A request being spoken. Dropping it cancels the request.
 pub struct Speech {
-    pieces: mpsc::Receiver<Result<Piece, Error>>,
+    events: mpsc::Receiver<Result<SpeechEvent, Error>>,
 }
 
 impl Speech {
     /// The next piece. `None` after the end or an error.
-    pub async fn next(&mut self) -> Option<Result<Piece, Error>> {
-        self.pieces.recv().await
+    pub async fn next(&mut self) -> Option<Result<SpeechEvent, Error>> {
+        self.events.recv().await
     }
 }
 
@@ -114,8 +114,8 @@ pub fn start(
     // Few: what the listener has not taken waits in the utterance's own channel, and the utterance after the next is not
     // begun.
     let waiting = service.options.pcm_chunk_queue_max_size;
-    let (sender, pieces) = mpsc::channel(waiting as usize);
+    let (sender, events) = mpsc::channel(waiting as usize);
     let speaking = task::run(service.clone(), request, texts, sender, route);
     tokio::spawn(speaking.instrument(Span::current()));
-    Speech { pieces }
+    Speech { events }
 }

@@ -7,12 +7,12 @@ use tracing::info;
 
 use super::driver::Driver;
 use super::request::SpeechRequest;
-use super::{Piece, Texts};
+use super::{SpeechEvent, Texts};
 use crate::error::{Code, Error};
 use crate::metrics::{self, Outcome};
 use crate::service::SpeechService;
 
-pub type Pieces = mpsc::Sender<Result<Piece, Error>>;
+pub type EventSender = mpsc::Sender<Result<SpeechEvent, Error>>;
 
 /// Why a request ended before its end.
 pub enum Stop {
@@ -32,19 +32,19 @@ pub async fn run(
     service: Arc<SpeechService>,
     request: SpeechRequest,
     texts: Texts,
-    pieces: Pieces,
+    events: EventSender,
     route: &'static str,
 ) {
     let model = request.model.name.clone();
     let tracked = service.tasks.token();
     let engine = service.engine.clone();
-    let mut driver = Driver::new(service, request, texts, pieces.clone());
+    let mut driver = Driver::new(service, request, texts, events.clone());
     // A listener that went away, or a dead engine, ends a request wherever it is.
     let result = tokio::select! {
         biased;
-        () = pieces.closed() => Err(Stop::Cancelled),
+        () = events.closed() => Err(Stop::Cancelled),
         () = engine.status().failed() => Err(Error::engine_gone().into()),
-        result = driver.speak() => result,
+        result = driver.run() => result,
     };
     let outcome = match &result {
         Ok(()) => Outcome::Ok,
@@ -52,9 +52,9 @@ pub async fn run(
         Err(Stop::Error(error)) => outcome_of(error.code, driver.admitted()),
     };
     // The slot is free before anybody is told: whoever sees the end may at once ask again.
-    let (audio_seconds, tally) = driver.end();
-    metrics::request_ended(route, &model, outcome, tally.elapsed());
-    let summary = tally.summary(audio_seconds);
+    let (audio_seconds, stats) = driver.end();
+    metrics::request_ended(route, &model, outcome, stats.elapsed());
+    let summary = stats.summary(audio_seconds);
     let factor = (audio_seconds > 0.0).then_some(summary.real_time_factor);
     metrics::spoken(&model, audio_seconds, factor);
     let first_audio_ms = summary.timing.first_audio.as_millis() as u64;
@@ -70,8 +70,8 @@ pub async fn run(
     drop(tracked);
     // The listener may be gone; then nobody needs to know.
     let _ = match result {
-        Ok(()) => pieces.send(Ok(Piece::Finished(summary))).await,
-        Err(Stop::Error(error)) => pieces.send(Err(error)).await,
+        Ok(()) => events.send(Ok(SpeechEvent::Finished(summary))).await,
+        Err(Stop::Error(error)) => events.send(Err(error)).await,
         Err(Stop::Cancelled) => Ok(()),
     };
 }

@@ -11,7 +11,7 @@ use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_speech::convert::{ConvertDraft, decode_clip};
 use chatterbox_speech::service::SpeechService;
-use chatterbox_speech::{self as speech, Piece, Summary};
+use chatterbox_speech::{self as speech, SpeechEvent, Summary};
 
 #[derive(Args)]
 pub struct ConvertOptions {
@@ -72,7 +72,7 @@ async fn speak(
     let rate = u64::from(request.output.encoding.sample_rate);
     let speech = speech::start(&service, request.clone(), speech::clip(), "convert");
     let (sink, summary) = write(speech, output, &request, |piece| {
-        if let Piece::Audio(samples) = piece {
+        if let SpeechEvent::Audio(samples) = piece {
             bar.0.inc(samples.len() as u64 * 1000 / rate);
         }
     })

@@ -16,7 +16,7 @@ use chatterbox_speech::error::Error;
 use chatterbox_speech::options::SpeechOptions;
 use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::service::SpeechService;
-use chatterbox_speech::{Piece, Speech, Summary};
+use chatterbox_speech::{Speech, SpeechEvent, Summary};
 use chatterbox_voices::VoiceOptions;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -172,7 +172,7 @@ async fn write(
     mut speech: Speech,
     options: &OutputOptions,
     request: &SpeechRequest,
-    mut told: impl FnMut(&Piece),
+    mut told: impl FnMut(&SpeechEvent),
 ) -> Result<(Sink, Summary), String> {
     let mut sink = Sink::create(&options.output, request.output.encoding)?;
     loop {
@@ -182,9 +182,9 @@ async fn write(
             .map_err(|error| error.to_string())?;
         told(&piece);
         match piece {
-            Piece::Audio(samples) => sink.push(&samples)?,
-            Piece::Finished(summary) => return Ok((sink, summary)),
-            Piece::Started(_) | Piece::Progress { .. } => {}
+            SpeechEvent::Audio(samples) => sink.push(&samples)?,
+            SpeechEvent::Finished(summary) => return Ok((sink, summary)),
+            SpeechEvent::Started(_) | SpeechEvent::Progress { .. } => {}
         }
     }
 }

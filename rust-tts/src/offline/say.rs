@@ -13,7 +13,7 @@ use crate::telemetry;
 use chatterbox_audio::Format;
 use chatterbox_speech::draft::{AudioDraft, Draft, VoiceDraft};
 use chatterbox_speech::service::SpeechService;
-use chatterbox_speech::{self as speech, Piece, Summary};
+use chatterbox_speech::{self as speech, SpeechEvent, Summary};
 
 /// A text shorter than this is over before a bar has been drawn, in characters.
 const LONG_TEXT: usize = 400;
@@ -119,7 +119,7 @@ async fn speak(
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&service, request.clone(), texts, "say");
     let (sink, summary) = write(speech, &options.output, &request, |piece| {
-        if let Piece::Progress { characters } = piece {
+        if let SpeechEvent::Progress { characters } = piece {
             bar.0.inc(*characters as u64);
         }
     })

@@ -17,7 +17,7 @@ use chatterbox_audio::decode::{self, Clip, DecodeError};
 pub(super) struct Index {
     entries: Mutex<HashMap<PathBuf, Entry>>,
     /// Who hears of contents that no file has any more.
-    gone: OnceLock<UnboundedSender<String>>,
+    removals: OnceLock<UnboundedSender<String>>,
 }
 
 #[derive(Debug)]
@@ -66,20 +66,20 @@ impl Index {
     pub(super) fn insert(&self, path: PathBuf, stamp: Stamp, voice: Option<Voice>) {
         let mut entries = self.entries();
         let before = entries.insert(path, Entry { stamp, voice });
-        self.tell_gone(&entries, before);
+        self.send_removals(&entries, before);
     }
 
     /// Forgets a file that is not there.
     pub(super) fn remove(&self, path: &Path) {
         let mut entries = self.entries();
         let before = entries.remove(path);
-        self.tell_gone(&entries, before);
+        self.send_removals(&entries, before);
     }
 
     /// Names who hears of contents that no file has any more; the first one stays.
-    pub(super) fn tell_gone_to(&self, listener: UnboundedSender<String>) {
+    pub(super) fn send_removals_to(&self, listener: UnboundedSender<String>) {
         // A second listener would be one of another server in the same process.
-        let _ = self.gone.set(listener);
+        let _ = self.removals.set(listener);
     }
 
     /// Whether a file had this content when it was last looked at.
@@ -87,7 +87,7 @@ impl Index {
         has_key(&self.entries(), key)
     }
 
-    fn tell_gone(
+    fn send_removals(
         &self,
         entries: &HashMap<PathBuf, Entry>,
         before: impl IntoIterator<Item = Entry>,
@@ -96,7 +96,7 @@ impl Index {
             .into_iter()
             .filter_map(|entry| Some(entry.voice?.key));
         for key in keys.filter(|key| !has_key(entries, key)) {
-            if let Some(listener) = self.gone.get() {
+            if let Some(listener) = self.removals.get() {
                 // Nobody listens any more when the server ends.
                 let _ = listener.send(key);
             }
@@ -121,7 +121,7 @@ impl Index {
             .extract_if(|path, _| !paths.contains(path))
             .map(|(_, entry)| entry)
             .collect();
-        self.tell_gone(&entries, gone);
+        self.send_removals(&entries, gone);
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<PathBuf, Entry>> {

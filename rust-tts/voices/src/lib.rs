@@ -119,8 +119,8 @@ impl VoiceStore {
     }
 
     /// Names who hears of every content, as a hash, that no file has any more.
-    pub fn tell_gone_to(&self, listener: UnboundedSender<String>) {
-        self.index.tell_gone_to(listener);
+    pub fn send_removals_to(&self, listener: UnboundedSender<String>) {
+        self.index.send_removals_to(listener);
     }
 
     /// Whether a file had this content when the folder was last looked at.

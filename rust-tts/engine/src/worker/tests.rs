@@ -13,7 +13,7 @@ use crate::messages::{
     Command, Convert, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak,
     Stats,
 };
-use crate::{Engine, EngineError, EngineHandle, EngineState, SpeechEvent, Ticket};
+use crate::{Engine, EngineError, EngineHandle, EngineState, Ticket, UtteranceEvent};
 
 /// What a step answers.
 type Answer = Result<Vec<Event>, EngineError>;
@@ -226,7 +226,7 @@ fn failed(id: Id, code: FailureCode) -> Event {
     }
 }
 
-async fn next(ticket: &mut Ticket) -> Option<SpeechEvent> {
+async fn next(ticket: &mut Ticket) -> Option<UtteranceEvent> {
     tokio::time::timeout(Duration::from_secs(20), ticket.events.recv())
         .await
         .expect("an event in time")
@@ -234,7 +234,7 @@ async fn next(ticket: &mut Ticket) -> Option<SpeechEvent> {
 
 async fn next_audio(ticket: &mut Ticket) -> Vec<f32> {
     match next(ticket).await {
-        Some(SpeechEvent::Audio(pcm)) => pcm,
+        Some(UtteranceEvent::Audio(pcm)) => pcm,
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use super::stream;
 use chatterbox_audio::{Length, WholeFile, encoder};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::request::SpeechRequest;
-use chatterbox_speech::{Piece, Speech, Timing};
+use chatterbox_speech::{Speech, SpeechEvent, Timing};
 
 const SAMPLE_RATE: HeaderName = HeaderName::from_static("x-sample-rate");
 const MODEL: HeaderName = HeaderName::from_static("x-model");
@@ -98,9 +98,9 @@ pub fn described(request: &SpeechRequest, content_type: &'static str, body: Body
 pub async fn first(speech: &mut Speech) -> Result<Timing, Error> {
     loop {
         match speech.next().await {
-            Some(Ok(Piece::Started(timing))) => return Ok(timing),
+            Some(Ok(SpeechEvent::Started(timing))) => return Ok(timing),
             // An utterance may end before any of its audio is let out.
-            Some(Ok(Piece::Progress { .. })) => {}
+            Some(Ok(SpeechEvent::Progress { .. })) => {}
             Some(Err(error)) => return Err(error),
             Some(Ok(_)) | None => return Err(Error::engine_gone()),
         }

@@ -6,7 +6,7 @@ use tracing::{Instrument, Span};
 
 use chatterbox_audio::{Encoder, WholeFile};
 use chatterbox_speech::error::Error;
-use chatterbox_speech::{Piece, Speech, Summary};
+use chatterbox_speech::{Speech, SpeechEvent, Summary};
 
 /// Encoded audio and, with the last of it, what the request took.
 pub struct Part {
@@ -51,8 +51,8 @@ async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
     let mut bytes = if at_head { encoder.head() } else { Vec::new() };
     loop {
         match speech.next().await {
-            Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
-            Some(Ok(Piece::Audio(samples))) => {
+            Some(Ok(SpeechEvent::Started(_) | SpeechEvent::Progress { .. })) => {}
+            Some(Ok(SpeechEvent::Audio(samples))) => {
                 bytes.extend(encoder.push(&samples));
                 // An encoder may hold samples back until it has a frame.
                 if !bytes.is_empty() {
@@ -60,7 +60,7 @@ async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
                     return Some((Ok(Part { bytes, end }), Some((speech, encoder, false))));
                 }
             }
-            Some(Ok(Piece::Finished(summary))) => {
+            Some(Ok(SpeechEvent::Finished(summary))) => {
                 bytes.extend(encoder.finish());
                 let (bytes, end) = (bytes.into(), Some(summary));
                 return Some((Ok(Part { bytes, end }), None));
@@ -78,9 +78,9 @@ async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
 pub async fn collected(mut speech: Speech, mut file: WholeFile) -> Result<Vec<u8>, Error> {
     loop {
         match speech.next().await {
-            Some(Ok(Piece::Started(_) | Piece::Progress { .. })) => {}
-            Some(Ok(Piece::Audio(samples))) => file.push(&samples),
-            Some(Ok(Piece::Finished(_))) => return Ok(file.finish()),
+            Some(Ok(SpeechEvent::Started(_) | SpeechEvent::Progress { .. })) => {}
+            Some(Ok(SpeechEvent::Audio(samples))) => file.push(&samples),
+            Some(Ok(SpeechEvent::Finished(_))) => return Ok(file.finish()),
             Some(Err(error)) => return Err(error),
             None => return Err(Error::engine_gone()),
         }

@@ -25,7 +25,7 @@ use chatterbox_speech::flat::FlatDraft;
 use chatterbox_speech::metrics;
 use chatterbox_speech::pairs::parse_pairs;
 use chatterbox_speech::request::{OneOff, SpeechRequest};
-use chatterbox_speech::{self as speech, Piece, Speech, Summary};
+use chatterbox_speech::{self as speech, Speech, SpeechEvent, Summary};
 
 /// The part that is a clip.
 const PART: &str = "voice_file";
@@ -141,7 +141,7 @@ async fn once(app: &App, upload: Upload, longest: Option<f64>) -> Result<OneOff,
 async fn heard(mut speech: Speech) -> Result<Summary, Error> {
     loop {
         match speech.next().await {
-            Some(Ok(Piece::Finished(summary))) => return Ok(summary),
+            Some(Ok(SpeechEvent::Finished(summary))) => return Ok(summary),
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error),
             None => return Err(Error::engine_gone()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Driver, Live};
+use super::{Driver, LiveUtterance};
 use crate::error::{Code, Error};
 use crate::metrics;
 use crate::request::VoiceChoice;
@@ -21,13 +21,13 @@ const VOICE_ATTEMPTS: u32 = 3;
 const LEAD_AND_TAIL: f64 = 1.5;
 
 impl Driver {
-    pub(super) async fn submit(&mut self, utterance: Utterance) -> Result<Live, Stop> {
+    pub(super) async fn submit(&mut self, utterance: Utterance) -> Result<LiveUtterance, Stop> {
         let index = self.utterances;
         self.utterances += 1;
         let submitted = Instant::now();
         let ticket = self.ticket(&utterance, index).await?;
         metrics::characters(utterance.text.chars().count());
-        Ok(Live {
+        Ok(LiveUtterance {
             ticket,
             utterance,
             index,
@@ -67,7 +67,7 @@ impl Driver {
             max_audio_seconds,
             stream: request.stream,
             return_tokens: request.return_tokens,
-            in_hand_seconds: self.tally.in_hand(self.shaper.seconds()),
+            in_hand_seconds: self.stats.in_hand(self.pipeline.seconds()),
         };
         let spoken = self.service.engine.speak(speak).await;
         spoken.map_err(|_| Error::engine_gone())
@@ -97,12 +97,12 @@ impl Driver {
                 // word is spoken.
                 Err(error)
                     if error.code == Code::VoiceNotFound
-                        && !self.tally.has_spoken()
+                        && !self.stats.has_audio()
                         && attempts < VOICE_ATTEMPTS =>
                 {
                     attempts += 1;
                     let found = tokio::task::block_in_place(|| store.find(&voice.id))?;
-                    self.hold = Some(self.service.enrolments.hold(&found));
+                    self.voice_lease = Some(self.service.enrolments.lease(&found));
                     self.request.voice = VoiceChoice::Cloned(found);
                 }
                 Err(error) => return Err(error),
@@ -126,12 +126,12 @@ impl Driver {
             Some(clip) => clip.seconds() + LEAD_AND_TAIL,
             None => UTTERANCE_SECONDS,
         };
-        let rest = most - self.shaper.seconds() + self.request.trim.seconds();
+        let rest = most - self.pipeline.seconds() + self.request.trim.seconds();
         (rest + LEAD_AND_TAIL).min(longest)
     }
 
     /// The engine has evicted the voice since it was prepared.
-    pub(super) async fn submit_again(&mut self, current: &mut Live) -> Result<(), Error> {
+    pub(super) async fn submit_again(&mut self, current: &mut LiveUtterance) -> Result<(), Error> {
         if let Some(key) = self.request.voice.key() {
             self.service
                 .enrolments

@@ -199,7 +199,7 @@ async fn a_failure_that_nobody_waited_for_is_nobodys() {
     assert!(first.await.unwrap_err().is_cancelled());
     stage.answers.send(false).unwrap();
     // Whoever prepares a voice holds it.
-    while !stage.enrolments.holds.free(&stage.voice.key) {
+    while !stage.enrolments.leases.free(&stage.voice.key) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let second = stage.ask();
@@ -245,7 +245,7 @@ async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
     let forgetting = {
         let listens = Arc::clone(&listens);
         tokio::spawn(async move {
-            let forget = enrolments.forget_gone(&engine, &store);
+            let forget = enrolments.forget_removed(&engine, &store);
             listens.notify_one();
             forget.await;
         })
@@ -253,11 +253,11 @@ async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
     listens.notified().await;
     stage.answers.send(true).unwrap();
     stage.ask().await.unwrap().unwrap();
-    let hold = || stage.enrolments.hold(&stage.voice);
+    let lease = || stage.enrolments.lease(&stage.voice);
     let prepared = || !stage.enrolments.lock().is_empty();
     let settled = || tokio::time::sleep(Duration::from_millis(50));
     settled().await;
-    let (first, second) = (hold(), hold());
+    let (first, second) = (lease(), lease());
     stage.store.delete("a").unwrap();
     settled().await;
     drop(first);
@@ -273,7 +273,7 @@ async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
     back("b.wav").unwrap();
     stage.answers.send(true).unwrap();
     stage.ask().await.unwrap().unwrap();
-    let third = hold();
+    let third = lease();
     stage.store.delete("b").unwrap();
     settled().await;
     back("c.wav").unwrap();

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// What a `say` has beside the fields of a [`crate::draft::Draft`].
 #[derive(Debug, Deserialize)]
-pub struct SayHead {
+pub struct SayFields {
     pub id: Option<String>,
     /// Text follows in `append` messages, until `end`.
     pub more: Option<bool>,

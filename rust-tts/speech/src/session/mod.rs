@@ -1,17 +1,17 @@
 //! One WebSocket's conversation as a pure state machine: messages in, frames and actions out. No socket, no clock.
 
 mod messages;
-mod say;
+mod stream;
 
 use std::collections::BTreeMap;
 
-use crate::Piece;
+use crate::SpeechEvent;
 use crate::draft::{Draft, parse_json};
 use crate::error::{Code, Error};
 use crate::request::SpeechRequest;
 use chatterbox_text::Utterance;
-use messages::{Append, End, SayHead, ServerMessage, SetVoice, read_fields};
-use say::Say;
+use messages::{Append, End, SayFields, ServerMessage, SetVoice, read_fields};
+use stream::UtteranceStream;
 
 /// Close codes of RFC 6455 that this server sends.
 pub mod close {
@@ -35,7 +35,7 @@ pub trait Host {
 }
 
 /// Names one running say inside the server; a client's `id` may come again after its end.
-pub type Key = u64;
+pub type StreamKey = u64;
 
 /// What the socket has to do, in this order.
 #[derive(Debug)]
@@ -43,19 +43,19 @@ pub enum Action {
     Send(Frame),
     /// Begin to speak; utterances follow as `Text`.
     Start {
-        key: Key,
+        key: StreamKey,
         request: Box<SpeechRequest>,
     },
     Text {
-        key: Key,
+        key: StreamKey,
         utterances: Vec<Utterance>,
     },
     /// No more text comes.
     EndText {
-        key: Key,
+        key: StreamKey,
     },
     Cancel {
-        key: Key,
+        key: StreamKey,
     },
     Close {
         code: u16,
@@ -70,28 +70,28 @@ pub enum Frame {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub max_says: usize,
+pub struct SessionLimits {
+    pub max_streams: usize,
     /// Characters of one say's text, appended text included.
     pub max_text_length: usize,
 }
 
 pub struct Session {
-    limits: Limits,
+    limits: SessionLimits,
     /// By the client's id.
-    says: BTreeMap<String, Say>,
+    streams: BTreeMap<String, UtteranceStream>,
     /// Set with `"scope": "connection"`.
     voice: Option<String>,
     draining: bool,
     closed: bool,
-    next_key: Key,
+    next_key: StreamKey,
 }
 
 impl Session {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
-            says: BTreeMap::new(),
+            streams: BTreeMap::new(),
             voice: None,
             draining: false,
             closed: false,
@@ -112,7 +112,7 @@ impl Session {
 
     /// Nothing is being said.
     pub fn idle(&self) -> bool {
-        self.says.is_empty()
+        self.streams.is_empty()
     }
 
     pub fn draining(&self) -> bool {
@@ -136,29 +136,29 @@ impl Session {
     }
 
     /// A piece of a say's audio, its end or its failure.
-    pub fn on_piece(&mut self, key: Key, piece: Result<Piece, Error>) -> Vec<Action> {
+    pub fn on_event(&mut self, key: StreamKey, event: Result<SpeechEvent, Error>) -> Vec<Action> {
         // What was cancelled may still have pieces on their way.
         let Some(id) = self
-            .says
+            .streams
             .iter()
-            .find(|(_, say)| say.key == key)
+            .find(|(_, stream)| stream.key == key)
             .map(|(id, _)| id.clone())
         else {
             return Vec::new();
         };
         let mut out = Vec::new();
-        let ended = match piece {
-            Ok(piece) => self
-                .says
+        let ended = match event {
+            Ok(event) => self
+                .streams
                 .get_mut(&id)
-                .is_some_and(|say| say.on_piece(&id, piece, &mut out)),
+                .is_some_and(|stream| stream.on_event(&id, event, &mut out)),
             Err(error) => {
                 out.push(send(&ServerMessage::error(Some(&id), &error)));
                 true
             }
         };
         if ended {
-            self.says.remove(&id);
+            self.streams.remove(&id);
             self.close_if_drained(&mut out);
         }
         out
@@ -175,7 +175,7 @@ impl Session {
     }
 
     fn close_if_drained(&mut self, out: &mut Vec<Action>) {
-        if self.draining && self.says.is_empty() && !self.closed {
+        if self.draining && self.streams.is_empty() && !self.closed {
             self.closed = true;
             out.push(Action::Close {
                 code: close::AWAY,
@@ -237,7 +237,7 @@ impl Session {
         if self.draining {
             return Err(Error::new(Code::Draining, "The server is shutting down.").retry_after(5));
         }
-        let head: SayHead = read_fields(message)?;
+        let head: SayFields = read_fields(message)?;
         let mut draft: Draft = read_fields(message)?;
         let id = head.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if id.is_empty() || id.len() > MAX_ID {
@@ -246,13 +246,13 @@ impl Session {
                 format!("expected 1 to {MAX_ID} bytes"),
             ));
         }
-        if self.says.contains_key(&id) {
+        if self.streams.contains_key(&id) {
             return Err(Error::parameter("id", "a say with this id is running"));
         }
-        if self.says.len() >= self.limits.max_says {
+        if self.streams.len() >= self.limits.max_streams {
             let message = format!(
                 "{} says are running on this connection, the most that are allowed.",
-                self.says.len()
+                self.streams.len()
             );
             return Err(Error::new(Code::TooManyRequests, message).retry_after(1));
         }
@@ -264,16 +264,16 @@ impl Session {
         let key = self.next_key;
         self.next_key += 1;
         let text = std::mem::take(&mut request.text);
-        let mut say = Say::new(key, &request);
+        let mut stream = UtteranceStream::new(key, &request);
         out.push(Action::Start {
             key,
             request: Box::new(request),
         });
-        say.append(&text, out);
+        stream.append(&text, out);
         if !more {
-            say.end(out);
+            stream.end(out);
         }
-        self.says.insert(id, say);
+        self.streams.insert(id, stream);
         Ok(())
     }
 
@@ -284,14 +284,14 @@ impl Session {
         let text = append
             .text
             .ok_or_else(|| Error::new(Code::MissingText, "is missing").in_field("text"))?;
-        let say = self.open_say(&id)?;
-        say.append(&text, out);
-        let (key, length) = (say.key, say.characters);
+        let stream = self.open_stream(&id)?;
+        stream.append(&text, out);
+        let (key, length) = (stream.key, stream.characters);
         if length > self.limits.max_text_length {
             // Half a text is not spoken as if it were the whole.
             out.clear();
             out.push(Action::Cancel { key });
-            self.says.remove(&id);
+            self.streams.remove(&id);
             let most = self.limits.max_text_length;
             return Err(Error::too_long(length, most));
         }
@@ -300,12 +300,15 @@ impl Session {
 
     fn end(&mut self, end: End, out: &mut Vec<Action>) -> Result<(), Error> {
         let id = end.id.ok_or_else(|| Error::parameter("id", "is missing"))?;
-        self.open_say(&id)?.end(out);
+        self.open_stream(&id)?.end(out);
         Ok(())
     }
 
-    fn open_say(&mut self, id: &str) -> Result<&mut Say, Error> {
-        let open = self.says.get_mut(id).filter(|say| say.takes_text());
+    fn open_stream(&mut self, id: &str) -> Result<&mut UtteranceStream, Error> {
+        let open = self
+            .streams
+            .get_mut(id)
+            .filter(|stream| stream.takes_text());
         open.ok_or_else(|| Error::parameter("id", "no say with this id takes more text"))
     }
 
@@ -316,7 +319,7 @@ impl Session {
         out: &mut Vec<Action>,
     ) -> Result<(), Error> {
         let ids = match id {
-            None | Some(serde_json::Value::Null) => self.says.keys().cloned().collect(),
+            None | Some(serde_json::Value::Null) => self.streams.keys().cloned().collect(),
             Some(serde_json::Value::String(id)) => vec![id.clone()],
             Some(_) => return Err(Error::parameter("id", "expected a string")),
         };
@@ -324,8 +327,8 @@ impl Session {
             out.push(send(&ServerMessage::Cancelled { id: None }));
         }
         for id in ids {
-            if let Some(say) = self.says.remove(&id) {
-                out.push(Action::Cancel { key: say.key });
+            if let Some(stream) = self.streams.remove(&id) {
+                out.push(Action::Cancel { key: stream.key });
             }
             out.push(send(&ServerMessage::Cancelled { id: Some(&id) }));
         }

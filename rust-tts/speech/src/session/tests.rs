@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Action, Frame, Host, Key, Limits, Session};
+use super::{Action, Frame, Host, Session, SessionLimits, StreamKey};
 use crate::draft::Draft;
 use crate::error::{Code, Error};
 use crate::output::Output;
 use crate::request::{SpeechRequest, VoiceChoice};
 use crate::trim::Trim;
-use crate::{Piece, Summary, Timing};
+use crate::{SpeechEvent, Summary, Timing};
 use chatterbox_audio::{Encoding, Format};
 use chatterbox_engine::messages::{Model, Params, Slicing};
 
-const LIMITS: Limits = Limits {
-    max_says: 3,
+const LIMITS: SessionLimits = SessionLimits {
+    max_streams: 3,
     max_text_length: 60,
 };
 
@@ -120,7 +120,7 @@ impl Talk {
     }
 
     /// Starts a say and returns its key.
-    fn say(&mut self, message: &str) -> Key {
+    fn say(&mut self, message: &str) -> StreamKey {
         let actions = self.hear(message);
         let Some(Action::Start { key, .. }) = actions.first() else {
             panic!("{message}: {actions:?}")
@@ -128,18 +128,19 @@ impl Talk {
         *key
     }
 
-    fn audio(&mut self, key: Key, samples: &[f32]) -> Vec<Action> {
+    fn audio(&mut self, key: StreamKey, samples: &[f32]) -> Vec<Action> {
         self.session
-            .on_piece(key, Ok(Piece::Audio(samples.to_vec())))
+            .on_event(key, Ok(SpeechEvent::Audio(samples.to_vec())))
     }
 
-    fn finish(&mut self, key: Key) -> Vec<Action> {
-        self.session.on_piece(key, Ok(Piece::Finished(summary())))
+    fn finish(&mut self, key: StreamKey) -> Vec<Action> {
+        self.session
+            .on_event(key, Ok(SpeechEvent::Finished(summary())))
     }
 
-    fn fail(&mut self, key: Key) -> Vec<Action> {
+    fn fail(&mut self, key: StreamKey) -> Vec<Action> {
         self.session
-            .on_piece(key, Err(Error::new(Code::GenerationError, "It broke.")))
+            .on_event(key, Err(Error::new(Code::GenerationError, "It broke.")))
     }
 }
 

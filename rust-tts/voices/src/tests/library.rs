@@ -175,7 +175,7 @@ fn contents_that_no_file_has_any_more_are_told() {
     let place = Place::new();
     let store = place.open();
     let (gone, mut told) = unbounded_channel();
-    store.tell_gone_to(gone);
+    store.send_removals_to(gone);
     let none = Details::default();
     let a = store.save("a.wav", &clip(1.0), false, &none).unwrap();
     store.save("b.wav", &clip(1.0), false, &none).unwrap();

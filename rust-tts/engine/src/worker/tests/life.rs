@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Scripted, Stage, audio, done, enroll, failed, next, next_audio, speak};
 use crate::messages::{Command, FailureCode};
 use crate::worker::{OOM_WINDOW, Worker, spawn};
-use crate::{EngineError, EngineGone, EngineState, SpeechEvent};
+use crate::{EngineError, EngineGone, EngineState, UtteranceEvent};
 
 #[tokio::test]
 async fn an_error_of_a_step_is_final() {
@@ -52,7 +52,7 @@ async fn out_of_memory_twice_is_final() {
     assert!(
         matches!(
             failure,
-            Some(SpeechEvent::Failed {
+            Some(UtteranceEvent::Failed {
                 code: FailureCode::OutOfMemory,
                 ..
             })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Stage, audio, convert, done, enroll, failed, next, next_audio, speak};
-use crate::SpeechEvent;
+use crate::UtteranceEvent;
 use crate::handle::UTTERANCE_EVENTS;
 use crate::messages::{Command, Event, FailureCode};
 
@@ -31,7 +31,7 @@ async fn events_reach_their_own_ticket() {
     assert_eq!(next_audio(&mut one).await, [0.1]);
     assert_eq!(next_audio(&mut one).await, [0.3]);
     assert!(
-        matches!(next(&mut one).await, Some(SpeechEvent::Done { stats, .. }) if stats == super::stats())
+        matches!(next(&mut one).await, Some(UtteranceEvent::Done { stats, .. }) if stats == super::stats())
     );
     assert!(next(&mut one).await.is_none(), "it closes after the end");
     assert_eq!(next_audio(&mut two).await, [0.2]);
@@ -39,7 +39,7 @@ async fn events_reach_their_own_ticket() {
     assert!(
         matches!(
             failure,
-            Some(SpeechEvent::Failed {
+            Some(UtteranceEvent::Failed {
                 code: FailureCode::GenerationError,
                 ..
             })
@@ -107,7 +107,7 @@ async fn a_listener_that_never_reads_is_cut_off() {
     }
     let reason = next(&mut ticket).await;
     assert!(
-        matches!(reason, Some(SpeechEvent::Failed { .. })),
+        matches!(reason, Some(UtteranceEvent::Failed { .. })),
         "{reason:?}"
     );
     assert!(next(&mut ticket).await.is_none());

@@ -1,6 +1,6 @@
 //! `/ws/tts`: carries a [`Session`] over a socket.
 
-mod clock;
+mod keepalive;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,16 +23,16 @@ use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
 
 use crate::observe::RequestId;
-use crate::quota::Held;
+use crate::quota::QuotaPermit;
 use crate::state::{App, Shared};
 use chatterbox_speech::draft::Draft;
 use chatterbox_speech::metrics;
 use chatterbox_speech::request::SpeechRequest;
-use chatterbox_speech::session::{Action, Frame, Host, Key, Limits, Session, close};
-use chatterbox_speech::{self as speech, Piece};
+use chatterbox_speech::session::{Action, Frame, Host, Session, SessionLimits, StreamKey, close};
+use chatterbox_speech::{self as speech, SpeechEvent};
 use chatterbox_text::Utterance;
-use clock::{Clock, Strike};
-use writer::{Owed, message, write};
+use keepalive::{KeepAlive, Timeout};
+use writer::{Outgoing, message, write};
 
 /// The route as metrics name it.
 const ROUTE: &str = "/ws/tts";
@@ -47,12 +47,12 @@ const READ_BUFFER: usize = 4 * 1024;
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Frames that wait for the client to read; then its audio waits.
 const FRAMES: usize = 16;
-/// Answers owed to a client that does not read them; then it is not listened to.
-const MAX_OWED: usize = 256;
+/// Answers that wait for a client that does not read them; then its messages are not read.
+const MAX_OUTGOING: usize = 256;
 /// How long a client may take to answer a close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
-/// Upgrades a request to a conversation.
+/// Upgrades a request to a WebSocket.
 pub async fn open(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
@@ -65,7 +65,7 @@ pub async fn open(
     check_origin(&app, &headers)?;
     app.speech.ready()?;
     let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
-    let held = app.sockets.take(&client).ok_or_else(|| {
+    let permit = app.sockets.take(&client).ok_or_else(|| {
         Error::new(Code::ServerBusy, "Too many WebSockets are open.")
             .retry_after(app.speech.admission.retry_after())
     })?;
@@ -79,7 +79,9 @@ pub async fn open(
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_FRAME)
-        .on_upgrade(move |socket| tasks.track_future(converse(app, socket, held).instrument(span))))
+        .on_upgrade(move |socket| {
+            tasks.track_future(run_connection(app, socket, permit).instrument(span))
+        }))
 }
 
 /// A page of another origin may not use a visitor's network to reach this server, unless it is allowed to.
@@ -117,73 +119,73 @@ impl Host for App {
     }
 }
 
-type Pieces = (Key, Result<Piece, Error>);
+type KeyedEvent = (StreamKey, Result<SpeechEvent, Error>);
 
-/// A say that runs: dropping it cancels it.
+/// A stream that runs: dropping it cancels it.
 struct Running {
     /// `None` after the end of the text.
     texts: Option<mpsc::UnboundedSender<Utterance>>,
     _forwarder: AbortOnDropHandle<()>,
 }
 
-struct Conversation {
+struct Connection {
     app: Shared,
     session: Session,
-    running: HashMap<Key, Running>,
-    pieces: mpsc::Sender<Pieces>,
+    running: HashMap<StreamKey, Running>,
+    events: mpsc::Sender<KeyedEvent>,
     /// What the writer has not taken yet, in order.
-    owed: VecDeque<Owed>,
-    /// A close frame is owed or was received.
+    outgoing: VecDeque<Outgoing>,
+    /// A close frame waits to be sent or was received.
     closing: bool,
 }
 
-async fn converse(app: Shared, socket: WebSocket, _held: Held) {
+async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
     let (sink, mut stream) = socket.split();
     let (frames, queue) = mpsc::channel(FRAMES);
     let stall = app.speech.options.limits.stall_timeout;
     let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
-    let (pieces, mut arrived) = mpsc::channel(FRAMES);
+    let (events, mut arrived) = mpsc::channel(FRAMES);
     let (drain, cut) = (app.speech.drain.clone(), app.speech.cut.clone());
-    let mut talk = Conversation::new(app, pieces);
-    let mut clock = Clock::new(&talk.app);
-    while !talk.closing {
+    let mut connection = Connection::new(app, events);
+    let mut keepalive = KeepAlive::new(&connection.app);
+    while !connection.closing {
         tokio::select! {
-            permit = frames.reserve(), if !talk.owed.is_empty() => match (permit, talk.owed.pop_front()) {
-                (Ok(permit), Some(owed)) => permit.send(owed),
+            permit = frames.reserve(), if !connection.outgoing.is_empty() => match (permit, connection.outgoing.pop_front()) {
+                (Ok(permit), Some(outgoing)) => permit.send(outgoing),
                 // The writer has gone, and with it the client.
                 _ => break,
             },
-            Some((key, piece)) = arrived.recv(), if talk.owed.is_empty() => {
-                talk.hear_piece(key, piece);
-                clock.active();
+            Some((key, event)) = arrived.recv(), if connection.outgoing.is_empty() => {
+                connection.on_speech_event(key, event);
+                keepalive.active();
             }
-            message = stream.next(), if talk.answers_owed() < MAX_OWED => match message {
+            message = stream.next(), if connection.queued_answers() < MAX_OUTGOING => match message {
                 Some(Ok(message)) => {
-                    clock.heard(&message);
-                    talk.hear(message);
+                    keepalive.message_received(&message);
+                    connection.handle_message(message);
                 }
                 Some(Err(error)) => {
                     debug!(%error, "the socket broke");
-                    talk.refuse(&error);
+                    connection.refuse(&error);
                 }
                 None => break,
             },
-            () = drain.cancelled(), if !talk.session.draining() => talk.drain(),
-            () = cut.cancelled() => talk.close(close::AWAY, "the server is shutting down"),
-            () = clock.next(talk.session.idle()) => match clock.strike(talk.session.idle()) {
-                Strike::Ping => talk.answer(Message::Ping(bytes::Bytes::new())),
-                Strike::Idle => talk.close(close::AWAY, "nothing was said for a long time"),
-                Strike::Dead => break,
+            () = drain.cancelled(), if !connection.session.draining() => connection.drain(),
+            () = cut.cancelled() => connection.close(close::AWAY, "the server is shutting down"),
+            () = keepalive.next(connection.session.idle()) => match keepalive.expired(connection.session.idle()) {
+                Timeout::Ping => connection.answer(Message::Ping(bytes::Bytes::new())),
+                Timeout::Idle => connection.close(close::AWAY, "nothing was said for a long time"),
+                Timeout::Dead => break,
             },
             // The writer has gone, and with it the client.
             () = frames.closed() => break,
         }
     }
-    // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is owed.
-    let owed = std::mem::take(&mut talk.owed);
-    drop(talk);
-    for owed in owed {
-        if frames.send(owed).await.is_err() {
+    // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is queued.
+    let outgoing = std::mem::take(&mut connection.outgoing);
+    drop(connection);
+    for outgoing in outgoing {
+        if frames.send(outgoing).await.is_err() {
             break;
         }
     }
@@ -194,15 +196,15 @@ async fn converse(app: Shared, socket: WebSocket, _held: Held) {
     let _ = timeout(CLOSE_GRACE, farewell).await;
 }
 
-impl Conversation {
-    fn new(app: Shared, pieces: mpsc::Sender<Pieces>) -> Self {
-        let limits = Limits {
-            max_says: app.limits.max_says_per_connection,
+impl Connection {
+    fn new(app: Shared, events: mpsc::Sender<KeyedEvent>) -> Self {
+        let limits = SessionLimits {
+            max_streams: app.limits.max_says_per_connection,
             max_text_length: app.speech.options.limits.max_text_length,
         };
-        let mut owed = VecDeque::new();
+        let mut outgoing = VecDeque::new();
         if let Some(info) = app.speech.engine.status().ready() {
-            owed.push_back(Owed::answer(message(Session::ready(
+            outgoing.push_back(Outgoing::answer(message(Session::ready(
                 &info.names(),
                 &info.device,
             ))));
@@ -211,18 +213,21 @@ impl Conversation {
             app,
             session: Session::new(limits),
             running: HashMap::new(),
-            pieces,
-            owed,
+            events,
+            outgoing,
             closing: false,
         }
     }
 
     fn answer(&mut self, message: Message) {
-        self.owed.push_back(Owed::answer(message));
+        self.outgoing.push_back(Outgoing::answer(message));
     }
 
-    fn answers_owed(&self) -> usize {
-        self.owed.iter().filter(|owed| owed.key.is_none()).count()
+    fn queued_answers(&self) -> usize {
+        self.outgoing
+            .iter()
+            .filter(|outgoing| outgoing.key.is_none())
+            .count()
     }
 
     fn drain(&mut self) {
@@ -230,21 +235,21 @@ impl Conversation {
         self.perform(actions, None);
     }
 
-    fn hear_piece(&mut self, key: Key, piece: Result<Piece, Error>) {
-        if matches!(piece, Ok(Piece::Finished(_)) | Err(_)) {
+    fn on_speech_event(&mut self, key: StreamKey, event: Result<SpeechEvent, Error>) {
+        if matches!(event, Ok(SpeechEvent::Finished(_)) | Err(_)) {
             self.running.remove(&key);
         }
-        let actions = self.session.on_piece(key, piece);
+        let actions = self.session.on_event(key, event);
         self.perform(actions, Some(key));
     }
 
-    fn hear(&mut self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         let actions = match message {
             Message::Text(text) => self.session.on_text(&text, &*self.app),
             Message::Binary(_) => self.session.on_binary(),
             Message::Ping(_) => {
                 let (key, message, binary) = (None, None, None);
-                self.owed.push_back(Owed {
+                self.outgoing.push_back(Outgoing {
                     key,
                     message,
                     binary,
@@ -254,7 +259,7 @@ impl Conversation {
             Message::Pong(_) => return,
             Message::Close(_) => {
                 self.running.clear();
-                self.owed.clear();
+                self.outgoing.clear();
                 self.closing = true;
                 return;
             }
@@ -262,7 +267,7 @@ impl Conversation {
         self.perform(actions, None);
     }
 
-    /// The client broke the protocol: say which rule, then close.
+    /// The client broke the protocol: closes with the code of the broken rule.
     fn refuse(&mut self, error: &axum::Error) {
         use std::error::Error;
         let cause = error.source().map(ToString::to_string).unwrap_or_default();
@@ -273,7 +278,7 @@ impl Conversation {
         } else {
             (close::PROTOCOL, "protocol error")
         };
-        self.owed.clear();
+        self.outgoing.clear();
         self.close(code, reason);
     }
 
@@ -284,36 +289,40 @@ impl Conversation {
         self.closing = true;
     }
 
-    /// `key` is the say that the frames belong to.
-    fn perform(&mut self, actions: Vec<Action>, key: Option<Key>) {
+    /// `key` is the stream that the frames belong to.
+    fn perform(&mut self, actions: Vec<Action>, key: Option<StreamKey>) {
         for action in actions {
             match action {
-                Action::Send(frame) => self.owe(frame, key),
+                Action::Send(frame) => self.queue(frame, key),
                 Action::Start { key, request } => self.start(key, *request),
                 Action::Text { key, utterances } => {
-                    if let Some(texts) = self.running.get(&key).and_then(|say| say.texts.as_ref()) {
-                        // A say that has failed no longer listens; its error is on the way.
+                    if let Some(texts) = self
+                        .running
+                        .get(&key)
+                        .and_then(|stream| stream.texts.as_ref())
+                    {
+                        // A stream that has failed takes no more text; its error is on the way.
                         for utterance in utterances {
                             let _ = texts.send(utterance);
                         }
                     }
                 }
                 Action::EndText { key } => {
-                    if let Some(say) = self.running.get_mut(&key) {
-                        say.texts = None;
+                    if let Some(stream) = self.running.get_mut(&key) {
+                        stream.texts = None;
                     }
                 }
                 Action::Cancel { key } => {
                     self.running.remove(&key);
-                    self.owed.retain(|owed| owed.key != Some(key));
+                    self.outgoing.retain(|outgoing| outgoing.key != Some(key));
                 }
                 Action::Close { code, reason } => self.close(code, reason),
             }
         }
     }
 
-    fn owe(&mut self, frame: Frame, key: Option<Key>) {
-        match (frame, self.owed.back_mut()) {
+    fn queue(&mut self, frame: Frame, key: Option<StreamKey>) {
+        match (frame, self.outgoing.back_mut()) {
             // The session sends a binary frame right after its header.
             (Frame::Binary(bytes), Some(header))
                 if header.key == key && header.binary.is_none() =>
@@ -322,7 +331,7 @@ impl Conversation {
             }
             (frame, _) => {
                 let message = Some(message(frame));
-                self.owed.push_back(Owed {
+                self.outgoing.push_back(Outgoing {
                     key,
                     message,
                     binary: None,
@@ -331,13 +340,13 @@ impl Conversation {
         }
     }
 
-    fn start(&mut self, key: Key, request: SpeechRequest) {
+    fn start(&mut self, key: StreamKey, request: SpeechRequest) {
         let (texts, utterances) = mpsc::unbounded_channel();
         let mut speech = speech::start(&self.app.speech, request, utterances, ROUTE);
-        let pieces = self.pieces.clone();
+        let events = self.events.clone();
         let forward = async move {
-            while let Some(piece) = speech.next().await {
-                if pieces.send((key, piece)).await.is_err() {
+            while let Some(event) = speech.next().await {
+                if events.send((key, event)).await.is_err() {
                     return;
                 }
             }

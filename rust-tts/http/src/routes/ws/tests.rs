@@ -23,8 +23,8 @@ struct Options {
     voices: VoiceOptions,
 }
 
-/// A conversation with a server whose engine says nothing.
-fn conversation(folder: &tempfile::TempDir) -> Conversation {
+/// A connection to a server whose engine makes no audio.
+fn connection_to_idle_engine(folder: &tempfile::TempDir) -> Connection {
     let folder = folder.path().to_str().unwrap();
     let options = Options::parse_from(["server", "--voices-dir", folder]);
     let (engine, _) = chatterbox_engine::spawn(drop).unwrap();
@@ -32,21 +32,30 @@ fn conversation(folder: &tempfile::TempDir) -> Conversation {
     let speech = SpeechService::new(engine, store, options.speech, options.voices);
     let metrics = Metrics::install().unwrap();
     let app = App::new(Arc::new(speech), &options.server, Keys::none(), metrics);
-    let (pieces, _) = mpsc::channel(1);
-    Conversation::new(Arc::new(app), pieces)
+    let (events, _) = mpsc::channel(1);
+    Connection::new(Arc::new(app), events)
 }
 
 #[test]
 fn a_header_and_its_binary_frame_wait_and_go_together() {
     let folder = tempfile::tempdir().unwrap();
-    let mut talk = conversation(&folder);
+    let mut connection = connection_to_idle_engine(&folder);
     for key in [Some(1), None, Some(2), Some(1)] {
-        talk.owe(Frame::Text("a header".into()), key);
-        talk.owe(Frame::Binary(vec![1]), key);
+        connection.queue(Frame::Text("a header".into()), key);
+        connection.queue(Frame::Binary(vec![1]), key);
     }
-    assert!(talk.owed.iter().all(|owed| owed.binary.is_some()));
-    assert_eq!(talk.owed.len(), 4);
-    talk.perform(vec![Action::Cancel { key: 1 }], None);
-    let left: Vec<_> = talk.owed.iter().map(|owed| owed.key).collect();
+    assert!(
+        connection
+            .outgoing
+            .iter()
+            .all(|outgoing| outgoing.binary.is_some())
+    );
+    assert_eq!(connection.outgoing.len(), 4);
+    connection.perform(vec![Action::Cancel { key: 1 }], None);
+    let left: Vec<_> = connection
+        .outgoing
+        .iter()
+        .map(|outgoing| outgoing.key)
+        .collect();
     assert_eq!(left, [None, Some(2)], "what is cancelled is not sent");
 }

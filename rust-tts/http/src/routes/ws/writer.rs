@@ -8,18 +8,18 @@ use futures_util::stream::SplitSink;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use chatterbox_speech::session::{Frame, Key};
+use chatterbox_speech::session::{Frame, StreamKey};
 
 /// Messages that go out together: a chunk's header is not parted from its binary frame.
-pub struct Owed {
+pub struct Outgoing {
     /// The say that they belong to: what is cancelled is not sent any more.
-    pub key: Option<Key>,
+    pub key: Option<StreamKey>,
     /// `None` where the protocol layer's own answer has to leave: a client that does not read it is noticed by that.
     pub message: Option<Message>,
     pub binary: Option<Message>,
 }
 
-impl Owed {
+impl Outgoing {
     pub fn answer(message: Message) -> Self {
         Self {
             key: None,
@@ -32,15 +32,15 @@ impl Owed {
 /// Writes frames until there are no more, or the client has read nothing for too long.
 pub async fn write(
     mut sink: SplitSink<WebSocket, Message>,
-    mut frames: mpsc::Receiver<Owed>,
+    mut frames: mpsc::Receiver<Outgoing>,
     stall: Duration,
 ) {
-    while let Some(owed) = frames.recv().await {
+    while let Some(outgoing) = frames.recv().await {
         let sent = async {
-            feed(&mut sink, owed).await?;
+            feed(&mut sink, outgoing).await?;
             // What waits already leaves with it, in one write.
-            while let Ok(owed) = frames.try_recv() {
-                feed(&mut sink, owed).await?;
+            while let Ok(outgoing) = frames.try_recv() {
+                feed(&mut sink, outgoing).await?;
             }
             sink.flush().await
         };
@@ -56,8 +56,11 @@ pub async fn write(
     let _ = timeout(stall, sink.close()).await;
 }
 
-async fn feed(sink: &mut SplitSink<WebSocket, Message>, owed: Owed) -> Result<(), axum::Error> {
-    for frame in owed.message.into_iter().chain(owed.binary) {
+async fn feed(
+    sink: &mut SplitSink<WebSocket, Message>,
+    outgoing: Outgoing,
+) -> Result<(), axum::Error> {
+    for frame in outgoing.message.into_iter().chain(outgoing.binary) {
         sink.feed(frame).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use super::{Action, Frame, Talk, sent, summary};
-use crate::{Piece, Timing};
+use crate::{SpeechEvent, Timing};
 
 fn data(message: &Value) -> Vec<u8> {
     BASE64.decode(message["data"].as_str().unwrap()).unwrap()
@@ -70,12 +70,12 @@ fn done_tells_what_it_took() {
     let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     assert!(
         talk.session
-            .on_piece(key, Ok(Piece::Started(Timing::default())))
+            .on_event(key, Ok(SpeechEvent::Started(Timing::default())))
             .is_empty()
     );
     assert!(
         talk.session
-            .on_piece(key, Ok(Piece::Progress { characters: 6 }))
+            .on_event(key, Ok(SpeechEvent::Progress { characters: 6 }))
             .is_empty()
     );
     talk.audio(key, &ramp(100));

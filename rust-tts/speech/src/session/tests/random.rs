@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Action, Frame, Key, LIMITS, Talk};
+use super::{Action, Frame, LIMITS, StreamKey, Talk};
 
 /// One thing that happens to a session.
 #[derive(Clone, Debug)]
 enum Step {
     Message(String),
     Binary,
-    Audio(Key, usize),
-    Finish(Key),
-    Fail(Key),
+    Audio(StreamKey, usize),
+    Finish(StreamKey),
+    Fail(StreamKey),
     Drain,
 }
 
@@ -67,9 +67,9 @@ struct Seen {
 /// Watches the actions and finds what must never be.
 #[derive(Default)]
 struct Observer {
-    started: BTreeSet<Key>,
-    text_ended: BTreeSet<Key>,
-    gone: BTreeSet<Key>,
+    started: BTreeSet<StreamKey>,
+    text_ended: BTreeSet<StreamKey>,
+    gone: BTreeSet<StreamKey>,
     /// By id, since its last start.
     seen: BTreeMap<String, Seen>,
     binary_due: bool,
@@ -126,7 +126,7 @@ impl Observer {
         }
     }
 
-    fn must_be_open(&self, key: Key) {
+    fn must_be_open(&self, key: StreamKey) {
         assert!(self.started.contains(&key), "{key} has not started");
         assert!(
             !self.text_ended.contains(&key) && !self.gone.contains(&key),
@@ -204,7 +204,7 @@ proptest! {
                 observer.watch(step, &actions);
             }
             let running = observer.started.difference(&observer.gone).count();
-            prop_assert!(running <= LIMITS.max_says);
+            prop_assert!(running <= LIMITS.max_streams);
             prop_assert_eq!(talk.session.idle(), running == 0);
             if observer.closed {
                 prop_assert_eq!(running, 0);

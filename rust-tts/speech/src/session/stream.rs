@@ -4,15 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::messages::ServerMessage;
-use super::{Action, Frame, Key, send};
+use super::{Action, Frame, StreamKey, send};
 use crate::output::Output;
 use crate::request::SpeechRequest;
-use crate::{Piece, Summary};
+use crate::{SpeechEvent, Summary};
 use chatterbox_audio::{Chunker, Encoder, Length, WholeFile, encoder};
 use chatterbox_text::Cutter;
 
-pub struct Say {
-    pub key: Key,
+pub struct UtteranceStream {
+    pub key: StreamKey,
     /// Characters of text so far.
     pub characters: usize,
     /// `None` after the end of the text.
@@ -33,8 +33,8 @@ enum Audio {
     Whole(Option<WholeFile>),
 }
 
-impl Say {
-    pub fn new(key: Key, request: &SpeechRequest) -> Self {
+impl UtteranceStream {
+    pub fn new(key: StreamKey, request: &SpeechRequest) -> Self {
         let output = request.output;
         let audio = if request.stream {
             let chunk = u64::from(output.encoding.sample_rate) * u64::from(output.chunk_ms) / 1000;
@@ -87,14 +87,14 @@ impl Say {
     }
 
     /// Turns a piece into frames; `true` when it was the last.
-    pub fn on_piece(&mut self, id: &str, piece: Piece, out: &mut Vec<Action>) -> bool {
-        match piece {
-            Piece::Started(_) | Piece::Progress { .. } => false,
-            Piece::Audio(samples) => {
+    pub fn on_event(&mut self, id: &str, event: SpeechEvent, out: &mut Vec<Action>) -> bool {
+        match event {
+            SpeechEvent::Started(_) | SpeechEvent::Progress { .. } => false,
+            SpeechEvent::Audio(samples) => {
                 self.push(id, &samples, out);
                 false
             }
-            Piece::Finished(summary) => {
+            SpeechEvent::Finished(summary) => {
                 self.finish(id, &summary, out);
                 true
             }

@@ -7,27 +7,27 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Requests by the content hash of their voice.
 #[derive(Debug)]
-pub(super) struct Holds {
-    held: Mutex<HashMap<String, Held>>,
+pub(super) struct VoiceLeases {
+    held: Mutex<HashMap<String, LeasedVoice>>,
     /// Who hears of a content that is gone and that nobody speaks with any more.
     released: UnboundedSender<String>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct LeasedVoice {
     requests: usize,
     /// No file has this content any more.
-    gone: bool,
+    removed: bool,
 }
 
 /// A request's hold on a voice.
 #[derive(Debug)]
-pub struct Hold {
-    holds: Arc<Holds>,
+pub struct VoiceLease {
+    leases: Arc<VoiceLeases>,
     key: String,
 }
 
-impl Holds {
+impl VoiceLeases {
     pub(super) fn new(released: UnboundedSender<String>) -> Self {
         Self {
             held: Mutex::default(),
@@ -35,15 +35,15 @@ impl Holds {
         }
     }
 
-    /// `gone` tells that no file has this content, as far as the holder knows.
-    pub(super) fn hold(self: &Arc<Self>, key: &str, gone: bool) -> Hold {
+    /// `removed`: no file has this content, as far as the holder knows.
+    pub(super) fn lease(self: &Arc<Self>, key: &str, removed: bool) -> VoiceLease {
         let mut held = self.lock();
         let entry = held.entry(key.to_owned()).or_default();
         entry.requests += 1;
-        entry.gone |= gone;
+        entry.removed |= removed;
         drop(held);
-        Hold {
-            holds: Arc::clone(self),
+        VoiceLease {
+            leases: Arc::clone(self),
             key: key.to_owned(),
         }
     }
@@ -52,21 +52,21 @@ impl Holds {
     pub(super) fn free(&self, key: &str) -> bool {
         match self.lock().get_mut(key) {
             Some(held) => {
-                held.gone = true;
+                held.removed = true;
                 false
             }
             None => true,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, LeasedVoice>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Hold {
+impl Drop for VoiceLease {
     fn drop(&mut self) {
-        let mut held = self.holds.lock();
+        let mut held = self.leases.lock();
         let Some(entry) = held.get_mut(&self.key) else {
             return;
         };
@@ -74,9 +74,9 @@ impl Drop for Hold {
         if entry.requests > 0 {
             return;
         }
-        if entry.gone {
+        if entry.removed {
             // Nobody listens any more when the server ends.
-            let _ = self.holds.released.send(self.key.clone());
+            let _ = self.leases.released.send(self.key.clone());
         }
         held.remove(&self.key);
     }

@@ -17,7 +17,7 @@ pub enum Silence {
 }
 
 /// Makes the listener's audio; what is made waits in it until it is taken.
-pub struct Shaper {
+pub struct AudioPipeline {
     joiner: Option<Joiner>,
     resampler: Resampler,
     trimmer: Trimmer,
@@ -29,7 +29,7 @@ pub struct Shaper {
     waiting: Vec<f32>,
 }
 
-impl Shaper {
+impl AudioPipeline {
     /// `max_seconds`, `trim` and `leveler` are of all utterances together.
     pub fn new(
         model_rate: u32,
@@ -150,8 +150,8 @@ mod tests {
     use super::*;
     use chatterbox_audio::{Extent, Normalization};
 
-    fn shaper(rate: u32, max_seconds: Option<f64>) -> Shaper {
-        Shaper::new(
+    fn pipeline(rate: u32, max_seconds: Option<f64>) -> AudioPipeline {
+        AudioPipeline::new(
             24_000,
             rate,
             Silence::Joined,
@@ -169,49 +169,50 @@ mod tests {
     #[test]
     fn the_limit_is_kept_to_the_sample_and_ends_in_silence() {
         for rate in [8_000, 24_000, 44_100] {
-            let mut shaper = shaper(rate, Some(0.75));
+            let mut pipeline = pipeline(rate, Some(0.75));
             let mut made = Vec::new();
             for piece in tone(2.0).chunks(1_000) {
-                shaper.push(piece);
-                made.extend(shaper.take());
+                pipeline.push(piece);
+                made.extend(pipeline.take());
             }
-            shaper.finish();
-            made.extend(shaper.take());
-            assert!(shaper.is_full());
+            pipeline.finish();
+            made.extend(pipeline.take());
+            assert!(pipeline.is_full());
             assert_eq!(made.len(), (0.75 * f64::from(rate)) as usize);
-            assert!((shaper.seconds() - 0.75).abs() < 1e-3);
+            assert!((pipeline.seconds() - 0.75).abs() < 1e-3);
             assert!(made[made.len() - 1].abs() < 1e-6);
         }
     }
 
     #[test]
     fn without_a_limit_all_is_made() {
-        let mut shaper = shaper(24_000, None);
+        let mut pipeline = pipeline(24_000, None);
         let speech = tone(1.0);
-        shaper.push(&speech);
-        shaper.finish();
-        assert!(!shaper.is_full());
-        assert_eq!(shaper.take().len(), speech.len());
-        assert!(shaper.is_empty());
+        pipeline.push(&speech);
+        pipeline.finish();
+        assert!(!pipeline.is_full());
+        assert_eq!(pipeline.take().len(), speech.len());
+        assert!(pipeline.is_empty());
     }
 
     #[test]
     fn a_whole_answer_with_a_level_waits_for_its_end() {
         let leveler = Leveler::new(Normalization::Peak, Extent::Whole, 24_000);
         let trim = Trim::default();
-        let mut shaper = Shaper::new(24_000, 24_000, Silence::Joined, trim, Some(leveler), None);
+        let mut pipeline =
+            AudioPipeline::new(24_000, 24_000, Silence::Joined, trim, Some(leveler), None);
         let speech = tone(2.5);
         for piece in speech.chunks(1_000) {
-            shaper.push(piece);
-            assert!(shaper.has_begun() && shaper.is_empty());
+            pipeline.push(piece);
+            assert!(pipeline.has_begun() && pipeline.is_empty());
         }
-        shaper.finish();
+        pipeline.finish();
         let mut made = Vec::new();
-        while !shaper.is_empty() {
-            made.extend(shaper.take());
+        while !pipeline.is_empty() {
+            made.extend(pipeline.take());
         }
         assert_eq!(made.len(), speech.len());
-        assert!((shaper.seconds() - 2.5).abs() < 1e-6);
+        assert!((pipeline.seconds() - 2.5).abs() < 1e-6);
         let peak = made.iter().copied().fold(0.0, f32::max);
         assert!((20.0 * peak.log10() + 1.0).abs() < 0.01);
     }
@@ -224,12 +225,13 @@ mod tests {
         };
         for rate in [8_000, 24_000, 44_100] {
             let length = |trim| {
-                let mut shaper = Shaper::new(24_000, rate, Silence::Joined, trim, None, None);
-                shaper.push(&tone(0.5));
-                shaper.pause(Pause::Sentence, 1.0);
-                shaper.push(&tone(0.5));
-                shaper.finish();
-                shaper.seconds()
+                let mut pipeline =
+                    AudioPipeline::new(24_000, rate, Silence::Joined, trim, None, None);
+                pipeline.push(&tone(0.5));
+                pipeline.pause(Pause::Sentence, 1.0);
+                pipeline.push(&tone(0.5));
+                pipeline.finish();
+                pipeline.seconds()
             };
             let cut = length(Trim::default()) - length(trim);
             assert!((cut - 0.35).abs() < 1e-3, "{rate}: {cut}");
@@ -238,26 +240,27 @@ mod tests {
 
     #[test]
     fn silence_that_is_kept_stays_to_the_sample() {
-        let mut shaper = Shaper::new(24_000, 24_000, Silence::Kept, Trim::default(), None, None);
+        let mut pipeline =
+            AudioPipeline::new(24_000, 24_000, Silence::Kept, Trim::default(), None, None);
         let mut speech = vec![0.0; 24_000];
         speech.extend(tone(0.5));
         speech.resize(speech.len() + 24_000, 0.0);
         for piece in speech.chunks(700) {
-            shaper.push(piece);
+            pipeline.push(piece);
         }
-        shaper.finish();
-        assert_eq!(shaper.take(), speech);
+        pipeline.finish();
+        assert_eq!(pipeline.take(), speech);
     }
 
     #[test]
     fn pauses_grow_with_the_boundary_and_shrink_with_the_speed() {
         let length = |pause, speed| {
-            let mut shaper = shaper(24_000, None);
-            shaper.push(&tone(0.5));
-            shaper.pause(pause, speed);
-            shaper.push(&tone(0.5));
-            shaper.finish();
-            shaper.seconds()
+            let mut pipeline = pipeline(24_000, None);
+            pipeline.push(&tone(0.5));
+            pipeline.pause(pause, speed);
+            pipeline.push(&tone(0.5));
+            pipeline.finish();
+            pipeline.seconds()
         };
         let (clause, sentence) = (length(Pause::Clause, 1.0), length(Pause::Sentence, 1.0));
         assert!((sentence - clause - 0.21).abs() < 0.01);

@@ -11,7 +11,7 @@ use crate::state::App;
 const MISSED_PINGS: u32 = 2;
 
 /// Pings, and notices when nobody is there any more.
-pub struct Clock {
+pub struct KeepAlive {
     interval: Duration,
     idle_timeout: Duration,
     next_ping: Instant,
@@ -20,13 +20,13 @@ pub struct Clock {
     last_activity: Instant,
 }
 
-pub enum Strike {
+pub enum Timeout {
     Ping,
     Idle,
     Dead,
 }
 
-impl Clock {
+impl KeepAlive {
     pub fn new(app: &App) -> Self {
         let (interval, idle_timeout) = (app.limits.ws_ping_interval, app.limits.ws_idle_timeout);
         let now = Instant::now();
@@ -39,7 +39,7 @@ impl Clock {
         }
     }
 
-    pub fn heard(&mut self, message: &Message) {
+    pub fn message_received(&mut self, message: &Message) {
         self.unanswered = 0;
         if matches!(message, Message::Text(_) | Message::Binary(_)) {
             self.active();
@@ -60,16 +60,16 @@ impl Clock {
         sleep_until(at).await;
     }
 
-    pub fn strike(&mut self, idle: bool) -> Strike {
+    pub fn expired(&mut self, idle: bool) -> Timeout {
         let now = Instant::now();
         if idle && now >= self.last_activity + self.idle_timeout {
-            return Strike::Idle;
+            return Timeout::Idle;
         }
         if self.unanswered >= MISSED_PINGS {
-            return Strike::Dead;
+            return Timeout::Dead;
         }
         self.unanswered += 1;
         self.next_ping = now + self.interval;
-        Strike::Ping
+        Timeout::Ping
     }
 }

@@ -6,7 +6,7 @@ use super::{Summary, Timing};
 use crate::metrics;
 
 /// Times and counts of one request.
-pub struct Tally {
+pub struct RequestStats {
     began: Instant,
     queued: Duration,
     timing: Option<Timing>,
@@ -17,7 +17,7 @@ pub struct Tally {
     tokens: Vec<(String, Vec<u32>)>,
 }
 
-impl Tally {
+impl RequestStats {
     pub fn begin() -> Self {
         let began = Instant::now();
         Self {
@@ -38,7 +38,7 @@ impl Tally {
     }
 
     /// From now on the engine is waited for.
-    pub fn engine_asked(&mut self) {
+    pub fn engine_requested(&mut self) {
         self.last_audio = Instant::now();
     }
 
@@ -47,7 +47,7 @@ impl Tally {
     }
 
     /// Audio came from the engine.
-    pub fn heard_audio(&mut self) {
+    pub fn audio_received(&mut self) {
         let now = Instant::now();
         if self.timing.is_some() {
             metrics::audio_piece_after(now - self.last_audio);
@@ -66,11 +66,11 @@ impl Tally {
     }
 
     /// Audio has been announced to the listener.
-    pub fn has_spoken(&self) -> bool {
+    pub fn has_audio(&self) -> bool {
         self.timing.is_some()
     }
 
-    /// Seconds that the listener has yet to hear of `made` seconds of audio, played from the first one on.
+    /// Seconds that the listener has yet to play of `made` seconds of audio, played from the first one on.
     pub fn in_hand(&self, made: f64) -> f64 {
         self.timing.map_or(0.0, |timing| {
             let played = self.began.elapsed().saturating_sub(timing.first_audio);
@@ -115,15 +115,15 @@ mod tests {
 
     #[test]
     fn overlapping_utterances_are_counted_once() {
-        let mut tally = Tally::begin();
+        let mut stats = RequestStats::begin();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        tally.generated(at(0), at(2));
+        stats.generated(at(0), at(2));
         // Submitted while the first was being generated.
-        tally.generated(at(1), at(3));
+        stats.generated(at(1), at(3));
         // Submitted after a silence.
-        tally.generated(at(10), at(11));
-        let summary = tally.summary(8.0);
+        stats.generated(at(10), at(11));
+        let summary = stats.summary(8.0);
         assert!((summary.real_time_factor - 0.5).abs() < 1e-9);
     }
 }
