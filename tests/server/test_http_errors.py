@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from audio_helpers import refusal, speak
-from running_server import HTTP, Server
+from running_server import HTTP, Server, StartServer
 
 RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("voice.temperature", [-0.1, 2.01], [0, 2]),
@@ -84,9 +84,30 @@ def test_the_body_is_read_as_json_whatever_its_type_says(fake: Server) -> None:
         assert answer.status_code == 200, kind
 
 
-@pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/docs/", "/api/tts/", "/health/x"])
-def test_an_unknown_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
-    refusal(HTTP.get(fake.url + path), 404, "NOT_FOUND")
+@pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/api/tts/x", "/health/x"])
+def test_unknown_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
+    answer = HTTP.get(fake.url + path)
+    refusal(answer, 404, "NOT_FOUND")
+    assert ("error" if path.startswith("/api") else "detail") in answer.json()
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/audio/voices/nobody"])
+def test_unknown_openai_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
+    answer = HTTP.get(fake.url + path)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+@pytest.mark.parametrize("path", ["/api/tts/", "//api/tts", "/api//tts", "//api///tts//"])
+def test_extra_slashes_lead_to_the_same_route(fake: Server, path: str) -> None:
+    answer = HTTP.post(f"{fake.url}{path}?x=//", json={"text": "Hello."})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+
+
+def test_extra_slashes_open_no_door(server: StartServer) -> None:
+    one = server("--engine", "fake", env={"API_KEY": "canary", "HOST": "127.0.0.1"})
+    for path in ("//metrics", "/metrics/", "//v1/models/", "/api//voices"):
+        assert HTTP.get(one.url + path).status_code == 401
+    assert HTTP.get(f"{one.url}//health/").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,16 @@
-//! What every request passes on its way in and out: request ids, the log of answers, and the bodies of errors.
+//! What every request passes on its way in and out: request ids and the log of answers.
 
 use std::time::Instant;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use chatterbox_speech::error::{Code, Error};
-use serde_json::json;
+use axum::response::Response;
 use tracing::{Instrument, info, info_span};
 
 use crate::auth::QUERY_KEYS;
-use crate::error::ApiError;
-use crate::routes::openai::error as openai;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Tells OpenAI's clients whether to ask again, which they do by the status otherwise.
-pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const NO: HeaderValue = HeaderValue::from_static("false");
 const REQUEST_ID_MAX: usize = 128;
 /// Probes come every few seconds; they are not worth a line each.
 const QUIET: [&str; 5] = ["/livez", "/readyz", "/ping", "/health", "/metrics"];
@@ -48,7 +40,7 @@ impl RequestId {
     }
 }
 
-/// The outermost layer: names the request, logs its end and writes its error body.
+/// The outermost layer: names the request and logs its end.
 pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
     let path = request.uri().path().to_owned();
@@ -57,9 +49,6 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(id.clone());
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
-    if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_error_body(response, &path, &id);
-    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         headers.insert(REQUEST_ID, value);
@@ -99,71 +88,10 @@ fn redacted(uri: &Uri) -> String {
     format!("{}?{}", uri.path(), shown.collect::<Vec<_>>().join("&"))
 }
 
-/// Gives every error the JSON body of its dialect, also those that the framework made in plain text.
-fn with_error_body(response: Response, path: &str, id: &RequestId) -> Response {
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == "application/json");
-    let error = match response.extensions().get::<ApiError>() {
-        Some(ApiError(error)) => error.clone(),
-        // Health routes answer 503 with a body of their own.
-        None if is_json => return response,
-        None => framework_error(response.status()),
-    };
-    let (mut parts, _) = response.into_parts();
-    let body = if path.starts_with("/api/") {
-        json!({"error": error.to_string(), "code": error.code.as_str(), "request_id": id.0})
-    } else if path.starts_with("/v1/") {
-        parts.status = openai::status(error.code);
-        if openai::repeats(parts.status) {
-            parts.headers.insert(SHOULD_RETRY, NO);
-        }
-        openai::body(&error)
-    } else {
-        json!({"detail": error.to_string(), "code": error.code.as_str(), "request_id": id.0})
-    };
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.remove(header::TRANSFER_ENCODING);
-    parts.headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    Response::from_parts(parts, Body::from(body.to_string()))
-}
-
-/// What the framework means by a status it answered on its own.
-fn framework_error(status: StatusCode) -> Error {
-    let (code, message) = match status {
-        StatusCode::NOT_FOUND => (Code::NotFound, "There is nothing at this path."),
-        StatusCode::METHOD_NOT_ALLOWED => (
-            Code::MethodNotAllowed,
-            "This path does not take that method.",
-        ),
-        StatusCode::PAYLOAD_TOO_LARGE => (Code::BodyTooLarge, "The body is too large."),
-        StatusCode::REQUEST_TIMEOUT => (Code::SlowBody, "The body did not arrive in time."),
-        status if status.is_client_error() => (
-            Code::BadRequest,
-            "The request is not one that this route takes.",
-        ),
-        _ => (Code::GenerationError, "The server failed to answer."),
-    };
-    Error::new(code, message)
-}
-
-/// What is answered when a handler panics: an error like any other, not a dropped connection.
-pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    tracing::error!("a handler panicked");
-    ApiError(Error::new(
-        Code::GenerationError,
-        "The server failed to answer.",
-    ))
-    .into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     #[test]
     fn keys_never_reach_the_log() {

@@ -17,15 +17,16 @@ mod voices;
 mod ws;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header;
 use axum::middleware;
 use axum::routing::{get, post};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::auth;
+use crate::error::{Dialect, SHOULD_RETRY};
 use crate::observe;
 use crate::state::{App, Shared};
 
@@ -38,62 +39,139 @@ const OVERHEAD: usize = 64 * 1024;
 
 /// Every route, with the layers that each request passes.
 pub fn router(app: &Shared) -> Router {
-    let upload_limit = app
-        .speech
-        .voice_options
-        .max_voice_file_size
-        .saturating_add(OVERHEAD);
-    let large = || DefaultBodyLimit::max(upload_limit);
-    let convert = post(convert::convert).layer(large());
-    let (listings, public_listings) = if app.public_listings {
+    let router = Router::new()
+        .nest("/api", Dialect::Native.serve(native_routes(app)))
+        .nest("/v1", Dialect::OpenAi.serve(openai_routes(app)))
+        .merge(Dialect::Plain.serve(other_routes(app)))
+        .layer(DefaultBodyLimit::max(json_limit(app)))
+        .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
+        .with_state(app.clone());
+    // Before a route is chosen.
+    let router = ServiceExt::<Request>::map_request(router, without_extra_slashes);
+    Router::new()
+        .fallback_service(router)
+        .layer(cors(&app.origins))
+        .layer(middleware::from_fn(observe::observe))
+}
+
+/// `/v1//models/` is `/v1/models`: base addresses end in a slash, or do not.
+fn without_extra_slashes(mut request: Request) -> Request {
+    let uri = request.uri();
+    let path = uri.path();
+    if path == "/" || !(path.ends_with('/') || path.contains("//")) {
+        return request;
+    }
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    let mut target: String = segments.flat_map(|segment| ["/", segment]).collect();
+    if target.is_empty() {
+        target.push('/');
+    }
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    // What was the target of a request is one without some slashes, too.
+    if let Ok(uri) = target.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// Routes that want a key.
+fn guarded(app: &Shared, routes: Router<Shared>) -> Router<Shared> {
+    routes.route_layer(middleware::from_fn_with_state(
+        app.clone(),
+        auth::require_key,
+    ))
+}
+
+/// Lets a body have a file in it.
+fn with_file(app: &App) -> DefaultBodyLimit {
+    let largest = app.speech.voice_options.max_voice_file_size;
+    DefaultBodyLimit::max(largest.saturating_add(OVERHEAD))
+}
+
+/// `/api/*`
+fn native_routes(app: &Shared) -> Router<Shared> {
+    use voices::native as voice;
+    let default_voice = get(voice::get_default)
+        .post(voice::set_default)
+        .delete(voice::clear_default);
+    let one_voice = get(voice::one).patch(voice::update).delete(voice::delete);
+    let routes = Router::new()
+        .route("/tts", post(native::speak))
+        .route("/vc", post(convert::convert).layer(with_file(app)))
+        .route("/voice/default", default_voice)
+        .route("/voices", get(voice::list))
+        .route("/voices/upload", post(voice::upload).layer(with_file(app)))
+        .route("/voices/{id}", one_voice)
+        .route("/voices/{id}/preview", get(voice::preview));
+    guarded(app, routes)
+}
+
+/// `/v1/*`
+fn openai_routes(app: &Shared) -> Router<Shared> {
+    use voices::{consents, openai as voice};
+    let (guarded_listings, public_listings) = if app.public_listings {
         (Router::new(), listings())
     } else {
         (listings(), Router::new())
     };
-    let guarded = Router::new()
-        .route("/api/tts", post(native::speak))
-        .route("/api/vc", convert)
+    let consent = get(consents::one)
+        .post(consents::rename)
+        .delete(consents::delete);
+    let recorded = post(consents::create)
+        .layer(with_file(app))
+        .get(consents::list);
+    let routes = Router::new()
+        .route("/audio/speech", post(openai::speak))
+        .route("/audio/voices", post(voice::create).layer(with_file(app)))
+        .route("/audio/voices/{id}", get(voice::one).delete(voice::delete))
+        .route("/audio/voice_consents", recorded)
+        .route("/audio/voice_consents/{id}", consent)
+        .merge(guarded_listings);
+    guarded(app, routes)
+        .route("/test", get(openai::test))
+        .merge(public_listings)
+}
+
+/// All others.
+fn other_routes(app: &Shared) -> Router<Shared> {
+    use voices::{library, register};
+    let voices = post(library::upload)
+        .layer(with_file(app))
+        .get(library::list);
+    let routes = Router::new()
         .route(
             "/tts/generate",
             get(generate::from_query).post(generate::from_json),
         )
-        .route("/tts", post(synthesize::speak).layer(large()))
-        .route("/tts/json", post(synthesize::measure).layer(large()))
-        .merge(voice_routes(large))
-        .merge(listings)
-        .route("/v1/audio/speech", post(openai::speak))
+        .route("/tts", post(synthesize::speak).layer(with_file(app)))
+        .route("/tts/json", post(synthesize::measure).layer(with_file(app)))
+        .route("/voices", voices)
+        .route(
+            "/voices/register",
+            post(register::register).layer(with_file(app)),
+        )
+        .route("/voices/{id}", axum::routing::delete(library::delete))
         .route("/ws/tts", get(ws::open))
         .route("/metrics", get(health::metrics))
-        .route("/system-status", get(system_status::show))
-        .route_layer(middleware::from_fn_with_state(
-            app.clone(),
-            auth::require_key,
-        ));
-    let open = Router::new()
+        .route("/system-status", get(system_status::show));
+    guarded(app, routes)
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/ping", get(health::ping))
         .route("/readyz", get(health::readyz))
-        .route("/v1/test", get(openai::test))
-        .merge(public_listings)
-        .merge(docs::routes());
-    guarded
-        .merge(open)
-        .layer(DefaultBodyLimit::max(json_limit(app)))
-        .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(cors(&app.origins))
-        .layer(middleware::from_fn(observe::observe))
-        .with_state(app.clone())
+        .merge(docs::routes())
 }
 
 /// What is there to choose from, which `PUBLIC_LISTINGS` shows to everybody.
 fn listings() -> Router<Shared> {
     Router::new()
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::one))
-        .route("/v1/audio/models", get(models::audio))
-        .route("/v1/audio/voices", get(voices::openai::list))
+        .route("/models", get(models::list))
+        .route("/models/{id}", get(models::one))
+        .route("/audio/models", get(models::audio))
+        .route("/audio/voices", get(voices::openai::list))
 }
 
 /// Largest JSON body in bytes: a text of the greatest allowed length, with every character escaped, fits.
@@ -107,46 +185,11 @@ fn json_limit(app: &App) -> usize {
     JSON_LIMIT.max(text.saturating_add(OVERHEAD))
 }
 
-/// The voices, in each dialect. `large` lets a body have a file in it.
-fn voice_routes(large: impl Fn() -> DefaultBodyLimit) -> Router<Shared> {
-    use voices::{consents, library, native, openai, register};
-    let default_voice = get(native::get_default)
-        .post(native::set_default)
-        .delete(native::clear_default);
-    let native_voice = get(native::one)
-        .patch(native::update)
-        .delete(native::delete);
-    let openai_voices = post(openai::create).layer(large());
-    let recorded = post(consents::create).layer(large()).get(consents::list);
-    let consent = get(consents::one)
-        .post(consents::rename)
-        .delete(consents::delete);
-    Router::new()
-        .route("/api/voice/default", default_voice)
-        .route("/api/voices", get(native::list))
-        .route("/api/voices/upload", post(native::upload).layer(large()))
-        .route("/api/voices/{id}", native_voice)
-        .route("/api/voices/{id}/preview", get(native::preview))
-        .route(
-            "/voices",
-            post(library::upload).layer(large()).get(library::list),
-        )
-        .route("/voices/register", post(register::register).layer(large()))
-        .route("/voices/{id}", axum::routing::delete(library::delete))
-        .route("/v1/audio/voices", openai_voices)
-        .route(
-            "/v1/audio/voices/{id}",
-            get(openai::one).delete(openai::delete),
-        )
-        .route("/v1/audio/voice_consents", recorded)
-        .route("/v1/audio/voice_consents/{id}", consent)
-}
-
 /// `*` is everybody, and then without credentials: the layer refuses to combine the two.
 fn cors(origins: &[String]) -> CorsLayer {
     let exposed = answer::AUDIO_HEADERS.into_iter().chain([
         observe::REQUEST_ID,
-        observe::SHOULD_RETRY,
+        SHOULD_RETRY,
         header::RETRY_AFTER,
     ]);
     let layer = CorsLayer::new()
