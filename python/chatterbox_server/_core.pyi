@@ -37,13 +37,13 @@ def biquad(
     samples: NDArray[np.float32], out: NDArray[np.float32], numerator: list[float], denominator: list[float]
 ) -> None:
     """Writes to ``out`` ``[n]`` what the filter with these coefficients, three each, makes of ``samples`` ``[n]``, in
-    float64 inside; the denominator's first is 1. Raises ``ValueError`` for another shape."""
+    float64 inside; the denominator's first is 1. Raises ``ValueError`` for arrays that do not fit or overlap."""
 
 class T3Backbone:
-    """The transformer and the head of a T3, from packed weights. Arrays are C-contiguous.
+    """The transformer and the head of a T3, from packed weights.
 
-    Raises ``ValueError`` for what does not fit. ``precision`` is "fp32", "bf16", "int8" or "int4". Each layer's arrays
-    are packed before the next ones are asked for.
+    Raises ``ValueError`` for arrays that do not fit, overlap or are not C-contiguous. ``precision`` is "fp32", "bf16",
+    "int8" or "int4". Each layer's arrays are packed before the next ones are asked for.
     """
 
     @staticmethod
@@ -119,12 +119,11 @@ class T3Sampler:
         """Put a request without tokens into ``slot``, whatever was there. Its random numbers are those of
         ``stream``."""
 
-    def choose(self, logits: NDArray[np.float32], turns: list[tuple[int, int, int, int]]) -> list[int]:
-        """The next token of each request in ``turns``, from ``logits`` ``[rows or more, ids]``, C-contiguous and
-        touched by nobody else meanwhile.
+    def sample(self, logits: NDArray[np.float32], batch: list[tuple[int, int, int, int]]) -> list[int]:
+        """The next token of each request in ``batch``, from ``logits`` ``[…, ids]``, C-contiguous.
 
-        A request's turn is its slot, its row with text and the one without (the same where there is none), and how many
-        tokens it has.
+        A request is its slot, its conditional row and its unconditional one (the same where there is none), and how
+        many tokens it has. Rows are numbered across all leading dimensions.
         """
 
 class LinearLayer:
@@ -135,22 +134,26 @@ class LinearLayer:
         "int8". Raises ``ValueError`` for what does not fit together."""
 
     def run(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-        """Writes ``y`` ``[rows, outputs]`` for ``x`` ``[rows, inputs]``, both C-contiguous, neither of them touched by
-        anybody else meanwhile."""
+        """Writes ``y`` ``[rows, outputs]`` for ``x`` ``[rows, inputs]``, both C-contiguous.
+
+        Raises ``ValueError`` for arrays that do not fit or overlap.
+        """
 
 class FlowEstimator:
     """The layers of S3Gen's estimator, from packed weights."""
 
     def __init__(
         self,
-        take: Callable[..., NDArray[np.float32]],
+        get_weight: Callable[..., NDArray[np.float32]],
         layers: tuple[int, list[int], int],
         head_width: int,
         precision: str,
     ) -> None:
-        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size); what it raises, this
-        raises. ``layers`` counts transformer layers: of the first block, of those in the middle, of the last.
-        ``precision`` is "fp32" or "int8". Raises ``ValueError`` for what does not fit together."""
+        """``get_weight(name, *shape)`` returns a weight, C-contiguous and of that shape (-1 = any size).
+
+        What it raises, this raises. ``layers`` counts transformer layers: of the first block, of those in the middle,
+        of the last. ``precision`` is "fp32" or "int8". Raises ``ValueError`` for what does not fit together.
+        """
 
     def run(
         self,
@@ -162,19 +165,25 @@ class FlowEstimator:
         """Writes ``directions`` ``[B, T, outputs]`` for ``x`` ``[B, T, inputs]`` and ``biases``
         ``[B, blocks, channels]``, all C-contiguous.
 
-        A row has as many frames as ``lengths`` says, and what is beyond them stays as it is.
+        A row has as many frames as ``lengths`` says, and what is beyond them stays as it is. Raises ``ValueError`` for
+        arrays that do not fit or overlap.
         """
 
 class VocoderGenerator:
     """The vocoder's network from a mel and a source signal to samples, from packed weights."""
 
     def __init__(
-        self, take: Callable[..., NDArray[np.float32]], rates: list[int], blocks: int, dilations: list[int]
+        self, get_weight: Callable[..., NDArray[np.float32]], rates: list[int], blocks: int, dilations: list[int]
     ) -> None:
-        """``take(name, *shape)`` gives a weight, C-contiguous and of that shape (-1 = any size), its norm multiplied
-        out; what it raises, this raises. ``rates`` are the stages' upsampling; each stage has as many of the ``blocks``
-        residual blocks, in which the first convolutions of pairs have ``dilations``. Raises ``ValueError`` for what
-        does not fit together."""
+        """``get_weight(name, *shape)`` returns a weight, C-contiguous and of that shape (-1 = any size).
+
+        Its norm is multiplied out; what it raises, this raises. ``rates`` are the stages' upsampling; each stage has as
+        many of the ``blocks`` residual blocks, in which the first convolutions of pairs have ``dilations``. Raises
+        ``ValueError`` for what does not fit together.
+        """
 
     def run(self, mel: NDArray[np.float32], source: NDArray[np.float32], samples: NDArray[np.float32]) -> None:
-        """Writes ``samples`` ``[n]`` for ``mel`` ``[T, channels]`` and ``source`` ``[n]``, all C-contiguous."""
+        """Writes ``samples`` ``[n]`` for ``mel`` ``[T, channels]`` and ``source`` ``[n]``, all C-contiguous.
+
+        Raises ``ValueError`` for arrays that do not fit or overlap.
+        """

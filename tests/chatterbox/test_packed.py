@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (np.zeros((6, 2), np.float32).T, np.zeros((2, 4), np.float32)),
         (np.zeros((2, 6), np.float32), fixed),
     ):
-        with pytest.raises((ValueError, BufferError)):
+        with pytest.raises(ValueError, match=r"has shape|contiguous|read-only"):
             made.run(x, y)
 
 

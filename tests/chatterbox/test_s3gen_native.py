@@ -134,19 +134,19 @@ def test_wrong_arguments_are_refused(tensors: Open, estimator: Weights) -> None:
     with pytest.raises(ValueError, match="CPU in float32"):
         S3Gen.from_tensors(tensors("standard"), device="cpu", dtype=torch.bfloat16, backend="native")
 
-    def take(name: str, *shape: int) -> NDArray[np.float32]:
+    def get_weight(name: str, *shape: int) -> NDArray[np.float32]:
         array: NDArray[np.float32] = estimator.tensor(name, *shape).numpy()
         return array
 
     with pytest.raises(ValueError, match="int3"):
-        FlowEstimator(take, (1, [1], 1), 16, "int3")
+        FlowEstimator(get_weight, (1, [1], 1), 16, "int3")
     with pytest.raises(ValueError, match="layer"):
-        FlowEstimator(take, (1, [1], 1), 7, "fp32")
+        FlowEstimator(get_weight, (1, [1], 1), 7, "fp32")
     with pytest.raises(BufferError):
-        FlowEstimator(lambda name, *shape: take(name, *shape).astype(np.float64), (1, [1], 1), 16, "fp32")
+        FlowEstimator(lambda name, *shape: get_weight(name, *shape).astype(np.float64), (1, [1], 1), 16, "fp32")
     x, biases = inputs(estimator, 1, 5)
     layers = [len(estimator.layers(f"mid_blocks.{block}.1.")) for block in range(biases.shape[1] - 2)]
-    network = FlowEstimator(take, (len(estimator.layers("down_blocks.0.1.")), layers, 1), 16, "fp32")
+    network = FlowEstimator(get_weight, (len(estimator.layers("down_blocks.0.1.")), layers, 1), 16, "fp32")
     y = np.zeros((1, 5, OUTPUTS), np.float32)
     for arguments in (
         (x.numpy()[:, :, :3].copy(), biases.numpy(), [5], y),

@@ -79,7 +79,7 @@ def natively(logits: Tensor, how: Sequence[Sampling], *, penalty_last: bool, sta
     for slot, each in enumerate(how):
         sampler.join(slot, each, stream_start(each.seed))
     return [
-        sampler.choose(logits[step].numpy(), [(row, row, count + row, step) for row in range(count)])
+        sampler.sample(logits[step].numpy(), [(row, row, count + row, step) for row in range(count)])
         for step in range(steps)
     ]
 
@@ -222,12 +222,12 @@ def test_what_does_not_fit_raises() -> None:
         sampler.join(0, settings(top_k=-1), 0)
     logits = np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match="nobody in slot 0"):
-        sampler.choose(logits, [(0, 0, 0, 0)])
+        sampler.sample(logits, [(0, 0, 0, 0)])
     sampler.join(0, settings(cfg_weight=1.0), 0)
-    assert len(sampler.choose(logits, [(0, 0, 1, 0)])) == 1
+    assert len(sampler.sample(logits, [(0, 0, 1, 0)])) == 1
     with pytest.raises(ValueError, match="no row 2"):
-        sampler.choose(logits, [(0, 0, 2, 0)])
+        sampler.sample(logits, [(0, 0, 2, 0)])
     with pytest.raises(ValueError, match="contiguous"):
-        sampler.choose(logits.T, [(0, 0, 0, 0)])
+        sampler.sample(logits.T, [(0, 0, 0, 0)])
     with pytest.raises(BufferError):
-        sampler.choose(logits.astype(np.float64), [(0, 0, 0, 0)])
+        sampler.sample(logits.astype(np.float64), [(0, 0, 0, 0)])

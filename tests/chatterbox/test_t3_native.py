@@ -181,16 +181,16 @@ def test_buffers_of_other_kinds_raise() -> None:
 
     backbone, logits = make(), array(1, SPEECH_IDS)
     backbone.logits(array(1, 32), logits)
-    with pytest.raises(ValueError, match="33 numbers"):
+    with pytest.raises(ValueError, match=r"hidden has shape \[33\]"):
         backbone.logits(array(33), logits)
-    with pytest.raises(BufferError):
+    with pytest.raises(ValueError, match=r"logits has shape \[5\]"):
         backbone.logits(array(1, 32), array(5))
     with pytest.raises(BufferError):
         backbone.logits(np.zeros((1, 32)), logits)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         backbone.logits([0.0] * 32, logits)  # type: ignore[arg-type]
     logits.flags.writeable = False
-    with pytest.raises(BufferError):
+    with pytest.raises(ValueError, match="logits is read-only"):
         backbone.logits(array(1, 32), logits)
     for sizes in ({"heads": 3}, {"heads": 0}, {"heads": 4}, {"frequencies": 7}, {"width": 1024}):
         with pytest.raises(ValueError, match=r"heads|norm"):

@@ -4,10 +4,11 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::shape_error;
+use super::buffers::check;
 
 /// Writes to `out` `[n]` what the filter of second order with the coefficients `numerator` and `denominator`, whose first is
-/// 1, makes of `samples` `[n]`, both contiguous float32; it computes in float64. Raises `ValueError` for another shape.
+/// 1, makes of `samples` `[n]`, both C-contiguous float32; it computes in float64. Raises `ValueError` for arrays that do not fit
+/// or overlap.
 #[pyfunction]
 #[expect(
     clippy::needless_pass_by_value,
@@ -20,12 +21,8 @@ pub fn biquad(
     numerator: [f64; 3],
     denominator: [f64; 3],
 ) -> PyResult<()> {
-    if samples.dimensions() != 1 {
-        return Err(shape_error("samples", &samples));
-    }
-    if out.shape() != samples.shape() {
-        return Err(shape_error("out", &out));
-    }
+    let shape = [samples.item_count()];
+    check(&[("samples", &samples, &shape)], &[("out", &out, &shape)])?;
     if denominator[0].to_bits() != 1_f64.to_bits() {
         return Err(PyValueError::new_err("the denominator's first is not 1"));
     }

@@ -9,7 +9,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{ANY, Array, pool, shape_error};
+use super::buffers::{ANY, Weights, check};
+use super::pool;
 
 /// The memory of a call with more frames than this (30 s, with the reference) is given back after it. That of others, up to
 /// 40 MB, is there for the next.
@@ -27,20 +28,20 @@ pub struct FlowEstimator {
 
 #[pymethods]
 impl FlowEstimator {
-    /// `take(name, *shape)` gives a weight as a contiguous float32 array of that shape (-1 = any size), or raises; `layers`
+    /// `get_weight(name, *shape)` returns a weight as a C-contiguous float32 array of that shape (-1 = any size), or raises; `layers`
     /// are the numbers of transformer layers of the first block, of those in the middle, and of the last; `precision` is
     /// "fp32" or "int8". Raises `ValueError` for what does not fit together.
     #[new]
     fn new(
-        take: &Bound<'_, PyAny>,
+        get_weight: &Bound<'_, PyAny>,
         layers: (usize, Vec<usize>, usize),
         head_width: usize,
         precision: &str,
     ) -> PyResult<Self> {
-        let precision = precision_named(precision)?;
+        let precision = parse_precision(precision)?;
         let pool = pool();
-        let weights = Weights {
-            take,
+        let checkpoint = Checkpoint {
+            get_weight,
             pool: &pool,
             head_width,
             precision,
@@ -48,16 +49,16 @@ impl FlowEstimator {
         let (down, middle, up) = layers;
         let middle = middle.iter().enumerate();
         let estimator = Estimator {
-            down: weights.block("down_blocks.0", down)?,
-            after_down: weights.convolution("down_blocks.0.2")?,
+            down: checkpoint.block("down_blocks.0", down)?,
+            after_down: checkpoint.convolution("down_blocks.0.2")?,
             middle: middle
-                .map(|(index, layers)| weights.block(&format!("mid_blocks.{index}"), *layers))
+                .map(|(index, layers)| checkpoint.block(&format!("mid_blocks.{index}"), *layers))
                 .collect::<PyResult<_>>()?,
-            up: weights.block("up_blocks.0", up)?,
-            after_up: weights.convolution("up_blocks.0.2")?,
-            last: weights.convolution("final_block.block.0")?,
-            last_norm: weights.norm("final_block.block.2")?,
-            out: weights.convolution("final_proj")?,
+            up: checkpoint.block("up_blocks.0", up)?,
+            after_up: checkpoint.convolution("up_blocks.0.2")?,
+            last: checkpoint.convolution("final_block.block.0")?,
+            last_norm: checkpoint.norm("final_block.block.2")?,
+            out: checkpoint.convolution("final_proj")?,
         };
         estimator.check().map_err(PyValueError::new_err)?;
         let width = estimator.width();
@@ -70,7 +71,8 @@ impl FlowEstimator {
     }
 
     /// Writes `directions` `[B, T, outputs]` for `x` `[B, T, inputs]` and `biases` `[B, blocks, channels]`, all
-    /// contiguous float32; row `b` has `lengths[b]` frames, and what is beyond them is left as it is.
+    /// C-contiguous float32; row `b` has `lengths[b]` frames, and what is beyond them is left as it is. Raises `ValueError` for
+    /// arrays that do not fit or overlap.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a buffer cannot be borrowed from Python's arguments"
@@ -84,17 +86,15 @@ impl FlowEstimator {
         directions: PyBuffer<f32>,
     ) -> PyResult<()> {
         let (inputs, outputs) = (self.estimator.inputs(), self.estimator.outputs());
-        let blocks = self.estimator.blocks();
-        let frames = match *x.shape() {
-            [rows, frames, channels] if rows == lengths.len() && channels == inputs => frames,
-            _ => return Err(shape_error("x", &x)),
-        };
-        if *biases.shape() != [lengths.len(), blocks, self.width] {
-            return Err(shape_error("biases", &biases));
-        }
-        if *directions.shape() != [lengths.len(), frames, outputs] {
-            return Err(shape_error("directions", &directions));
-        }
+        let (rows, blocks) = (lengths.len(), self.estimator.blocks());
+        let frames = x.item_count() / (rows * inputs).max(1);
+        check(
+            &[
+                ("x", &x, &[rows, frames, inputs]),
+                ("biases", &biases, &[rows, blocks, self.width]),
+            ],
+            &[("directions", &directions, &[rows, frames, outputs])],
+        )?;
         if lengths.iter().any(|length| *length > frames) {
             return Err(PyValueError::new_err("a row is longer than x"));
         }
@@ -117,7 +117,7 @@ impl FlowEstimator {
 }
 
 /// What the flow's networks are kept in. Raises `ValueError` for a name that there is not.
-pub(super) fn precision_named(name: &str) -> PyResult<Precision> {
+pub(super) fn parse_precision(name: &str) -> PyResult<Precision> {
     match name {
         "fp32" => Ok(Precision::F32),
         "int8" => Ok(Precision::Int8),
@@ -128,16 +128,16 @@ pub(super) fn precision_named(name: &str) -> PyResult<Precision> {
 }
 
 /// Where weights come from, by name.
-struct Weights<'a, 'py> {
-    take: &'a Bound<'py, PyAny>,
+struct Checkpoint<'a, 'py> {
+    get_weight: &'a Bound<'py, PyAny>,
     pool: &'a Pool,
     head_width: usize,
     precision: Precision,
 }
 
-impl Weights<'_, '_> {
-    fn array(&self, name: &str, shape: &[isize]) -> PyResult<Array> {
-        Array::take(self.take, name, shape)
+impl Checkpoint<'_, '_> {
+    fn array(&self, name: &str, shape: &[usize]) -> PyResult<Weights> {
+        Weights::get(self.get_weight, name, shape)
     }
 
     fn vector(&self, name: &str) -> PyResult<Vec<f32>> {
@@ -150,10 +150,10 @@ impl Weights<'_, '_> {
         let mut arrays = Vec::with_capacity(N);
         for name in names {
             let array = self.array(&format!("{name}.weight"), &shape)?;
-            shape = [array.shape()[0], array.shape()[1]].map(usize::cast_signed);
+            shape = [array.shape()[0], array.shape()[1]];
             arrays.push(array);
         }
-        let [outputs, inputs] = shape.map(isize::unsigned_abs);
+        let [outputs, inputs] = shape;
         let parts: Vec<&[f32]> = arrays.iter().map(|array| &**array).collect();
         let row = |output: usize| &parts[output / outputs][output % outputs * inputs..][..inputs];
         self.pack(N * outputs, inputs, &row)
@@ -170,7 +170,7 @@ impl Weights<'_, '_> {
         }
         let source = Source::Rows(row);
         let (pool, precision) = (self.pool, self.precision);
-        let py = self.take.py();
+        let py = self.get_weight.py();
         Ok(py.detach(|| Matrix::pack_from(pool, outputs, inputs, precision, source)))
     }
 

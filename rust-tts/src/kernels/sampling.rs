@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chatterbox_kernels::Pool;
 use chatterbox_kernels::sampling::{Sampler, Settings, Turn};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::buffers::{ANY, read_in_place};
 use super::t3::refuse;
 
 /// What is known of the requests in some slots: their settings, and which tokens they have had.
@@ -65,25 +65,24 @@ impl T3Sampler {
             .map_err(refuse)
     }
 
-    /// The next token of each request in `turns`, from `logits` `[rows or more, ids]`: its slot, its row with text and the one
-    /// without (the same where there is none), and how many tokens it has.
+    /// The next token of each request in `batch`, from `logits` `[…, ids]`, C-contiguous, whose rows are numbered across all
+    /// leading dimensions. A request is its slot, its conditional row and its unconditional one (the same where there is none),
+    /// and how many tokens it has.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a buffer cannot be borrowed from Python's arguments"
     )]
-    fn choose(
+    fn sample(
         &self,
         py: Python<'_>,
         logits: PyBuffer<f32>,
-        turns: Vec<(usize, usize, usize, u64)>,
+        batch: Vec<(usize, usize, usize, u64)>,
     ) -> PyResult<Vec<u32>> {
-        let Some(given) = logits.as_slice_ptr() else {
-            return Err(PyValueError::new_err("the logits are to be contiguous"));
-        };
-        // SAFETY: it is memory of so many numbers, which `logits` keeps alive. Whoever calls gives an array that no other
-        // thread writes until this returns; a copy would take longer than some choices.
-        let given = unsafe { given.as_ref() };
-        let turns: Vec<Turn> = turns
+        let mut shape = vec![ANY; logits.dimensions()];
+        if let Some(last) = shape.last_mut() {
+            *last = self.lock().ids();
+        }
+        let batch: Vec<Turn> = batch
             .into_iter()
             .map(|(slot, row, blind_row, step)| Turn {
                 slot,
@@ -92,8 +91,10 @@ impl T3Sampler {
                 step,
             })
             .collect();
-        py.detach(|| self.lock().choose(&self.pool, given, &turns))
-            .map_err(refuse)
+        read_in_place(py, ("logits", &logits, &shape), |logits| {
+            self.lock().choose(&self.pool, logits, &batch)
+        })?
+        .map_err(refuse)
     }
 }
 

@@ -13,7 +13,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::Array;
+use super::buffers::{ANY, Weights, check};
 
 /// The transformer and the head of a T3.
 ///
@@ -43,13 +43,14 @@ impl T3Backbone {
         norm: PyBuffer<f32>,
         head: PyBuffer<f32>,
     ) -> PyResult<Self> {
-        let positions = Positions::Rotary(frequencies.to_vec(py)?);
+        let positions =
+            Positions::Rotary(Weights::new("frequencies", frequencies, &[ANY])?.to_vec());
         let norm = Norm::Rms {
-            weight: norm.to_vec(py)?,
+            weight: Weights::new("norm", norm, &[ANY])?.to_vec(),
         };
         let mut made = Self::empty(py, heads, precision, positions, norm, (head, None))?;
         for layer in layers.try_iter()? {
-            let arrays: [Array; 9] = Array::all(layer?.extract()?)?;
+            let arrays: [Weights; 9] = layer_weights(&layer?)?;
             let [
                 attention_norm,
                 query,
@@ -91,15 +92,16 @@ impl T3Backbone {
         norm: (PyBuffer<f32>, PyBuffer<f32>),
         head: (PyBuffer<f32>, PyBuffer<f32>),
     ) -> PyResult<Self> {
-        let positions = Positions::Learned(positions.to_vec(py)?);
+        let positions =
+            Positions::Learned(Weights::new("positions", positions, &[ANY; 2])?.to_vec());
         let norm = Norm::Layer {
-            weight: norm.0.to_vec(py)?,
-            bias: norm.1.to_vec(py)?,
+            weight: Weights::new("norm", norm.0, &[ANY])?.to_vec(),
+            bias: Weights::new("norm", norm.1, &[ANY])?.to_vec(),
         };
         let head = (head.0, Some(head.1));
         let mut made = Self::empty(py, heads, precision, positions, norm, head)?;
         for layer in layers.try_iter()? {
-            let arrays: [Array; 12] = Array::all(layer?.extract()?)?;
+            let arrays: [Weights; 12] = layer_weights(&layer?)?;
             let norm = |n: usize| Norm::Layer {
                 weight: arrays[n].to_vec(),
                 bias: arrays[n + 1].to_vec(),
@@ -139,19 +141,32 @@ impl T3Backbone {
         first: usize,
         starts: Vec<usize>,
     ) -> PyResult<()> {
+        let (rows, width) = (starts.len(), self.backbone.width());
+        let new = embedded.item_count() / (rows * width).max(1);
+        let shape = [rows, new, width];
+        check(
+            &[("embedded", &embedded, &shape)],
+            &[("hidden", &hidden, &shape)],
+        )?;
         let embedded = embedded.to_vec(py)?;
-        let found = py.detach(|| {
+        let computed = py.detach(|| {
             self.backbone
                 .forward(&self.pool, embedded, &mut cache.lock(), first, &starts)
         });
-        hidden.copy_from_slice(py, &found.map_err(refuse)?)
+        hidden.copy_from_slice(py, &computed.map_err(refuse)?)
     }
 
     /// Logits of the next token, to `logits` `[rows, ids]`, from the rows' last position `hidden` `[rows, width]`.
     fn logits(&self, py: Python<'_>, hidden: PyBuffer<f32>, logits: PyBuffer<f32>) -> PyResult<()> {
+        let (width, ids) = (self.backbone.width(), self.backbone.ids());
+        let rows = hidden.item_count() / width;
+        check(
+            &[("hidden", &hidden, &[rows, width])],
+            &[("logits", &logits, &[rows, ids])],
+        )?;
         let hidden = hidden.to_vec(py)?;
-        let found = py.detach(|| self.backbone.logits(&self.pool, &hidden));
-        logits.copy_from_slice(py, &found.map_err(refuse)?)
+        let computed = py.detach(|| self.backbone.logits(&self.pool, &hidden));
+        logits.copy_from_slice(py, &computed.map_err(refuse)?)
     }
 }
 
@@ -168,8 +183,11 @@ impl T3Backbone {
         let (precision, keep) = parse(precision)?;
         let (Norm::Rms { weight } | Norm::Layer { weight, .. }) = &norm;
         let width = weight.len();
-        let weight = Array::new(head)?;
-        let bias = bias.map_or(Ok(Vec::new()), |bias| bias.to_vec(py))?;
+        let weight = Weights::new("head", head, &[ANY; 2])?;
+        let bias = match bias {
+            Some(bias) => Weights::new("head", bias, &[ANY])?.to_vec(),
+            None => Vec::new(),
+        };
         let head = Linear {
             weight: &weight,
             transposed: false,
@@ -224,6 +242,18 @@ impl T3Cache {
     fn lock(&self) -> MutexGuard<'_, Cache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The arrays of a layer, a tuple of `N` of them.
+fn layer_weights<const N: usize>(layer: &Bound<'_, PyAny>) -> PyResult<[Weights; N]> {
+    let mut weights = Vec::with_capacity(N);
+    for buffer in layer.extract::<[PyBuffer<f32>; N]>()? {
+        let shape = vec![ANY; buffer.dimensions()];
+        weights.push(Weights::new("a layer's array", buffer, &shape)?);
+    }
+    weights
+        .try_into()
+        .map_err(|_| PyValueError::new_err(format!("a layer has {N} arrays")))
 }
 
 /// How weights are kept, and keys and values with them.

@@ -10,7 +10,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{ANY, Array, pool, shape_error};
+use super::buffers::{ANY, Weights, check, shape_error};
+use super::pool;
 
 /// The memory of a call for more samples than this (10 s) is given back after it. That of others, up to 60 MB, is there for
 /// the next.
@@ -26,7 +27,7 @@ pub struct VocoderGenerator {
 
 #[pymethods]
 impl VocoderGenerator {
-    /// `take(name, *shape)` gives a weight as a contiguous float32 array of that shape (-1 = any size), or raises; `rates`
+    /// `get_weight(name, *shape)` returns a weight as a C-contiguous float32 array of that shape (-1 = any size), or raises; `rates`
     /// are the stages' upsampling; `blocks` residual blocks, as many in each stage, have pairs of convolutions whose first
     /// ones have `dilations`. Raises `ValueError` for what does not fit together.
     #[new]
@@ -35,7 +36,7 @@ impl VocoderGenerator {
         reason = "a list cannot be borrowed from Python's arguments"
     )]
     fn new(
-        take: &Bound<'_, PyAny>,
+        get_weight: &Bound<'_, PyAny>,
         rates: Vec<usize>,
         blocks: usize,
         dilations: Vec<usize>,
@@ -44,8 +45,8 @@ impl VocoderGenerator {
             return Err(PyValueError::new_err("a rate or a dilation is 0"));
         }
         let pool = pool();
-        let weights = Weights {
-            take,
+        let checkpoint = Checkpoint {
+            get_weight,
             pool: &pool,
             dilations: &dilations,
         };
@@ -54,21 +55,21 @@ impl VocoderGenerator {
         for (index, rate) in rates.iter().enumerate() {
             let of_stage = index * per_stage..(index + 1) * per_stage;
             stages.push(Stage {
-                up: weights.transposed(&format!("ups.{index}"), *rate)?,
+                up: checkpoint.transposed(&format!("ups.{index}"), *rate)?,
                 rate: *rate,
-                source: weights.source(
+                source: checkpoint.source(
                     &format!("source_downs.{index}"),
                     rates[index + 1..].iter().product(),
                 )?,
-                source_block: weights.residual(&format!("source_resblocks.{index}"))?,
+                source_block: checkpoint.residual(&format!("source_resblocks.{index}"))?,
                 blocks: of_stage
-                    .map(|block| weights.residual(&format!("resblocks.{block}")))
+                    .map(|block| checkpoint.residual(&format!("resblocks.{block}")))
                     .collect::<PyResult<_>>()?,
             });
         }
         let (before, after) = (
-            weights.convolution("conv_pre", 1)?,
-            weights.convolution("conv_post", 1)?,
+            checkpoint.convolution("conv_pre", 1)?,
+            checkpoint.convolution("conv_post", 1)?,
         );
         let generator =
             Generator::new(&pool, before, stages, after).map_err(PyValueError::new_err)?;
@@ -79,7 +80,8 @@ impl VocoderGenerator {
         })
     }
 
-    /// Writes `samples` `[n]` for `mel` `[T, channels]` and `source` `[n]`, all contiguous float32.
+    /// Writes `samples` `[n]` for `mel` `[T, channels]` and `source` `[n]`, all C-contiguous float32. Raises
+    /// `ValueError` for arrays that do not fit or overlap.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a buffer cannot be borrowed from Python's arguments"
@@ -91,17 +93,19 @@ impl VocoderGenerator {
         source: PyBuffer<f32>,
         samples: PyBuffer<f32>,
     ) -> PyResult<()> {
-        let count = match *mel.shape() {
-            [frames, channels] if frames > 0 && channels == self.generator.inputs() => {
-                frames * self.generator.samples_per_frame()
-            }
-            _ => return Err(shape_error("mel", &mel)),
-        };
-        for (name, buffer) in [("source", &source), ("samples", &samples)] {
-            if *buffer.shape() != [count] {
-                return Err(shape_error(name, buffer));
-            }
+        let inputs = self.generator.inputs();
+        let frames = mel.item_count() / inputs;
+        if frames == 0 {
+            return Err(shape_error("mel", &mel));
         }
+        let count = frames * self.generator.samples_per_frame();
+        check(
+            &[
+                ("mel", &mel, &[frames, inputs]),
+                ("source", &source, &[count]),
+            ],
+            &[("samples", &samples, &[count])],
+        )?;
         let (mel, source) = (mel.to_vec(py)?, source.to_vec(py)?);
         let mut found = vec![0.0; count];
         py.detach(|| {
@@ -117,24 +121,24 @@ impl VocoderGenerator {
 }
 
 /// Where weights come from, by name.
-struct Weights<'a, 'py> {
-    take: &'a Bound<'py, PyAny>,
+struct Checkpoint<'a, 'py> {
+    get_weight: &'a Bound<'py, PyAny>,
     pool: &'a Pool,
     dilations: &'a [usize],
 }
 
 /// A convolution's weights as they are in the file, `[sizes]`, and its biases.
-struct Given {
-    weights: Array,
+struct Kernel {
+    weights: Weights,
     sizes: [usize; 3],
     bias: Vec<f32>,
 }
 
-impl Weights<'_, '_> {
+impl Checkpoint<'_, '_> {
     /// The convolution `name`, of which the size at `outputs` is that of the biases.
-    fn given(&self, name: &str, outputs: usize) -> PyResult<Given> {
-        let weights = Array::take(self.take, &format!("{name}.weight"), &[ANY; 3])?;
-        let bias = Array::take(self.take, &format!("{name}.bias"), &[ANY])?.to_vec();
+    fn kernel(&self, name: &str, outputs: usize) -> PyResult<Kernel> {
+        let weights = Weights::get(self.get_weight, &format!("{name}.weight"), &[ANY; 3])?;
+        let bias = Weights::get(self.get_weight, &format!("{name}.bias"), &[ANY])?.to_vec();
         let sizes = [weights.shape()[0], weights.shape()[1], weights.shape()[2]];
         if weights.is_empty() || bias.len() != sizes[outputs] {
             return Err(PyValueError::new_err(format!(
@@ -142,7 +146,7 @@ impl Weights<'_, '_> {
                 bias.len()
             )));
         }
-        Ok(Given {
+        Ok(Kernel {
             weights,
             sizes,
             bias,
@@ -151,24 +155,24 @@ impl Weights<'_, '_> {
 
     /// One of `[outputs, inputs, taps]` around each step.
     fn convolution(&self, name: &str, dilation: usize) -> PyResult<Convolution> {
-        let given = self.given(name, 0)?;
-        let before = dilation * (given.sizes[2] - 1) / 2;
-        Ok(self.pack(&given, (dilation, 1), before))
+        let kernel = self.kernel(name, 0)?;
+        let before = dilation * (kernel.sizes[2] - 1) / 2;
+        Ok(self.pack(&kernel, (dilation, 1), before))
     }
 
     /// One of `[outputs, inputs, taps]` that makes one step of `rate`.
     fn source(&self, name: &str, rate: usize) -> PyResult<Convolution> {
         let before = if rate == 1 { 0 } else { rate / 2 };
-        Ok(self.pack(&self.given(name, 0)?, (1, rate), before))
+        Ok(self.pack(&self.kernel(name, 0)?, (1, rate), before))
     }
 
     fn pack(
         &self,
-        given: &Given,
+        kernel: &Kernel,
         (dilation, stride): (usize, usize),
         before: usize,
     ) -> Convolution {
-        let [outputs, inputs, taps] = given.sizes;
+        let [outputs, inputs, taps] = kernel.sizes;
         let geometry = Geometry {
             inputs,
             outputs,
@@ -177,15 +181,15 @@ impl Weights<'_, '_> {
             stride,
             before,
         };
-        Convolution::new(self.pool, geometry, &given.bias, &|output, input, tap| {
-            given.weights[(output * inputs + input) * taps + tap]
+        Convolution::new(self.pool, geometry, &kernel.bias, &|output, input, tap| {
+            kernel.weights[(output * inputs + input) * taps + tap]
         })
     }
 
     /// One of `[inputs, outputs, taps]` that makes `rate` steps of one.
     fn transposed(&self, name: &str, rate: usize) -> PyResult<Convolution> {
-        let given = self.given(name, 1)?;
-        let [inputs, outputs, taps] = given.sizes;
+        let kernel = self.kernel(name, 1)?;
+        let [inputs, outputs, taps] = kernel.sizes;
         let padding = match taps.checked_sub(rate) {
             Some(both) if both.is_multiple_of(2) => both / 2,
             _ => {
@@ -198,13 +202,13 @@ impl Weights<'_, '_> {
             self.pool,
             (inputs, outputs, taps),
             (rate, padding),
-            &given.bias,
-            &|output, input, tap| given.weights[(input * outputs + output) * taps + tap],
+            &kernel.bias,
+            &|output, input, tap| kernel.weights[(input * outputs + output) * taps + tap],
         ))
     }
 
     fn snake(&self, name: &str) -> PyResult<Snake> {
-        let alpha = Array::take(self.take, &format!("{name}.alpha"), &[ANY])?;
+        let alpha = Weights::get(self.get_weight, &format!("{name}.alpha"), &[ANY])?;
         Ok(Snake::new(alpha.to_vec()))
     }
 

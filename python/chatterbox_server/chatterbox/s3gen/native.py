@@ -37,7 +37,7 @@ class NativeNetwork:
 def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
     from ..._core import FlowEstimator  # not at the top: torch's networks are there without it
 
-    def take(name: str, *shape: int) -> NDArray[np.float32]:
+    def get_weight(name: str, *shape: int) -> NDArray[np.float32]:
         return to_array(weights.tensor(name, *shape))
 
     def layers(block: Weights) -> int:
@@ -50,6 +50,6 @@ def _estimator(weights: Weights, precision: Precision) -> FlowEstimator:
     )
     channels = weights.tensor("down_blocks.0.1.0.attn1.to_q.weight", -1, -1).shape[0]
     try:
-        return FlowEstimator(take, count, channels // head_count(channels), precision)
+        return FlowEstimator(get_weight, count, channels // head_count(channels), precision)
     except ValueError as error:
         raise CheckpointError(f"{weights.path}: the flow's estimator is of another kind: {error}") from error

@@ -35,13 +35,13 @@ class NativeGenerator:
 def _generator(weights: Weights) -> VocoderGenerator:
     from ..._core import VocoderGenerator  # not at the top: torch's networks are there without it
 
-    def take(name: str, *shape: int) -> NDArray[np.float32]:
+    def get_weight(name: str, *shape: int) -> NDArray[np.float32]:
         layer = name.removesuffix(".weight")
         is_folded = f"{layer}.parametrizations.weight.original0" in weights
         return to_array(folded(weights, layer) if is_folded else weights.tensor(name, *shape))
 
     blocks = len(weights.layers("resblocks."))
     try:
-        return VocoderGenerator(take, list(UPSAMPLING), blocks, list(DILATIONS))
+        return VocoderGenerator(get_weight, list(UPSAMPLING), blocks, list(DILATIONS))
     except ValueError as error:
         raise CheckpointError(f"{weights.path}: the vocoder is of another kind: {error}") from error

@@ -54,8 +54,8 @@ class NativeChooser:
         self._lives = lives
 
     def choose(self, logits: Tensor) -> Tensor:
-        turns = [(live.slot, live.rows[0], live.rows[-1], live.generated) for live in self._lives]
-        ids = self._sampler.choose(logits.contiguous().numpy(), turns)
+        batch = [(live.slot, live.rows[0], live.rows[-1], live.generated) for live in self._lives]
+        ids = self._sampler.sample(logits.contiguous().numpy(), batch)
         for live, chosen in zip(self._lives, ids, strict=True):
             self._latest[live.slot] = chosen
         return torch.tensor(ids)

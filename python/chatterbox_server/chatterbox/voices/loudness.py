@@ -27,9 +27,10 @@ def loudness(samples: Samples, rate: int) -> float:
 
     if samples.size < BLOCK_SECONDS * rate:
         raise ValueError(f"loudness is that of {BLOCK_SECONDS} s at least")
-    weighted = np.array(samples)
-    for numerator, denominator in (_shelf(rate), _high_pass(rate)):
-        biquad(weighted, weighted, numerator, denominator)
+    samples = np.ascontiguousarray(samples)
+    shelved, weighted = np.empty_like(samples), np.empty_like(samples)
+    biquad(samples, shelved, *_shelf(rate))
+    biquad(shelved, weighted, *_high_pass(rate))
     count = int(np.round((samples.size / rate - BLOCK_SECONDS) / (BLOCK_SECONDS * STEP))) + 1
     bounds = [[int(BLOCK_SECONDS * (block * STEP + end) * rate) for end in (0, 1)] for block in range(count)]
     # Of each block in single precision, of all of them in double.

@@ -82,6 +82,11 @@ impl Sampler {
         })
     }
 
+    /// Ids that have logits.
+    pub fn ids(&self) -> usize {
+        self.ids
+    }
+
     /// Puts a request without tokens into `slot`, whatever was there. Its random numbers are those of `stream`.
     pub fn join(&mut self, slot: usize, settings: Settings, stream: u64) -> Result<(), Invalid> {
         let slots = self.slots.len();
