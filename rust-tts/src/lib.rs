@@ -1,6 +1,6 @@
 //! A Tokio/Axum speech server that lives inside a Python process, or holds one inside itself.
 //!
-//! `ARCHITECTURE.md` tells the way of one request through these modules.
+//! `docs/architecture.md` follows one request through the crates.
 
 pub mod cli;
 mod kernels;
