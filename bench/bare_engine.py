@@ -9,10 +9,9 @@ import json
 import sys
 import time
 
-from chatterbox_server.defaults import MODEL_PARAMS, MODEL_SLICING
+from chatterbox_server._core import Audio, Failed, Speak
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
-from chatterbox_server.messages import Audio, Failed, Speak
 
 
 def first_audio(engine: Engine, number: int, text: str) -> float:
@@ -21,15 +20,9 @@ def first_audio(engine: Engine, number: int, text: str) -> float:
         id=number,
         model=engine.models[0].name,
         text=text,
-        language=None,
-        voice=None,
         seed=number,
-        params=MODEL_PARAMS,
-        slicing=MODEL_SLICING,
         max_audio_seconds=40.0,
         stream=True,
-        return_tokens=False,
-        in_hand_seconds=0.0,
     )
     began = time.perf_counter()
     events = engine.step([speak])

@@ -16,11 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from chatterbox_server._core import Audio, Done, Failed, Speak
 from chatterbox_server.chatterbox.profiles import PROFILES
-from chatterbox_server.defaults import MODEL_PARAMS, MODEL_SLICING
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
-from chatterbox_server.messages import Audio, Done, Failed, Speak
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep until the sun is up again. " * 3
 BYTES_PER_SECOND = 4 * 24_000
@@ -96,15 +95,9 @@ class Room:
             id=self.number,
             model=self.engine.models[0].name,
             text=TEXT,
-            language=None,
-            voice=None,
             seed=self.number,
-            params=MODEL_PARAMS,
-            slicing=MODEL_SLICING,
             max_audio_seconds=self.seconds,
             stream=self.stream,
-            return_tokens=False,
-            in_hand_seconds=0.0,
         )
 
     def _take(self, events: list[Any], asking: list[float]) -> float:

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from chatterbox_server._core import Slicing
 from chatterbox_server.chatterbox.checkpoint import locate
 from chatterbox_server.chatterbox.conditionals import Conditionals
 from chatterbox_server.chatterbox.profiles import PROFILES
@@ -18,7 +19,6 @@ from chatterbox_server.chatterbox.slicing import Slicer
 from chatterbox_server.chatterbox.speech_tokens import LOOKAHEAD
 from chatterbox_server.chatterbox.tensors import open_tensors
 from chatterbox_server.chatterbox.voices import load_builtin
-from chatterbox_server.messages import Slicing
 from torch import Tensor
 
 DECIBELS_PER_NEPER = 8.686

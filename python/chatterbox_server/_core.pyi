@@ -1,13 +1,15 @@
 """The compiled host, and networks that it computes on the CPU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import dataclass_transform
 
 from .chatterbox.t3 import Sampling
-from .lane import Model
-from .messages import Command, Event
+
+_T = TypeVar("_T")
 
 __version__: str
 
@@ -17,14 +19,136 @@ def main(argv: list[str]) -> int:
 def log(level: int, target: str, message: str) -> None:
     """Write a record to the host's log; ``level`` is one of ``logging``'s."""
 
-def read_event(event: Event) -> tuple[object, ...]:
-    """The parts of an event as the host reads them, its class's name first; for tests."""
+# Messages: rust-tts/engine/src/messages.rs says what they and their fields mean. They are made with keywords alone and
+# do not change. PCM is little-endian 32-bit floats, mono; each access of ``pcm`` copies it.
 
-def read_model(model: Model) -> tuple[object, ...]:
-    """The parts of a model's description as the host reads them; for tests."""
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _message(message: type[_T]) -> type[_T]: ...
 
-def sample_commands() -> list[Command]:
-    """One command of each kind as the host builds them; for tests."""
+@final
+@_message
+class Params:
+    temperature: float | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    exaggeration: float | None = None
+    cfg_weight: float | None = None
+    speed: float = 1.0
+
+@final
+@_message
+class Slicing:
+    tokens_per_slice: int | None = None
+    context_window: int | None = None
+    overlap: str | None = None
+    crossfade_ms: float | None = None
+
+@final
+@_message
+class Speak:
+    id: int
+    model: str
+    text: str
+    language: str | None = None
+    voice: str | None = None
+    seed: int
+    params: Params = ...
+    slicing: Slicing = ...
+    max_audio_seconds: float
+    stream: bool = True
+    return_tokens: bool = False
+    in_hand_seconds: float = 0.0
+
+@final
+@_message
+class Convert:
+    id: int
+    model: str
+    voice: str | None = None
+    pcm: bytes
+    sample_rate: int
+    seed: int
+    stream: bool = True
+    max_audio_seconds: float
+
+@final
+@_message
+class Cancel:
+    id: int
+
+@final
+@_message
+class Enroll:
+    id: int
+    voice: str
+    model: str
+    pcm: bytes
+    sample_rate: int
+    portable: bytes | None = None
+
+@final
+@_message
+class Forget:
+    voice: str
+
+@final
+@_message
+class Stats:
+    audio_seconds: float
+    compute_seconds: float
+    tokens: Sequence[int] | None = None
+
+@final
+@_message
+class Audio:
+    id: int
+    pcm: bytes
+
+@final
+@_message
+class Done:
+    id: int
+    stats: Stats
+
+FailureCode = Literal[
+    "INVALID_PARAMETER",
+    "NOTHING_TO_SAY",
+    "CANNOT_CLONE",
+    "VOICE_NOT_ENROLLED",
+    "UNSUPPORTED_AUDIO",
+    "OUT_OF_MEMORY",
+    "GENERATION_ERROR",
+]
+
+@final
+@_message
+class Failed:
+    id: int
+    code: FailureCode
+    field: str | None = None
+    message: str
+
+@final
+@_message
+class Enrolled:
+    id: int
+    voice: str
+    model: str
+    cache_bytes: int
+
+@final
+@_message
+class Model:
+    name: str
+    sample_rate: int
+    can_clone: bool
+    can_convert: bool
+    languages: Sequence[str]
+    voices: Sequence[str]
+    tags: Sequence[str]
+    watermark: bool
 
 def available_threads() -> int:
     """As many threads as may run at once: of the machine's, those that this process was given, by affinity or by a

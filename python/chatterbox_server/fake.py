@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .lane import Model, RequestError, has_words
-from .messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
+from ._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Model, Speak, Stats
+from .model_runner import Event, RequestError, has_words
 
-__all__ = ["FakeLane", "frequency", "load", "tone"]
+__all__ = ["FakeRunner", "frequency", "load", "tone"]
 
 SAMPLE_RATE = 24_000
 MAX_VOICES = 64
@@ -72,13 +72,13 @@ def tone(hertz: int, start: int, count: int) -> bytes:
 
 def load(
     models: Sequence[str], *, rtf: float, chunk_ms: int, load_seconds: float, progress: Callable[[str, int, int], None]
-) -> list[FakeLane]:
-    """One lane per name. ``load_seconds`` is how long loading takes; ``progress`` hears of it."""
+) -> list[FakeRunner]:
+    """One runner per name. ``load_seconds`` is how long loading takes; ``progress`` is called meanwhile."""
     for part in range(_LOAD_PARTS):
         progress("weights", part, _LOAD_PARTS)
         time.sleep(load_seconds / _LOAD_PARTS)
     progress("weights", _LOAD_PARTS, _LOAD_PARTS)
-    return [FakeLane(name, rtf=rtf, chunk_ms=chunk_ms) for name in models]
+    return [FakeRunner(name, rtf=rtf, chunk_ms=chunk_ms) for name in models]
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class _Live:
     compute_seconds: float = 0.0
 
 
-class FakeLane:
+class FakeRunner:
     """Emits the next chunk of every live request per step; enrolments end in the step after they came.
 
     ``chunk_ms`` is a chunk's length. A step lasts ``rtf`` times that in wall-clock time however many requests share
@@ -133,15 +133,16 @@ class FakeLane:
     def submit(self, speak: Speak) -> None:
         faults = {name: float(value or 0) for name, value in _MARKER.findall(speak.text)}
         if "mute" in faults or not has_words(speak.text):
-            raise RequestError("NOTHING_TO_SAY", "text: has no letter or digit to speak.")
+            raise RequestError("NOTHING_TO_SAY", "has no letter or digit to speak.", field="text")
         if "fail" in faults:
             raise RequestError("GENERATION_ERROR", "The text asked for a failure.")
         if "oom" in faults:
             raise MemoryError
         if speak.language is not None and re.split("[-_]", speak.language.lower())[0] not in self.model.languages:
-            raise RequestError("INVALID_PARAMETER", f"language_id: {speak.language!r} is not one of en, fr, de.")
+            message = f"{speak.language!r} is not one of en, fr, de."
+            raise RequestError("INVALID_PARAMETER", message, field="language_id")
         if not 0.25 <= speak.params.speed <= 4.0:
-            raise RequestError("INVALID_PARAMETER", "speed: must be between 0.25 and 4.")
+            raise RequestError("INVALID_PARAMETER", "must be between 0.25 and 4.", field="speed")
         seconds = max(_MIN_SECONDS, _SECONDS_PER_CHARACTER * len(speak.text)) / speak.params.speed
         self._live[speak.id] = _Live(
             id=speak.id,
@@ -164,7 +165,7 @@ class FakeLane:
         if name is None or name in self.model.voices:
             return self.model.voices[0]
         if name not in self._voices:
-            raise RequestError("VOICE_NOT_ENROLLED", "voice: this clip is not enrolled.")
+            raise RequestError("VOICE_NOT_ENROLLED", "this clip is not enrolled.", field="voice")
         self._voices.move_to_end(name)
         return name
 
@@ -242,5 +243,5 @@ def _ending(live: _Live) -> Event:
     if "fail-late" in live.faults:
         return Failed(id=live.id, code="GENERATION_ERROR", message="The text asked for a late failure.")
     seconds = live.length / SAMPLE_RATE
-    tokens = tuple(range(round(seconds * _TOKENS_PER_SECOND))) if live.return_tokens else None
+    tokens = range(round(seconds * _TOKENS_PER_SECOND)) if live.return_tokens else None
     return Done(id=live.id, stats=Stats(audio_seconds=seconds, compute_seconds=live.compute_seconds, tokens=tokens))

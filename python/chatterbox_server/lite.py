@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .lane import Model, RequestError, failure, has_words
-from .messages import Audio, Convert, Done, Enroll, Event, Failed, Speak, Stats
+from ._core import Audio, Convert, Done, Enroll, Failed, Model, Speak, Stats
+from .model_runner import Event, RequestError, failure, has_words
 
-__all__ = ["LiteLane", "load", "loudness"]
+__all__ = ["LiteRunner", "load", "loudness"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ _INNER_SILENCE = MODEL.sample_rate * 70 // 1000
 _MAX_CHARACTERS = 5000
 """Of one utterance: minutes of speech. Its phonemes are found at once: 40 ms for prose, 2 s for the oddest input."""
 _CANNOT_CLONE = (
-    "voice: lite speaks with its own voice, heart, and cannot clone; the models standard, turbo and multilingual can: "
+    "lite speaks with its own voice, heart, and cannot clone; the models standard, turbo and multilingual can: "
     "run make install-chatterbox, then start the server with LOAD_TURBO=true."
 )
-_CANNOT_CONVERT = "model: 'lite' cannot convert voices; the models standard, turbo and multilingual can."
+_CANNOT_CONVERT = "'lite' cannot convert voices; the models standard, turbo and multilingual can."
 
 
 class Voice(Protocol):
-    """The part of hibari that the lane uses."""
+    """The part of hibari that the runner uses."""
 
     def phonemize(self, text: str) -> list[str]:
         """Phonemes, one string per sentence."""
@@ -67,7 +67,7 @@ class Voice(Protocol):
         """Audio at 24 kHz; ``rng`` makes the noise in it."""
 
 
-def load(threads: int | None = None) -> LiteLane:
+def load(threads: int | None = None) -> LiteRunner:
     """Load and warm up the model with ``threads`` CPU threads (default: up to 2). Raises ``ImportError``."""
     from hibari import Hibari
     from hibari.voices import voice_path
@@ -80,7 +80,7 @@ def load(threads: int | None = None) -> LiteLane:
     # The first use loads the lexicon, the network for unknown words and the synthesiser's tables.
     for phonemes in voice.phonemize("Ready to speak, Zqorvax."):
         voice.from_ids(voice.ids(phonemes), 1.0, np.random.default_rng(0))
-    return LiteLane(voice)
+    return LiteRunner(voice)
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class _Live:
     begun: bool = False
 
 
-class LiteLane:
+class LiteRunner:
     """Renders one piece of one utterance per step, the live utterances in turn.
 
     Sampling options other than ``speed`` have no meaning for this model and are ignored; it has no speech tokens.
@@ -121,7 +121,7 @@ class LiteLane:
             _Live(
                 id=speak.id,
                 pieces=deque(pieces),
-                rng=np.random.default_rng(speak.seed % 2**64),
+                rng=np.random.default_rng(speak.seed),
                 speed=speak.params.speed,
                 samples_left=max(1, int(min(speak.max_audio_seconds, 86_400.0) * MODEL.sample_rate)),
                 samples_sent=0,
@@ -133,10 +133,10 @@ class LiteLane:
         self._queue = deque(live for live in self._queue if live.id != request_id)
 
     def convert(self, command: Convert) -> None:
-        raise RequestError("INVALID_PARAMETER", _CANNOT_CONVERT)
+        raise RequestError("INVALID_PARAMETER", _CANNOT_CONVERT, field="model")
 
     def enroll(self, command: Enroll) -> None:
-        raise RequestError("CANNOT_CLONE", _CANNOT_CLONE)
+        raise RequestError("CANNOT_CLONE", _CANNOT_CLONE, field="voice")
 
     def forget(self, voice: str) -> None:
         """Nothing is ever enrolled."""
@@ -187,7 +187,7 @@ class LiteLane:
         letters = [character for character in text if character.isalpha()]
         latin = sum(character < "\u0250" for character in letters)
         if latin * 2 < len(letters):
-            raise RequestError("INVALID_PARAMETER", _NOT_LATIN)
+            raise RequestError("INVALID_PARAMETER", _NOT_LATIN, field="text")
         try:
             sentences = self._voice.phonemize(_breakable(text))
         except MemoryError:
@@ -195,10 +195,10 @@ class LiteLane:
         except Exception as error:
             # Rules written for prose may trip over odd input.
             logger.warning("lite could not read a text aloud", exc_info=error)
-            raise RequestError("INVALID_PARAMETER", "text: lite cannot read this text aloud.") from error
+            raise RequestError("INVALID_PARAMETER", "lite cannot read this text aloud.", field="text") from error
         pieces = [piece for sentence in sentences for piece in _split(sentence) if has_words(piece)]
         if not pieces:
-            raise RequestError("INVALID_PARAMETER", _NOT_LATIN)
+            raise RequestError("INVALID_PARAMETER", _NOT_LATIN, field="text")
         return pieces
 
 
@@ -227,7 +227,7 @@ def _without_silence(samples: Samples, *, lead: bool, tail: bool) -> Samples:
 
 
 _NOT_LATIN = (
-    "text: lite speaks English in Latin letters; write it so, or use a model that speaks the language (multilingual)."
+    "lite speaks English in Latin letters; write it so, or use a model that speaks the language (multilingual)."
 )
 _LONG_NUMBER = re.compile(r"\d{13,}")
 _LONG_WORD = re.compile(r"([^\W\d_]{24}|\S{32})(?=\S)")
@@ -237,17 +237,20 @@ _CLAUSE_END = re.compile(r".*[,;:.!?…—]\s", re.DOTALL)
 
 def _check(speak: Speak) -> None:
     if speak.voice not in (None, *MODEL.voices):
-        raise RequestError("CANNOT_CLONE", _CANNOT_CLONE)
+        raise RequestError("CANNOT_CLONE", _CANNOT_CLONE, field="voice")
     if speak.language is not None and re.split("[-_]", speak.language.lower())[0] not in MODEL.languages:
-        raise RequestError("INVALID_PARAMETER", f"language_id: lite speaks English only (en), not {speak.language!r}.")
+        message = f"lite speaks English only (en), not {speak.language!r}."
+        raise RequestError("INVALID_PARAMETER", message, field="language_id")
     if not SPEED_MIN <= speak.params.speed <= SPEED_MAX:
-        raise RequestError("INVALID_PARAMETER", f"speed: lite speaks between {SPEED_MIN} and {SPEED_MAX}.")
+        message = f"lite speaks between {SPEED_MIN} and {SPEED_MAX}."
+        raise RequestError("INVALID_PARAMETER", message, field="speed")
     if not speak.max_audio_seconds > 0:
-        raise RequestError("INVALID_PARAMETER", "max_audio_seconds: must be above 0.")
+        raise RequestError("INVALID_PARAMETER", "must be above 0.", field="max_audio_seconds")
     if len(speak.text) > _MAX_CHARACTERS:
-        raise RequestError("INVALID_PARAMETER", f"text: lite takes up to {_MAX_CHARACTERS} characters an utterance.")
+        message = f"lite takes up to {_MAX_CHARACTERS} characters an utterance."
+        raise RequestError("INVALID_PARAMETER", message, field="text")
     if not has_words(speak.text):
-        raise RequestError("NOTHING_TO_SAY", "text: has no letter or digit to speak.")
+        raise RequestError("NOTHING_TO_SAY", "has no letter or digit to speak.", field="text")
 
 
 def _clean(text: str) -> str:

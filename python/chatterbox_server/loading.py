@@ -10,7 +10,7 @@ from typing import cast
 
 from . import how_to_install
 from .engine import Engine
-from .lane import Lane
+from .model_runner import ModelRunner
 
 __all__ = ["CHATTERBOX", "LoadError", "load"]
 
@@ -66,18 +66,18 @@ def _load_models(models: tuple[str, ...], settings: Mapping[str, object]) -> Eng
     unknown = [name for name in models if name not in (*CHATTERBOX, "lite")]
     if unknown:
         raise LoadError(f"models: {', '.join(unknown)} is unknown; there are {', '.join(CHATTERBOX)} and lite.")
-    lanes: list[Lane] = []
+    runners: list[ModelRunner] = []
     device = "cpu"
     chatterbox = [name for name in models if name in CHATTERBOX]
     if chatterbox:
         loaded, device = _load_chatterbox(chatterbox, settings)
-        lanes += loaded
+        runners += loaded
     if "lite" in models:
-        lanes.append(_load_lite(settings))
-    return Engine(lanes, device=device)
+        runners.append(_load_lite(settings))
+    return Engine(runners, device=device)
 
 
-def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple[Sequence[Lane], str]:
+def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple[Sequence[ModelRunner], str]:
     # Torch's threads would go on spinning after each of its operations, on the cores that the native networks compute
     # on next. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -122,7 +122,7 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
         raise LoadError(str(error)) from error
 
 
-def _load_lite(settings: Mapping[str, object]) -> Lane:
+def _load_lite(settings: Mapping[str, object]) -> ModelRunner:
     from . import lite
 
     try:
@@ -137,14 +137,14 @@ def _load_lite(settings: Mapping[str, object]) -> Lane:
 def _load_fake(models: tuple[str, ...], settings: Mapping[str, object]) -> Engine:
     from . import fake
 
-    lanes = fake.load(
+    runners = fake.load(
         models or ("fake",),
         rtf=cast("float", settings.get("fake_rtf", 0.0)),
         chunk_ms=cast("int", settings.get("fake_chunk_ms", 200)),
         load_seconds=cast("float", settings.get("fake_load_seconds", 0.0)),
         progress=_progress(settings),
     )
-    return Engine(lanes, device="cpu")
+    return Engine(runners, device="cpu")
 
 
 def _progress(settings: Mapping[str, object]) -> Callable[[str, int, int], None]:

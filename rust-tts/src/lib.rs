@@ -12,6 +12,17 @@ mod server;
 pub mod shutdown;
 mod telemetry;
 
+/// Makes Python import the extension module of this build, whose classes the host exchanges, and not that of the installed
+/// package, whose classes are others although they look the same.
+#[cfg(feature = "embed")]
+pub fn provide_core(py: pyo3::Python<'_>) -> pyo3::PyResult<()> {
+    use pyo3::types::PyAnyMethods;
+
+    let module = pyo3::wrap_pymodule!(_core)(py);
+    let modules = py.import("sys")?.getattr("modules")?;
+    modules.set_item("chatterbox_server._core", module)
+}
+
 /// The extension module of the Python package.
 #[pyo3::pymodule]
 mod _core {
@@ -32,7 +43,12 @@ mod _core {
     #[pymodule_export]
     use crate::kernels::{available_threads, set_threads};
     #[pymodule_export]
-    use crate::python::{log, read_event, read_model, sample_commands};
+    use crate::python::log;
+    #[pymodule_export]
+    use chatterbox_engine::messages::{
+        Audio, Cancel, Convert, Done, Enroll, Enrolled, Failed, Forget, Model, Params, Slicing,
+        Speak, Stats,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

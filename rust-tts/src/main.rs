@@ -41,8 +41,11 @@ fn start_python() -> Result<(), String> {
     Python::initialize();
     // SAFETY: as above; child processes are not to inherit it.
     unsafe { std::env::remove_var("PYTHONHOME") };
-    Python::attach(|py| add_packages(py, &venv, setting("version").as_deref()))
-        .map_err(|error| error.to_string())
+    let prepare = |py: Python<'_>| {
+        add_packages(py, &venv, setting("version").as_deref())?;
+        chatterbox_server::provide_core(py)
+    };
+    Python::attach(prepare).map_err(|error| error.to_string())
 }
 
 fn find_venv() -> Option<PathBuf> {

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from chatterbox_server._core import Enroll
 from chatterbox_server.chatterbox.loading import LoadOptions, S3GenOptions, load
 from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Enroll
 from numpy.typing import NDArray
 
 OPTIONS = LoadOptions(

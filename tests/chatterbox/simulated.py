@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from chatterbox_server._core import Audio, Cancel, Done, Enroll, Model
 from chatterbox_server.chatterbox.lane import ChatterboxLane, Parts
 from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.chatterbox.render_batch import RenderBatch
@@ -18,8 +19,7 @@ from chatterbox_server.chatterbox.slicing import Slice, Slicer
 from chatterbox_server.chatterbox.speech_tokens import SAMPLE_RATE, TOKENS_PER_SECOND
 from chatterbox_server.chatterbox.t3 import Token
 from chatterbox_server.chatterbox.variants import variant
-from chatterbox_server.lane import Model
-from chatterbox_server.messages import Audio, Cancel, Done, Enroll, Event
+from chatterbox_server.model_runner import Event
 from engine_helpers import speak
 from torch import Tensor
 

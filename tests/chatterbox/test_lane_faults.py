@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from chatterbox_server._core import Audio, Done, Enrolled, Failed, Forget, Params
 from chatterbox_server.chatterbox.lane import ChatterboxLane
 from chatterbox_server.chatterbox.tensors import CheckpointError
 from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Audio, Done, Enrolled, Event, Failed, Forget
-from engine_helpers import PARAMS, drain, speak
+from chatterbox_server.model_runner import Event
+from engine_helpers import drain, replace, speak
 from engine_of import engine_of, enroll, voiced
 from safetensors.torch import load_file, save_file
 
@@ -107,11 +107,11 @@ def test_voices_of_other_weights_are_not_taken_for_ones_own(checkpoints: Callabl
 
 @pytest.mark.parametrize("temperature", [1e-40, 5e-324])
 def test_a_vanishing_temperature_is_greedy(engine: Engine, temperature: float) -> None:
-    def tokens(value: float) -> tuple[int, ...] | None:
-        request = replace(SAY, params=replace(PARAMS, temperature=value), return_tokens=True)
+    def tokens(value: float) -> tuple[int, ...]:
+        request = replace(SAY, params=Params(temperature=value), return_tokens=True)
         end = drain(engine, [request])[-1]
         assert isinstance(end, Done)
-        return end.stats.tokens
+        return tuple(end.stats.tokens or ())
 
     assert tokens(temperature) == tokens(0.0)
 

@@ -55,7 +55,7 @@ def test_a_setting_that_cannot_be_met_is_named(
 def test_the_number_of_waiting_slices_reaches_every_model(
     checkpoints: Callable[[str], Path], waiting: int | None
 ) -> None:
-    lane = load(settings(checkpoints("turbo"), waiting_slices=waiting)).lanes["turbo"]
+    lane = load(settings(checkpoints("turbo"), waiting_slices=waiting)).runners["turbo"]
     assert isinstance(lane, ChatterboxLane)
     assert lane.parts.waiting_slices == waiting
 

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chatterbox_server._core import Audio, Cancel, Done, Enrolled, Failed, Forget, Params, Speak
 from chatterbox_server.chatterbox.onnx.files import locate
 from chatterbox_server.chatterbox.tensors import CheckpointError
-from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Audio, Cancel, Command, Done, Enrolled, Event, Failed, Forget, Speak
-from engine_helpers import PARAMS, convert, drain, samples, speak
+from chatterbox_server.engine import Command, Engine
+from chatterbox_server.model_runner import Event
+from engine_helpers import convert, drain, replace, samples, speak
 from engine_of import engine_of, enroll, voiced
 from graphs_of import graphs_of
 
@@ -35,7 +35,7 @@ def left_idle(engine: Engine) -> None:
 
 
 def say(request_id: int = 1, *, seconds: float = 1.2, **fields: object) -> Speak:
-    return replace(speak(request_id, TEXT, model="turbo", max_audio_seconds=seconds), **fields)  # type: ignore[arg-type]
+    return replace(speak(request_id, TEXT, model="turbo", max_audio_seconds=seconds), **fields)
 
 
 def ending(events: Sequence[Event], request_id: int = 1) -> Event:
@@ -48,7 +48,7 @@ def tokens(events: Sequence[Event]) -> tuple[int, ...]:
     end = ending(events)
     assert isinstance(end, Done)
     assert end.stats.tokens is not None
-    return end.stats.tokens
+    return tuple(end.stats.tokens)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -57,12 +57,12 @@ def test_the_tokens_are_those_of_the_torch_engine(
 ) -> None:
     weights = engine_of(checkpoints("turbo"), ["turbo"], backend="torch")
     for seed in range(3):
-        request = say(seed=seed, params=replace(PARAMS, temperature=temperature), return_tokens=True)
+        request = say(seed=seed, params=Params(temperature=temperature), return_tokens=True)
         assert tokens(drain(engine, [request])) == tokens(drain(weights, [request]))
 
 
 def test_it_is_heard_before_its_end_and_the_same_again(engine: Engine) -> None:
-    request = say(seconds=5.0, params=replace(PARAMS, temperature=0.0))
+    request = say(seconds=5.0, params=Params(temperature=0.0))
     events = drain(engine, [request])
     assert sum(isinstance(event, Audio) for event in events) >= 3
     audio = samples(events)
@@ -121,17 +121,17 @@ def test_a_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "field"),
     [
-        ({"params": replace(PARAMS, speed=1.5)}, "speed: "),
-        ({"text": "word " * 9000}, "text: "),
-        ({"voice": KEY}, "voice: "),
+        ({"params": Params(speed=1.5)}, "speed"),
+        ({"text": "word " * 9000}, "text"),
+        ({"voice": KEY}, "voice"),
     ],
 )
-def test_what_cannot_be_done_is_said_by_field(engine: Engine, fields: dict[str, object], said: str) -> None:
-    end = ending(drain(engine, [replace(say(), **fields)]))  # type: ignore[arg-type]
+def test_what_cannot_be_done_is_said_by_field(engine: Engine, fields: dict[str, object], field: str) -> None:
+    end = ending(drain(engine, [replace(say(), **fields)]))
     assert isinstance(end, Failed)
-    assert end.message.startswith(said)
+    assert end.field == field
 
 
 def test_clips_are_not_converted(engine: Engine) -> None:
@@ -139,7 +139,7 @@ def test_clips_are_not_converted(engine: Engine) -> None:
     command = replace(convert(), model="turbo", pcm=voiced(2.0).astype("<f4").tobytes(), sample_rate=24_000)
     end = ending(drain(engine, [command]), command.id)
     assert isinstance(end, Failed)
-    assert end.message.startswith("model: ")
+    assert end.field == "model"
 
 
 def test_watermarked_audio_has_the_same_length(root: Path, engine: Engine) -> None:

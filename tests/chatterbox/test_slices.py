@@ -1,21 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from chatterbox_server._core import Slicing
 from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.chatterbox.slicing import Slice, Slicer
-from chatterbox_server.messages import Slicing
 from hypothesis import given
 from hypothesis import strategies as st
 
 SCHEDULE = PROFILES["balanced"].schedule
-DEFAULT = Slicing(
-    tokens_per_slice=None,
-    context_window=None,
-    overlap=None,
-    crossfade_ms=None,
-)
+DEFAULT = Slicing()
 
 
 def cut(slicing: Slicing, tokens: int, arrivals: list[int], *, stream: bool = True) -> list[Slice]:
@@ -52,7 +45,7 @@ def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str, on
         sizes.append(part.end - part.start)
     assert sizes == [*schedule, *[schedule[-1]] * 6][:6]
     assert list(schedule) == sorted(schedule)
-    fixed = Slicer(replace(DEFAULT, tokens_per_slice=7), schedule, stream=True).next(1000, ended=False)
+    fixed = Slicer(Slicing(tokens_per_slice=7), schedule, stream=True).next(1000, ended=False)
     assert fixed is not None
     assert fixed.end == 7
 
@@ -96,7 +89,7 @@ def test_two_cores_keep_ahead_of_a_listener() -> None:
 def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
     tokens: int, arrivals: list[int], size: int | None, context: int | None
 ) -> None:
-    slicing = replace(DEFAULT, tokens_per_slice=size, context_window=context)
+    slicing = Slicing(tokens_per_slice=size, context_window=context)
     slices = cut(slicing, tokens, arrivals)
     assert slices == cut(slicing, tokens, [1]) == cut(slicing, tokens, [tokens])
     assert [part.start for part in slices] == [0, *(part.end for part in slices[:-1])]
@@ -107,14 +100,14 @@ def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
 
 
 def test_no_overlap_means_no_context_and_no_crossfade() -> None:
-    slicing = replace(DEFAULT, overlap="zero", context_window=50)
+    slicing = Slicing(overlap="zero", context_window=50)
     assert all(part.context == part.start for part in cut(slicing, 300, [1]))
     assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == 0
 
 
 @pytest.mark.parametrize(("milliseconds", "frames"), [(None, 2), (0, 0), (20, 1), (100, 5), (9000, 50)])
 def test_crossfades_are_whole_frames_within_the_context(milliseconds: float | None, frames: int) -> None:
-    slicing = replace(DEFAULT, crossfade_ms=milliseconds)
+    slicing = Slicing(crossfade_ms=milliseconds)
     assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == frames
 
 

@@ -7,12 +7,12 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from chatterbox_server.messages import Audio, Cancel, Command, Failed, Forget
-from engine_helpers import PARAMS, convert, speak
+from chatterbox_server._core import Audio, Cancel, Failed, Forget, Params
+from chatterbox_server.engine import Command
+from engine_helpers import convert, replace, speak
 from engine_of import engine_of, enroll, voiced
 
 MODELS = ("standard", "turbo", "multilingual", "nano")
@@ -39,8 +39,7 @@ def commands(chance: random.Random) -> Iterator[Command]:
         elif kind < 0.10:
             yield replace(convert(), id=number, model=model, pcm=CLIP, sample_rate=24_000)
         else:
-            params = replace(
-                PARAMS,
+            params = Params(
                 temperature=chance.choice([None, 0.0, 1.3]),
                 cfg_weight=chance.choice([None, 0.0, 1.0]),
                 top_p=chance.choice([None, 0.7]),
@@ -104,7 +103,7 @@ def test_nothing_is_left_over(checkpoints: Callable[[str], Path], tmp_path: Path
     assert {"Enrolled", "NOTHING_TO_SAY", "INVALID_PARAMETER", "VOICE_NOT_ENROLLED"} <= set(outcomes), outcomes
     assert "GENERATION_ERROR" not in outcomes, outcomes
     for model in MODELS:
-        decoder = engine._lanes[model]._parts.decoder  # type: ignore[attr-defined]
+        decoder = engine._runners[model]._parts.decoder  # type: ignore[attr-defined]
         assert decoder.idle
         assert decoder.slots_used == decoder.waiting == 0
     grown = resident() - halfway

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chatterbox_server._core import Audio, Done, Enrolled, Params
 from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Audio, Done, Enrolled, Event
-from engine_helpers import PARAMS, drain, samples, speak
+from chatterbox_server.model_runner import Event
+from engine_helpers import drain, replace, samples, speak
 from engine_of import engine_of, enroll
 from safetensors.torch import load_file, save_file
 
@@ -34,13 +34,13 @@ def spoke(events: list[Event], request_id: int = 1) -> bool:
 
 @pytest.mark.parametrize("model", ["standard", "multilingual"])
 def test_guidance_may_be_off(engine: Engine, model: str) -> None:
-    params = replace(PARAMS, cfg_weight=0.0)
+    params = Params(cfg_weight=0.0)
     assert spoke(drain(engine, [speak(1, TEXT, model=model, params=params, max_audio_seconds=0.6)]))
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo", "multilingual"])
 def test_temperature_may_be_zero(engine: Engine, model: str) -> None:
-    params = replace(PARAMS, temperature=0.0)
+    params = Params(temperature=0.0)
     assert spoke(drain(engine, [speak(1, TEXT, model=model, params=params, max_audio_seconds=0.6)]))
 
 
@@ -79,7 +79,7 @@ def test_requests_at_once_keep_their_own_voices_and_emotions(engine: Engine) -> 
             TEXT,
             model="standard",
             voice=key,
-            params=replace(PARAMS, exaggeration=0.4 * number),
+            params=Params(exaggeration=0.4 * number),
             max_audio_seconds=0.6,
         )
         for number, key in enumerate(keys, start=1)

@@ -18,7 +18,7 @@ import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals, aligned
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from chatterbox_server.chatterbox.voices import GPT2_RECIPE, LLAMA_RECIPE, VoicePreparer
-from chatterbox_server.lane import RequestError
+from chatterbox_server.model_runner import RequestError
 from preparing import FILES, finish
 from torch import Tensor
 

@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
-from chatterbox_server.engine import Engine
-from chatterbox_server.messages import Audio, Command, Convert, Event, Params, Slicing, Speak
+from chatterbox_server._core import Audio, Convert, Params, Speak
+from chatterbox_server.engine import Command, Engine
+from chatterbox_server.model_runner import Event
 from numpy.typing import NDArray
 
-PARAMS = Params(
-    temperature=None,
-    top_p=None,
-    min_p=None,
-    top_k=None,
-    repetition_penalty=None,
-    exaggeration=None,
-    cfg_weight=None,
-)
-SLICING = Slicing(
-    tokens_per_slice=None,
-    context_window=None,
-    overlap=None,
-    crossfade_ms=None,
-)
-SPEAK = Speak(
-    id=1,
-    model="fake",
-    text="Hello there.",
-    language=None,
-    voice=None,
-    seed=7,
-    params=PARAMS,
-    slicing=SLICING,
-    max_audio_seconds=40.0,
-    stream=True,
-    return_tokens=False,
-    in_hand_seconds=0.0,
-)
-CONVERT = Convert(
-    id=1,
-    model="fake",
-    voice=None,
-    pcm=bytes(4 * 8000),
-    sample_rate=8000,
-    seed=7,
-    stream=True,
-    max_audio_seconds=300.0,
-)
+Message = TypeVar("Message")
+
+SPEAK = Speak(id=1, model="fake", text="Hello there.", seed=7, max_audio_seconds=40.0)
+CONVERT = Convert(id=1, model="fake", pcm=bytes(4 * 8000), sample_rate=8000, seed=7, max_audio_seconds=300.0)
 
 
-def speak(request_id: int = 1, text: str = "Hello there.", *, speed: float = 1.0, **fields: object) -> Speak:
-    """A request of the fake model unless ``fields`` say otherwise."""
-    command = replace(SPEAK, id=request_id, text=text, params=replace(PARAMS, speed=speed))
-    return replace(command, **fields)  # type: ignore[arg-type]
+def fields(message: type) -> list[str]:
+    """The names of a message's fields."""
+    return list(inspect.signature(message).parameters)
 
 
-def convert(request_id: int = 1, seconds: float = 1.0, **fields: object) -> Convert:
-    """A silent clip to be converted by the fake model unless ``fields`` say otherwise."""
+def replace(message: Message, **changes: object) -> Message:
+    """``message`` with some fields changed, as ``dataclasses.replace`` does it."""
+    kept = {name: getattr(message, name) for name in fields(type(message))}
+    return type(message)(**{**kept, **changes})
+
+
+def speak(request_id: int = 1, text: str = "Hello there.", *, speed: float = 1.0, **changes: object) -> Speak:
+    """A request of the fake model unless ``changes`` say otherwise."""
+    return replace(SPEAK, **{"id": request_id, "text": text, "params": Params(speed=speed), **changes})
+
+
+def convert(request_id: int = 1, seconds: float = 1.0, **changes: object) -> Convert:
+    """A silent clip to be converted by the fake model unless ``changes`` say otherwise."""
     pcm = bytes(4 * int(CONVERT.sample_rate * seconds))
-    return replace(CONVERT, id=request_id, pcm=pcm, **fields)  # type: ignore[arg-type]
+    return replace(CONVERT, **{"id": request_id, "pcm": pcm, **changes})
 
 
 def drain(engine: Engine, commands: Sequence[Command] = (), *, steps: int = 1000) -> list[Event]:

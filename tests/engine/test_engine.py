@@ -1,29 +1,22 @@
 from __future__ import annotations
 
 import pytest
+from chatterbox_server._core import Audio, Cancel, Convert, Done, Enroll, Enrolled, Failed, Forget, Model, Speak, Stats
 from chatterbox_server.engine import Engine
-from chatterbox_server.lane import Model, RequestError
-from chatterbox_server.messages import (
-    Audio,
-    Cancel,
-    Convert,
-    Done,
-    Enroll,
-    Enrolled,
-    Event,
-    Failed,
-    Forget,
-    Speak,
-    Stats,
-)
+from chatterbox_server.model_runner import Event, RequestError
 from engine_helpers import convert, speak
 
 KEY = "f" * 64
 STATS = Stats(audio_seconds=0.0, compute_seconds=0.0, tokens=None)
 
 
+def pcm(name: str) -> bytes:
+    """A sample that tells the models apart."""
+    return name.encode() * 4
+
+
 class Script:
-    """A lane that answers each live request with one ``Audio`` per step, or does what its text says."""
+    """A runner that answers each live request with one ``Audio`` per step, or does what its text says."""
 
     def __init__(self, name: str) -> None:
         self.model = Model(
@@ -48,7 +41,7 @@ class Script:
 
     def submit(self, command: Speak) -> None:
         if command.text == "refuse":
-            raise RequestError("INVALID_PARAMETER", "text: refused")
+            raise RequestError("INVALID_PARAMETER", "refused", field="text")
         if command.text == "submit oom":
             raise MemoryError
         self.live[command.id] = command.text
@@ -89,22 +82,22 @@ class Script:
                 del self.live[request_id]
                 events.append(Done(id=request_id, stats=STATS))
             else:
-                events.append(Audio(id=request_id, pcm=self.model.name.encode()))
+                events.append(Audio(id=request_id, pcm=pcm(self.model.name)))
         return events
 
 
 @pytest.fixture
-def lanes() -> tuple[Script, Script]:
+def runners() -> tuple[Script, Script]:
     return Script("a"), Script("b")
 
 
 @pytest.fixture
-def engine(lanes: tuple[Script, Script]) -> Engine:
-    return Engine(lanes, device="cpu")
+def engine(runners: tuple[Script, Script]) -> Engine:
+    return Engine(runners, device="cpu")
 
 
-def enroll(model: str, pcm: bytes = b"1234") -> Enroll:
-    return Enroll(id=9, voice=KEY, model=model, pcm=pcm, sample_rate=8000)
+def enroll(model: str, clip: bytes = b"1234") -> Enroll:
+    return Enroll(id=9, voice=KEY, model=model, pcm=clip, sample_rate=8000)
 
 
 def code(event: Event) -> str:
@@ -112,11 +105,11 @@ def code(event: Event) -> str:
     return event.code
 
 
-def test_requests_reach_the_lane_of_their_model(engine: Engine) -> None:
+def test_requests_reach_the_runner_of_their_model(engine: Engine) -> None:
     assert [model.name for model in engine.models] == ["a", "b"]
     assert engine.idle
     events = engine.step([speak(1, "go", model="b"), speak(2, "go", model="a")])
-    assert sorted((event.id, event.pcm) for event in events if isinstance(event, Audio)) == [(1, b"b"), (2, b"a")]
+    assert {event.id: event.pcm for event in events if isinstance(event, Audio)} == {1: pcm("b"), 2: pcm("a")}
     assert not engine.idle
 
 
@@ -124,13 +117,13 @@ def test_an_unknown_model_fails_the_request_only(engine: Engine) -> None:
     events = engine.step([speak(1, "go", model="z"), speak(2, "go", model="a"), enroll("z")])
     failed = [event for event in events if isinstance(event, Failed)]
     assert [(event.id, event.code) for event in failed] == [(1, "INVALID_PARAMETER"), (9, "INVALID_PARAMETER")]
-    assert all(event.message.startswith("model: 'z'") for event in failed)
+    assert all(event.field == "model" and event.message.startswith("'z'") for event in failed)
     assert any(isinstance(event, Audio) and event.id == 2 for event in events)
 
 
 def test_a_refused_request_leaves_others_alone(engine: Engine) -> None:
     events = engine.step([speak(1, "refuse", model="a"), speak(2, "go", model="a")])
-    assert events[0] == Failed(id=1, code="INVALID_PARAMETER", message="text: refused")
+    assert events[0] == Failed(id=1, code="INVALID_PARAMETER", field="text", message="refused")
     assert [event.id for event in events] == [1, 2]
 
 
@@ -146,14 +139,14 @@ def test_an_id_in_use_is_the_hosts_bug(engine: Engine) -> None:
         engine.step([speak(1, "go", model="b")])
 
 
-def test_nothing_follows_a_cancel(engine: Engine, lanes: tuple[Script, Script]) -> None:
+def test_nothing_follows_a_cancel(engine: Engine, runners: tuple[Script, Script]) -> None:
     engine.step([speak(1, "go", model="a")])
     assert engine.step([Cancel(id=1)]) == []
     assert engine.idle
     assert engine.step([speak(2, "refuse", model="a"), Cancel(id=2)]) == []
     assert engine.step([enroll("a"), Cancel(id=9)]) == []
     assert engine.step([Cancel(id=1), Cancel(id=404)]) == []
-    lanes[0].deaf_to_cancel = True
+    runners[0].deaf_to_cancel = True
     engine.step([speak(3, "go", model="a")])
     assert engine.step([Cancel(id=3)]) == []
     assert engine.step([]) == []
@@ -166,7 +159,7 @@ def test_a_cancelled_id_can_speak_again_at_once(engine: Engine) -> None:
 
 
 def test_a_conversion_is_answered_like_an_utterance(engine: Engine) -> None:
-    assert engine.step([convert(1, model="b")]) == [Audio(id=1, pcm=b"b")]
+    assert engine.step([convert(1, model="b")]) == [Audio(id=1, pcm=pcm("b"))]
     assert code(engine.step([convert(2, seconds=0.0, model="a")])[0]) == "UNSUPPORTED_AUDIO"
     assert engine.step([Cancel(id=1)]) == []
     assert engine.idle
@@ -189,34 +182,34 @@ def test_an_enrolment_and_an_utterance_cannot_share_an_id(engine: Engine) -> Non
         engine.step([speak(9, "go", model="a")])
 
 
-def test_a_cancelled_enrolment_has_no_answer(engine: Engine, lanes: tuple[Script, Script]) -> None:
-    lanes[0].deaf_to_cancel = True
+def test_a_cancelled_enrolment_has_no_answer(engine: Engine, runners: tuple[Script, Script]) -> None:
+    runners[0].deaf_to_cancel = True
     engine.step([enroll("a")])
     assert engine.step([Cancel(id=9)]) == []
-    assert not lanes[0].live
+    assert not runners[0].live
 
 
-def test_every_model_forgets(engine: Engine, lanes: tuple[Script, Script]) -> None:
+def test_every_model_forgets(engine: Engine, runners: tuple[Script, Script]) -> None:
     assert engine.step([Forget(voice="k")]) == []
-    assert [lane.forgotten for lane in lanes] == [["k"], ["k"]]
+    assert [runner.forgotten for runner in runners] == [["k"], ["k"]]
 
 
-def test_no_memory_for_a_request_frees_the_lanes_caches(engine: Engine, lanes: tuple[Script, Script]) -> None:
+def test_no_memory_for_a_request_frees_the_runners_caches(engine: Engine, runners: tuple[Script, Script]) -> None:
     events = engine.step([speak(1, "submit oom", model="a"), speak(2, "go", model="a")])
     assert code(events[0]) == "OUT_OF_MEMORY"
     assert [event.id for event in events] == [1, 2]
-    assert [lane.released for lane in lanes] == [1, 0]
+    assert [runner.released for runner in runners] == [1, 0]
 
 
-def test_no_memory_for_a_step_ends_the_lanes_requests(engine: Engine, lanes: tuple[Script, Script]) -> None:
+def test_no_memory_for_a_step_ends_the_runners_requests(engine: Engine, runners: tuple[Script, Script]) -> None:
     events = engine.step([speak(1, "go", model="a"), speak(2, "step oom", model="a"), speak(3, "go", model="b")])
     assert sorted(event.id for event in events if isinstance(event, Failed)) == [1, 2]
     assert {code(event) for event in events if event.id != 3} == {"OUT_OF_MEMORY"}
-    assert [lane.released for lane in lanes] == [1, 0]
+    assert [runner.released for runner in runners] == [1, 0]
     assert [event.id for event in engine.step([])] == [3]
 
 
-def test_no_memory_for_a_step_ends_the_lanes_enrolments(engine: Engine) -> None:
+def test_no_memory_for_a_step_ends_the_runners_enrolments(engine: Engine) -> None:
     events = engine.step([enroll("a"), speak(2, "step oom", model="a")])
     assert sorted((event.id, code(event)) for event in events) == [(2, "OUT_OF_MEMORY"), (9, "OUT_OF_MEMORY")]
     assert engine.idle
@@ -227,8 +220,8 @@ def test_any_other_exception_is_fatal(engine: Engine) -> None:
         engine.step([speak(1, "fatal", model="a")])
 
 
-def test_closing_drops_requests_and_caches(engine: Engine, lanes: tuple[Script, Script]) -> None:
+def test_closing_drops_requests_and_caches(engine: Engine, runners: tuple[Script, Script]) -> None:
     engine.step([speak(1, "go", model="a"), enroll("b")])
     engine.close()
     assert engine.idle
-    assert [lane.released for lane in lanes] == [1, 1]
+    assert [runner.released for runner in runners] == [1, 1]

@@ -6,17 +6,18 @@ import signal
 import numpy as np
 import pytest
 from chatterbox_server import fake
+from chatterbox_server._core import Audio, Cancel, Done, Enroll, Enrolled, Failed, Forget
 from chatterbox_server.engine import Engine
-from chatterbox_server.fake import FakeLane, frequency, tone
-from chatterbox_server.messages import Audio, Cancel, Done, Enroll, Enrolled, Event, Failed, Forget
+from chatterbox_server.fake import FakeRunner, frequency, tone
+from chatterbox_server.model_runner import Event
 from engine_helpers import convert, drain, samples, speak
 
 KEY = "ab" * 32
 
 
 def engine(*, chunk_ms: int = 200, rtf: float = 0.0, naps: list[float] | None = None) -> Engine:
-    lane = FakeLane("fake", chunk_ms=chunk_ms, rtf=rtf, sleep=([] if naps is None else naps).append)
-    return Engine([lane], device="cpu")
+    runner = FakeRunner("fake", chunk_ms=chunk_ms, rtf=rtf, sleep=([] if naps is None else naps).append)
+    return Engine([runner], device="cpu")
 
 
 def enroll(voice: str = KEY, seconds: float = 1.0, request_id: int = 100) -> Enroll:
@@ -55,7 +56,7 @@ def test_a_listener_at_the_end_gets_the_same_audio_at_once() -> None:
     np.testing.assert_array_equal(samples(streamed), samples(whole))
     done = whole[-1]
     assert isinstance(done, Done)
-    assert done.stats.tokens == tuple(range(60))
+    assert done.stats.tokens == list(range(60))
 
 
 def test_frequency_tells_voices_and_seeds_apart() -> None:
@@ -167,9 +168,9 @@ def test_hang_never_returns() -> None:
             raise TimeoutError
 
     naps: list[float] = []
-    lane = FakeLane("fake", sleep=nap)
+    runner = FakeRunner("fake", sleep=nap)
     with pytest.raises(TimeoutError):
-        Engine([lane], device="cpu").step([speak(1, "[[hang]]")])
+        Engine([runner], device="cpu").step([speak(1, "[[hang]]")])
 
 
 def _die() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from chatterbox_server import lite
+from chatterbox_server._core import Audio, Cancel, Done, Enroll, Failed, Speak
 from chatterbox_server.engine import Engine
-from chatterbox_server.lane import RequestError
-from chatterbox_server.lite import LiteLane, loudness
-from chatterbox_server.messages import Audio, Cancel, Done, Enroll, Event, Failed, Speak
+from chatterbox_server.lite import LiteRunner, loudness
+from chatterbox_server.model_runner import Event, RequestError
 from engine_helpers import convert, drain, samples, speak
 
 PANGRAM = "The quick brown fox jumps over the lazy dog, while the committee reviews the annual report."
@@ -25,13 +25,13 @@ SENTENCES = [
 
 
 @pytest.fixture(scope="module")
-def lane() -> LiteLane:
+def runner() -> LiteRunner:
     return lite.load(threads=1)
 
 
 @pytest.fixture
-def engine(lane: LiteLane) -> Iterator[Engine]:
-    engine = Engine([lane], device="cpu")
+def engine(runner: LiteRunner) -> Iterator[Engine]:
+    engine = Engine([runner], device="cpu")
     yield engine
     engine.close()
     assert engine.idle
@@ -41,10 +41,10 @@ def say(text: str = "Hello there.", request_id: int = 1, *, speed: float = 1.0, 
     return speak(request_id, text, speed=speed, model="lite", **fields)
 
 
-def refusal(engine: Engine, command: Speak) -> tuple[str, str]:
+def refusal(engine: Engine, command: Speak) -> Failed:
     (event,) = drain(engine, [command])
     assert isinstance(event, Failed)
-    return event.code, event.message
+    return event
 
 
 def test_a_seed_fixes_the_samples(engine: Engine) -> None:
@@ -55,7 +55,6 @@ def test_a_seed_fixes_the_samples(engine: Engine) -> None:
     assert first.size == other.size
     assert not np.array_equal(first, other)
     assert samples(drain(engine, [say(seed=2**64 - 1)])).size
-    assert samples(drain(engine, [say(seed=-1)])).size
 
 
 def test_stats_add_up(engine: Engine) -> None:
@@ -99,8 +98,9 @@ def test_speed_changes_the_pace(engine: Engine) -> None:
 
 @pytest.mark.parametrize("speed", [0.25, 0.49, 2.01, 4.0, float("nan"), float("inf")])
 def test_other_speeds_are_refused(engine: Engine, speed: float) -> None:
-    code, message = refusal(engine, say(speed=speed))
-    assert (code, message) == ("INVALID_PARAMETER", "speed: lite speaks between 0.5 and 2.0.")
+    failed = refusal(engine, say(speed=speed))
+    assert (failed.code, failed.field) == ("INVALID_PARAMETER", "speed")
+    assert failed.message == "lite speaks between 0.5 and 2.0."
 
 
 @pytest.mark.parametrize("cap", [0.001, 0.5, 3.0])
@@ -117,17 +117,17 @@ def test_the_cap_cuts_with_a_fade(engine: Engine, cap: float) -> None:
 
 @pytest.mark.parametrize("cap", [0.0, -1.0, float("nan")])
 def test_a_senseless_cap_is_refused(engine: Engine, cap: float) -> None:
-    code, message = refusal(engine, say(max_audio_seconds=cap))
-    assert (code, message[:18]) == ("INVALID_PARAMETER", "max_audio_seconds:")
+    failed = refusal(engine, say(max_audio_seconds=cap))
+    assert (failed.code, failed.field) == ("INVALID_PARAMETER", "max_audio_seconds")
 
 
 @pytest.mark.parametrize("voice", ["emma", "ab" * 32, ""])
 def test_lite_cannot_clone(engine: Engine, voice: str) -> None:
-    code, message = refusal(engine, say(voice=voice))
-    assert code == "CANNOT_CLONE"
-    assert "standard, turbo and multilingual" in message
-    assert "LOAD_TURBO=true" in message
-    assert "make install-chatterbox" in message
+    failed = refusal(engine, say(voice=voice))
+    assert (failed.code, failed.field) == ("CANNOT_CLONE", "voice")
+    assert "standard, turbo and multilingual" in failed.message
+    assert "LOAD_TURBO=true" in failed.message
+    assert "make install-chatterbox" in failed.message
     (event,) = engine.step([Enroll(id=3, voice="ab" * 32, model="lite", pcm=bytes(64_000), sample_rate=8000)])
     assert isinstance(event, Failed)
     assert event.code == "CANNOT_CLONE"
@@ -136,8 +136,8 @@ def test_lite_cannot_clone(engine: Engine, voice: str) -> None:
 def test_lite_cannot_convert(engine: Engine) -> None:
     (event,) = engine.step([convert(3, model="lite")])
     assert isinstance(event, Failed)
-    assert event.code == "INVALID_PARAMETER"
-    assert event.message.startswith("model: 'lite' cannot convert voices")
+    assert (event.code, event.field) == ("INVALID_PARAMETER", "model")
+    assert event.message.startswith("'lite' cannot convert voices")
 
 
 @pytest.mark.parametrize("language", ["en", "EN", "en-US", "en_gb"])
@@ -147,19 +147,19 @@ def test_english_tags_are_taken(engine: Engine, language: str) -> None:
 
 @pytest.mark.parametrize("language", ["fr", "eng-x", "", "e"])
 def test_other_languages_are_refused(engine: Engine, language: str) -> None:
-    code, message = refusal(engine, say(language=language))
-    assert (code, message[:12]) == ("INVALID_PARAMETER", "language_id:")
+    failed = refusal(engine, say(language=language))
+    assert (failed.code, failed.field) == ("INVALID_PARAMETER", "language_id")
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "...", "—!?", "😀😀", "\x00\x07", "_____", "()[]", "👩‍👩‍👧"])
 def test_nothing_to_say(engine: Engine, text: str) -> None:
-    assert refusal(engine, say(text))[0] == "NOTHING_TO_SAY"
+    assert refusal(engine, say(text)).code == "NOTHING_TO_SAY"
 
 
 @pytest.mark.parametrize("text", ["你好世界", "Привет, мир", "مرحبا", "สวัสดี", "Hi 你好世界", "ᄒ", "a " * 2501])
 def test_text_it_cannot_read_is_refused(engine: Engine, text: str) -> None:
-    code, message = refusal(engine, say(text))
-    assert (code, message[:5]) == ("INVALID_PARAMETER", "text:")
+    failed = refusal(engine, say(text))
+    assert (failed.code, failed.field) == ("INVALID_PARAMETER", "text")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_odd_text_is_spoken(engine: Engine, text: str, least_seconds: float) -> 
 @pytest.mark.parametrize(
     "link", ["[hello](/fˈO/)", "[[a](b)](/fˈO/)", "[a]\u200b(/fˈO/)", "[a]\x00(/fˈO/)", "[a]*(/fˈO/)"]
 )
-def test_text_cannot_dictate_phonemes(lane: LiteLane, link: str) -> None:
+def test_text_cannot_dictate_phonemes(runner: LiteRunner, link: str) -> None:
     # hibari itself would say "fO" here and nothing of the label.
-    assert "fˈO" not in "".join(lane._pieces(f"{link} there"))
+    assert "fˈO" not in "".join(runner._pieces(f"{link} there"))
 
 
 def test_long_text_takes_turns(engine: Engine) -> None:
@@ -253,7 +253,7 @@ class Broken:
     ],
 )
 def test_a_failing_model_fails_the_request_only(voice: Broken, code: str) -> None:
-    engine = Engine([LiteLane(voice)], device="cpu")
+    engine = Engine([LiteRunner(voice)], device="cpu")
     events = drain(engine, [say("Hi.", 1), say("Hi.", 2)])
     assert [(event.id, event.code) for event in events if isinstance(event, Failed)] == [(1, code), (2, code)]
     assert not any("secret" in event.message for event in events if isinstance(event, Failed))
@@ -261,15 +261,15 @@ def test_a_failing_model_fails_the_request_only(voice: Broken, code: str) -> Non
 
 @pytest.mark.parametrize("text", ["unreadable", "unknown"])
 def test_text_without_phonemes_is_the_requests_fault(text: str) -> None:
-    engine = Engine([LiteLane(Broken(None, np.ones(10, np.float32)))], device="cpu")
+    engine = Engine([LiteRunner(Broken(None, np.ones(10, np.float32)))], device="cpu")
     events = drain(engine, [say(text, 1), say("Hi.", 2)])
     (failed,) = (event for event in events if isinstance(event, Failed))
-    assert (failed.id, failed.code, failed.message[:5]) == (1, "INVALID_PARAMETER", "text:")
+    assert (failed.id, failed.code, failed.field) == (1, "INVALID_PARAMETER", "text")
     assert "secret" not in failed.message
     assert samples(events, 2).size
 
 
-def test_random_text_never_raises(lane: LiteLane, engine: Engine) -> None:
+def test_random_text_never_raises(runner: LiteRunner, engine: Engine) -> None:
     generator = random.Random(20)
     pools = [
         "abcdefgh ABCIVX.'-,!?;:()[]/0123456789$%&@#*+=<>~^|\\\"\n\t",
@@ -281,11 +281,13 @@ def test_random_text_never_raises(lane: LiteLane, engine: Engine) -> None:
         pool = generator.choice(pools) + generator.choice(pools)
         text = "".join(generator.choices(pool, k=generator.randrange(1, 60)))
         if number % 5 == 0:
-            text = "".join(chr(generator.randrange(sys.maxunicode)) for _ in range(8)) + text
+            odd = "".join(chr(generator.randrange(sys.maxunicode)) for _ in range(8))
+            # The host's texts are valid Unicode: halves of surrogate pairs do not reach an engine.
+            text = odd.encode("utf-8", "replace").decode("utf-8") + text
         if number % 20 == 0:
             last = drain(engine, [say(text, max_audio_seconds=1.0)])[-1]
             assert isinstance(last, Done) or (isinstance(last, Failed) and last.code != "GENERATION_ERROR")
         with contextlib.suppress(RequestError):
-            pieces = lane._pieces(text)
+            pieces = runner._pieces(text)
             assert pieces
             assert all(0 < len(piece) <= lite._MAX_PHONEMES for piece in pieces)

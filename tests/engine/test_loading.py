@@ -31,7 +31,7 @@ def test_lite_is_what_there_is_to_load() -> None:
     engine = load({"models": ["lite"], "device": "cuda", "threads": 1})
     (model,) = engine.models
     assert (model.name, model.sample_rate, model.can_clone) == ("lite", 24_000, False)
-    assert (model.voices, model.languages, engine.device) == (("heart",), ("en",), "cpu")
+    assert (model.voices, model.languages, engine.device) == (["heart"], ["en"], "cpu")
     assert engine.idle
 
 

@@ -1,84 +1,34 @@
-"""The two files of messages, Python's and Rust's, hold together: every field crosses in both directions."""
+"""The messages between host and engine, as Python sees them, and ``_core.pyi``, which types them."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import ast
+import inspect
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from chatterbox_server import _core
-from chatterbox_server.lane import Model
-from chatterbox_server.messages import (
+from chatterbox_server._core import (
     Audio,
     Cancel,
     Convert,
     Done,
     Enroll,
     Enrolled,
-    Event,
     Failed,
     Forget,
+    Model,
     Params,
     Slicing,
     Speak,
     Stats,
 )
+from chatterbox_server.engine import Command
+from chatterbox_server.model_runner import Event
+from engine_helpers import SPEAK, fields, replace, speak
 
-FULL_PARAMS = Params(
-    temperature=0.5,
-    top_p=0.9,
-    min_p=0.05,
-    top_k=40,
-    repetition_penalty=1.2,
-    exaggeration=0.7,
-    cfg_weight=0.3,
-    speed=1.5,
-)
-FULL_SLICING = Slicing(
-    tokens_per_slice=35,
-    context_window=50,
-    overlap="full",
-    crossfade_ms=30.0,
-)
-FULL_SPEAK = Speak(
-    id=1,
-    model="fake",
-    text="Grüße 👋",
-    language="de",
-    voice="tone",
-    seed=2**53 - 1,
-    params=FULL_PARAMS,
-    slicing=FULL_SLICING,
-    max_audio_seconds=12.5,
-    stream=True,
-    return_tokens=True,
-    in_hand_seconds=2.5,
-)
-BARE_SPEAK = dataclasses.replace(
-    FULL_SPEAK,
-    id=2,
-    language=None,
-    voice=None,
-    params=Params(
-        temperature=None,
-        top_p=None,
-        min_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        exaggeration=None,
-        cfg_weight=None,
-    ),
-    slicing=Slicing(
-        tokens_per_slice=None,
-        context_window=None,
-        overlap=None,
-        crossfade_ms=None,
-    ),
-    stream=False,
-    return_tokens=False,
-    in_hand_seconds=0.0,
-)
 HASH = "ab" * 32
 PCM = np.array([0.0, 0.5, -1.0], "<f4").tobytes()
 CODES = (
@@ -90,97 +40,129 @@ CODES = (
     "OUT_OF_MEMORY",
     "GENERATION_ERROR",
 )
+PARAMS: dict[str, object] = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "min_p": 0.05,
+    "top_k": 40,
+    "repetition_penalty": 1.2,
+    "exaggeration": 0.7,
+    "cfg_weight": 0.3,
+    "speed": 1.5,
+}
+SLICING: dict[str, object] = {"tokens_per_slice": 35, "context_window": 50, "overlap": "full", "crossfade_ms": 30.0}
+UTTERANCE: dict[str, object] = {
+    "id": 1,
+    "model": "fake",
+    "text": "Grüße 👋",
+    "language": "de",
+    "voice": "tone",
+    "seed": 2**64 - 1,
+    "params": Params(**PARAMS),  # type: ignore[arg-type]
+    "slicing": Slicing(**SLICING),  # type: ignore[arg-type]
+    "max_audio_seconds": 12.5,
+    "stream": False,
+    "return_tokens": True,
+    "in_hand_seconds": 2.5,
+}
+CLIP: dict[str, object] = {"id": 3, "voice": HASH, "model": "fake", "pcm": PCM, "sample_rate": 44_100}
+STATS: dict[str, object] = {"audio_seconds": 1.25, "compute_seconds": 0.5, "tokens": [0, 6561, 3]}
+MODEL: dict[str, object] = {
+    "name": "fake",
+    "sample_rate": 24_000,
+    "can_clone": True,
+    "can_convert": False,
+    "languages": ["en", "fr"],
+    "voices": ["tone"],
+    "tags": ["[laugh]"],
+    "watermark": True,
+}
+FULL: list[tuple[type, dict[str, object]]] = [
+    (Params, PARAMS),
+    (Slicing, SLICING),
+    (Speak, UTTERANCE),
+    (Convert, {**CLIP, "seed": 2**53 - 1, "stream": False, "max_audio_seconds": 300.5}),
+    (Cancel, {"id": 1}),
+    (Enroll, {**CLIP, "portable": b"\x01\x02\xff"}),
+    (Forget, {"voice": HASH}),
+    (Stats, STATS),
+    (Audio, {"id": 7, "pcm": PCM}),
+    (Done, {"id": 2**63, "stats": Stats(**STATS)}),  # type: ignore[arg-type]
+    *((Failed, {"id": 1, "code": code, "field": "text", "message": "ü"}) for code in CODES),
+    (Enrolled, {"id": 9, "voice": HASH, "model": "fake", "cache_bytes": 2**40}),
+    (Model, MODEL),
+]
+STUB = ast.parse((Path(str(_core.__file__)).parent / "_core.pyi").read_text("utf-8"))
+TYPED = {
+    node.name: [field for field in node.body if isinstance(field, ast.AnnAssign)]
+    for node in STUB.body
+    if isinstance(node, ast.ClassDef) and any(ast.unparse(mark) == "_message" for mark in node.decorator_list)
+}
 
 
-def test_commands_arrive_with_every_field() -> None:
-    enroll = Enroll(id=3, voice=HASH, model="fake", pcm=PCM, sample_rate=16_000, portable=b"\x01\x02\xff")
-    convert = Convert(
-        id=4,
-        model="fake",
-        voice=HASH,
-        pcm=PCM,
-        sample_rate=44_100,
-        seed=2**53 - 1,
-        stream=True,
-        max_audio_seconds=300.5,
-    )
-    bare_convert = dataclasses.replace(convert, id=5, voice=None, stream=False)
-    commands = _core.sample_commands()
-    expected = [FULL_SPEAK, BARE_SPEAK, Cancel(id=1), enroll, convert, bare_convert, Forget(voice=HASH)]
-    assert commands == expected
-    # Equality would let 1 pass for 1.0 or for True.
-    for command, wanted in zip(commands, expected, strict=True):
-        assert kinds(command) == kinds(wanted)
+@pytest.mark.parametrize(("message", "values"), FULL)
+def test_message_fields_keep_value_and_type(message: type, values: dict[str, object]) -> None:
+    made = message(**values)
+    assert fields(message) == fields(made.__class__)
+    assert set(fields(message)) == set(values)
+    for name, value in values.items():
+        found = getattr(made, name)
+        # Equality would let 1 pass for 1.0 or for True.
+        assert (type(found), found) == (type(value), value)
+    assert made == message(**values)
+    assert message.__name__ in repr(made)
 
 
-def kinds(message: Any) -> dict[str, object]:
-    found = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
-    return {name: kinds(value) if dataclasses.is_dataclass(value) else type(value) for name, value in found.items()}
+@pytest.mark.parametrize("name", TYPED)
+def test_stub_has_the_fields_of_the_class(name: str) -> None:
+    signature = inspect.signature(getattr(_core, name))
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in signature.parameters.values())
+    found = {name: given.default is not given.empty for name, given in signature.parameters.items()}
+    assert {ast.unparse(field.target): field.value is not None for field in TYPED[name]} == found
 
 
-def test_models_are_read_with_every_field() -> None:
-    model = Model(
-        name="fake",
-        sample_rate=24_000,
-        can_clone=True,
-        can_convert=False,
-        languages=("en", "fr"),
-        voices=("tone",),
-        tags=("[laugh]",),
-        watermark=True,
-    )
-    assert _core.read_model(model) == ("fake", 24_000, True, False, ["en", "fr"], ["tone"], ["[laugh]"], True)
-    assert len(_core.read_model(model)) == len(dataclasses.fields(model))
+def test_stub_types_every_message() -> None:
+    assert set(TYPED) == {message.__name__ for message, _ in FULL}
+    assert set(TYPED) > {message.__name__ for message in (*get_args(Command), *get_args(Event))}
+    assert f"FailureCode = Literal[{', '.join(map(repr, CODES))}]" in map(ast.unparse, STUB.body)
+
+
+def test_request_leaves_the_rest_to_the_model() -> None:
+    params = Params()
+    assert {getattr(params, name) for name in fields(Params) if name != "speed"} == {None}
+    assert params.speed == 1.0
+    assert {getattr(Slicing(), name) for name in fields(Slicing)} == {None}
+    assert (SPEAK.params, SPEAK.slicing, SPEAK.language, SPEAK.voice) == (params, Slicing(), None, None)
+
+
+def test_messages_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        SPEAK.text = "other"  # type: ignore[misc]
+    assert speak() == speak()
+    assert speak() != speak(seed=8)
+
+
+def test_a_missing_field_is_refused() -> None:
+    with pytest.raises(TypeError, match="text"):
+        Speak(id=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        Params(1.0)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
-    ("event", "parts"),
+    ("message", "changes"),
     [
-        (Audio(id=7, pcm=PCM), ("Audio", 7, PCM)),
-        (
-            Done(id=2**63, stats=Stats(audio_seconds=1.25, compute_seconds=0.5, tokens=(0, 6561, 3))),
-            ("Done", 2**63, 1.25, 0.5, [0, 6561, 3]),
-        ),
-        (
-            Done(id=0, stats=Stats(audio_seconds=0.0, compute_seconds=0.0, tokens=None)),
-            ("Done", 0, 0.0, 0.0, None),
-        ),
-        (
-            Enrolled(id=9, voice=HASH, model="fake", cache_bytes=2**40),
-            ("Enrolled", 9, HASH, "fake", 2**40),
-        ),
-        *((Failed(id=1, code=code, message="ü"), ("Failed", 1, code, "ü")) for code in CODES),
-        (Failed(id=1, code="SOMETHING_ELSE", message="x"), ("Failed", 1, "GENERATION_ERROR", "x")),
+        (Audio(id=1, pcm=b""), {"id": -1}),
+        (Audio(id=1, pcm=b""), {"pcm": "text"}),
+        (Audio(id=1, pcm=b""), {"pcm": b"123"}),
+        (Failed(id=1, code="OUT_OF_MEMORY", message="x"), {"code": 5}),
+        (Failed(id=1, code="OUT_OF_MEMORY", message="x"), {"code": "SOMETHING_ELSE"}),
+        (Done(id=1, stats=Stats(audio_seconds=0, compute_seconds=0)), {"stats": None}),
+        (Enrolled(id=1, voice="", model="", cache_bytes=0), {"cache_bytes": -1}),
+        (SPEAK, {"seed": -1}),
+        (SPEAK, {"params": None}),
     ],
 )
-def test_events_are_read_with_every_field(event: Event, parts: tuple[object, ...]) -> None:
-    assert _core.read_event(event) == parts
-    fields = [field for field in dataclasses.fields(event) if field.name != "stats"]
-    stats = dataclasses.fields(Stats) if isinstance(event, Done) else ()
-    assert len(parts) == 1 + len(fields) + len(stats)
-
-
-def test_a_class_that_is_no_event_is_refused() -> None:
-    @dataclasses.dataclass
-    class Unknown:
-        id: int
-
-    with pytest.raises(TypeError, match="Unknown is not an event"):
-        _core.read_event(Unknown(id=1))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="Cancel is not an event"):
-        _core.read_event(Cancel(id=1))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        Audio(id=-1, pcm=b""),
-        Audio(id=1, pcm="text"),  # type: ignore[arg-type]
-        Failed(id=1, code=5, message="x"),  # type: ignore[arg-type]
-        Done(id=1, stats=None),  # type: ignore[arg-type]
-        Enrolled(id=1, voice="", model="", cache_bytes=-1),
-    ],
-)
-def test_a_field_of_a_wrong_kind_is_an_exception(event: Event) -> None:
-    with pytest.raises((TypeError, AttributeError, OverflowError)):
-        _core.read_event(event)
+def test_a_field_of_a_wrong_kind_is_an_exception(message: object, changes: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        replace(message, **changes)

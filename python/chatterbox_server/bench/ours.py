@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._core import Audio, Done, Failed, Params, Speak
 from ..chatterbox.checkpoint import locate, locate_mean_flow
 from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from ..chatterbox.s3gen import MelJob, Noise
 from ..chatterbox.speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE, TOKENS_PER_SECOND
 from ..chatterbox.t3 import Prompt
-from ..defaults import MODEL_PARAMS, MODEL_SLICING
 from ..engine import Engine
 from ..loading import load
-from ..messages import Audio, Done, Failed, Speak
 from .distance import compare, decibels, distributions
 from .machine import count_work
 from .process import memory_mb
@@ -56,7 +55,7 @@ class Ours:
 
     @property
     def _parts(self) -> Parts:
-        lane = self._engine.lanes[self._model]
+        lane = self._engine.runners[self._model]
         if not isinstance(lane, ChatterboxLane):
             raise Unavailable(f"{type(lane).__name__} has no parts that could be measured one by one")
         if lane.parts.builtin is None:
@@ -225,7 +224,7 @@ class Ours:
         )
 
     def _add(self, request_id: int, characters: int, most: int) -> None:
-        sampling = self._parts.variant.resolve(MODEL_PARAMS, seed=request_id)
+        sampling = self._parts.variant.resolve(Params(), seed=request_id)
         self._parts.decoder.add(request_id, self._prompt(characters), sampling, most)
 
     def _speak(self, seconds: float, seed: int, *, stream: bool) -> Speak:
@@ -235,15 +234,10 @@ class Ours:
             model=self._model,
             # Too much text for the time, so that no model is done before.
             text=sentence(round(30 * seconds)),
-            language=None,
-            voice=None,
             seed=seed,
-            params=MODEL_PARAMS,
-            slicing=MODEL_SLICING,
             max_audio_seconds=seconds,
             stream=stream,
             return_tokens=True,
-            in_hand_seconds=0.0,
         )
 
     def _events(self, speaks: Sequence[Speak]) -> Iterator[object]:

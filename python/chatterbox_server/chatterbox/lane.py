@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..defaults import MODEL_SLICING
-from ..lane import RequestError, has_words
-from ..messages import Audio, Convert, Done, Enroll, Enrolled, Event, Failed, Speak, Stats
+from .._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Slicing, Speak, Stats
+from ..model_runner import Event, RequestError, has_words
 from .conditionals import Conditionals
 from .deadline import WHOLE_SECONDS, Deadline
 from .guards import loop_start, token_limit
@@ -64,7 +63,7 @@ class ChatterboxLane:
         parts = self._parts
         check_speed(speak.params.speed)
         if not has_words(speak.text):
-            raise RequestError("NOTHING_TO_SAY", "text: has no letter or digit to speak.")
+            raise RequestError("NOTHING_TO_SAY", "has no letter or digit to speak.", field="text")
         ids = parts.text.encode(speak.text, language_of(self.model, speak.language))
         voice, voice_key = self._voice(speak.voice)
         exaggeration = speak.params.exaggeration
@@ -90,7 +89,7 @@ class ChatterboxLane:
         try:
             parts.decoder.add(speak.id, prompt, sampling, limit)
         except ValueError as error:
-            raise RequestError("INVALID_PARAMETER", f"text: {error}") from error
+            raise RequestError("INVALID_PARAMETER", str(error), field="text") from error
         self._live[speak.id] = Live(
             id=speak.id,
             rendering=rendering,
@@ -102,7 +101,7 @@ class ChatterboxLane:
     def convert(self, command: Convert) -> None:
         voice, _ = self._voice(command.voice)
         options = RenderOptions(
-            slicing=MODEL_SLICING,
+            slicing=Slicing(),
             schedule=self._parts.schedule,
             stream=command.stream,
             speed=1.0,
@@ -231,7 +230,8 @@ class ChatterboxLane:
             live.rendering.end()
             return []
         del self._live[live.id]
-        return [Failed(id=live.id, code="NOTHING_TO_SAY", message="text: the model found nothing to say in it.")]
+        message = "the model found nothing to say in it."
+        return [Failed(id=live.id, code="NOTHING_TO_SAY", field="text", message=message)]
 
     def _render(self, urgent: Live) -> list[Event]:
         rendered = self._parts.rendering.step(urgent, self._live.values())
@@ -258,7 +258,7 @@ class ChatterboxLane:
         stats = Stats(
             audio_seconds=live.rendering.samples_sent / SAMPLE_RATE,
             compute_seconds=live.compute_seconds,
-            tokens=tuple(live.tokens) if live.returns_tokens else None,
+            tokens=live.tokens if live.returns_tokens else None,
         )
         return [Done(id=live.id, stats=stats)]
 
@@ -279,10 +279,10 @@ class ChatterboxLane:
         """A voice and the key it is cached under."""
         if name is None or name == BUILTIN_VOICE:
             if self._parts.builtin is None:
-                message = f"voice: {self.model.name}'s weights came without a voice of their own; upload a clip."
-                raise RequestError("INVALID_PARAMETER", message)
+                message = f"{self.model.name}'s weights came without a voice of their own; upload a clip."
+                raise RequestError("INVALID_PARAMETER", message, field="voice")
             return self._parts.builtin, BUILTIN_VOICE
         voice = self._parts.voices.get(name)
         if voice is None:
-            raise RequestError("VOICE_NOT_ENROLLED", "voice: this clip is not enrolled for the model.")
+            raise RequestError("VOICE_NOT_ENROLLED", "this clip is not enrolled for the model.", field="voice")
         return voice, name

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from ..lane import Model
+from .._core import Model
 from .backends import Choice, S3GenOptions, SettingError, choose
 from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..lane import Model
+from .._core import Model
 from .conditionals import Conditionals
 from .profiles import Profile
 from .render_batch import RenderBatch

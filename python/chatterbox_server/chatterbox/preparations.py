@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..lane import RequestError, failure
-from ..messages import Event, Failed
+from .._core import Failed
+from ..model_runner import Event, RequestError, failure
 from .memory import memory_errors
 from .tensors import CheckpointError
 

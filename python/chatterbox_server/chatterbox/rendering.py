@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..messages import Slicing
+from .._core import Slicing
 from .conditionals import Conditionals
 from .s3gen import FADE_IN, MelJob, Noise, Vocoder
 from .slicing import Slice, Slicer

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from ..lane import Model, RequestError
-from ..messages import Convert, Enroll
+from .._core import Convert, Enroll, Model
+from ..model_runner import RequestError
 from .rendering import Samples
 from .speech_tokens import SAMPLE_RATE
 
@@ -22,7 +22,8 @@ _LONGEST_SECONDS = 86_400.0
 def check_speed(speed: float) -> None:
     """Raises ``RequestError`` for a rate that Chatterbox does not speak at."""
     if not SPEED_MIN <= speed <= SPEED_MAX:
-        raise RequestError("INVALID_PARAMETER", f"speed: Chatterbox speaks between {SPEED_MIN} and {SPEED_MAX}.")
+        message = f"Chatterbox speaks between {SPEED_MIN} and {SPEED_MAX}."
+        raise RequestError("INVALID_PARAMETER", message, field="speed")
 
 
 def language_of(model: Model, tag: str | None) -> str | None:
@@ -31,7 +32,8 @@ def language_of(model: Model, tag: str | None) -> str | None:
     language = languages[0] if tag is None else re.split("[-_]", tag.lower())[0]
     if language not in languages:
         known = ", ".join(languages)
-        raise RequestError("INVALID_PARAMETER", f"language_id: {model.name} speaks {known}, not {tag!r}.")
+        message = f"{model.name} speaks {known}, not {tag!r}."
+        raise RequestError("INVALID_PARAMETER", message, field="language_id")
     return language
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..messages import Slicing
+from .._core import Slicing
 from .speech_tokens import FRAME_MS, FRAMES_PER_TOKEN, LOOKAHEAD, MAX_TOKENS
 
 __all__ = ["Slice", "Slicer"]

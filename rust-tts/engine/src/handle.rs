@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::messages::{Command, Convert, Enroll, FailureCode, Id, Speak, Stats};
+use super::messages::{Command, Convert, Enroll, Failed, Forget, Id, Pcm, Speak, Stats};
 use super::status::EngineStatus;
 
 /// Events that one utterance's channel holds. An utterance is capped at 120 s of audio and a step gives tens of
@@ -17,16 +17,13 @@ pub(super) const UTTERANCE_EVENTS: usize = 4096;
 #[derive(Debug)]
 pub enum UtteranceEvent {
     /// Mono samples at the model's rate.
-    Audio(Vec<f32>),
+    Audio(Pcm),
     /// `at` is when the engine finished, which may be long before it is read.
     Done {
         stats: Stats,
         at: Instant,
     },
-    Failed {
-        code: FailureCode,
-        message: String,
-    },
+    Failed(Failed),
 }
 
 /// The engine's thread has ended; nothing more will be spoken.
@@ -34,6 +31,10 @@ pub enum UtteranceEvent {
 #[error("the engine has stopped")]
 pub struct EngineGone;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a submission is moved once or twice, and there are few at a time"
+)]
 pub(super) enum Submission {
     /// An utterance or a conversion.
     Speech {
@@ -44,9 +45,9 @@ pub(super) enum Submission {
     },
     Enroll {
         enroll: Enroll,
-        reply: oneshot::Sender<Result<(), (FailureCode, String)>>,
+        reply: oneshot::Sender<Result<(), Failed>>,
     },
-    Forget(String),
+    Forget(Forget),
     /// The loop ends after its current step.
     Stop,
 }
@@ -104,14 +105,14 @@ impl EngineHandle {
     pub async fn speak(&self, mut speak: Speak) -> Result<Ticket, EngineGone> {
         let id = self.id();
         speak.id = id;
-        self.submit(id, Command::Speak(Box::new(speak))).await
+        self.submit(id, Command::Speak(speak)).await
     }
 
     /// Hands a clip to the engine, to be spoken again. `convert.id` is set here.
     pub async fn convert(&self, mut convert: Convert) -> Result<Ticket, EngineGone> {
         let id = self.id();
         convert.id = id;
-        self.submit(id, Command::Convert(Box::new(convert))).await
+        self.submit(id, Command::Convert(convert)).await
     }
 
     async fn submit(&self, id: Id, command: Command) -> Result<Ticket, EngineGone> {
@@ -131,10 +132,7 @@ impl EngineHandle {
     }
 
     /// Prepares a voice for a model. The outer error means that the engine died.
-    pub async fn enroll(
-        &self,
-        mut enroll: Enroll,
-    ) -> Result<Result<(), (FailureCode, String)>, EngineGone> {
+    pub async fn enroll(&self, mut enroll: Enroll) -> Result<Result<(), Failed>, EngineGone> {
         enroll.id = self.id();
         let (reply, answer) = oneshot::channel();
         self.inbox
@@ -146,7 +144,7 @@ impl EngineHandle {
 
     /// Drops what every model has prepared of a voice.
     pub async fn forget(&self, voice: String) -> Result<(), EngineGone> {
-        let submission = Submission::Forget(voice);
+        let submission = Submission::Forget(Forget { voice });
         self.inbox.send(submission).await.map_err(|_| EngineGone)
     }
 

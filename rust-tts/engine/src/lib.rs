@@ -4,6 +4,7 @@ mod handle;
 mod load_settings;
 pub mod messages;
 mod options;
+mod python;
 mod s3gen_options;
 mod status;
 mod worker;

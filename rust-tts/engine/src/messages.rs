@@ -1,32 +1,223 @@
-//! What crosses the boundary between the host and the engine.
+//! What crosses between the host and the engine: commands, events, and what the engine has loaded.
 //!
-//! The twin of `python/chatterbox_server/messages.py`; `tests/engine/test_seam.py` sends every message both ways and
-//! holds the two together.
+//! With the feature `python` these structs are the classes that Python constructs and reads, so that nothing is defined
+//! twice; that is why this crate, beside the extension module, names pyo3.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use crate::python::message;
 
 /// Identifies one utterance, or one enrolment, for as long as the process lives.
 pub type Id = u64;
 
-/// Sampling and style. `None` means the model's own default, which differs from model to model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Params {
-    /// 0 to 2; 0 is greedy.
-    pub temperature: Option<f64>,
-    /// Nucleus threshold, 0 to 1.
-    pub top_p: Option<f64>,
-    /// Least share of the most likely token's probability, 0 to 1.
-    pub min_p: Option<f64>,
-    /// Candidates kept; 0 keeps all.
-    pub top_k: Option<u32>,
-    /// At least 1.
-    pub repetition_penalty: Option<f64>,
-    /// Emotional intensity, 0 to 2.
-    pub exaggeration: Option<f64>,
-    /// Weight of classifier-free guidance, 0 to 1.
-    pub cfg_weight: Option<f64>,
-    /// 1 is the model's own pace; 2 is twice as fast.
-    pub speed: f64,
+/// Mono samples that are shared, not copied. In Python: `bytes` of little-endian 32-bit floats.
+#[derive(Clone, PartialEq)]
+pub struct Pcm(Arc<[f32]>);
+
+impl Deref for Pcm {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<[f32]>>> From<T> for Pcm {
+    fn from(samples: T) -> Self {
+        Self(samples.into())
+    }
+}
+
+impl FromIterator<f32> for Pcm {
+    fn from_iter<T: IntoIterator<Item = f32>>(samples: T) -> Self {
+        Self(samples.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Pcm {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(text, "Pcm({} samples)", self.len())
+    }
+}
+
+/// A file's content that is shared, not copied. In Python: `bytes`.
+#[derive(Clone, PartialEq)]
+pub struct FileBytes(pub Arc<[u8]>);
+
+impl fmt::Debug for FileBytes {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(text, "FileBytes({} bytes)", self.0.len())
+    }
+}
+
+message! {
+    /// Sampling and style. `None` means the model's own default; a model ignores what it has no use for.
+    pub struct Params {
+        /// Softmax temperature, 0 to 2; 0 is greedy.
+        pub temperature: Option<f64> = None,
+        /// Nucleus: the smallest set of tokens with this probability mass, 0 to 1; the likeliest token always stays.
+        pub top_p: Option<f64> = None,
+        /// Drops tokens less likely than this share of the likeliest one, 0 to 1.
+        pub min_p: Option<f64> = None,
+        /// Keeps this many of the likeliest tokens; 0 keeps all.
+        pub top_k: Option<u32> = None,
+        /// Divides the logits of tokens already spoken, at least 1 (1 = none).
+        pub repetition_penalty: Option<f64> = None,
+        /// Emotional intensity, 0 to 2 (0.5 = neutral).
+        pub exaggeration: Option<f64> = None,
+        /// Weight of classifier-free guidance, 0 to 1 (0 = none).
+        pub cfg_weight: Option<f64> = None,
+        /// Speaking rate relative to the model's own, 0.25 to 4; a model may allow a narrower range.
+        pub speed: f64 = 1.0,
+    }
+
+    /// How a model that decodes speech tokens cuts a streamed utterance into slices of audio.
+    #[derive(Default)]
+    pub struct Slicing {
+        /// Speech tokens rendered per slice, at least 1 (25 tokens are one second); `None` lets slices grow.
+        pub tokens_per_slice: Option<u32> = None,
+        /// Speech tokens of earlier slices rendered again as context.
+        pub context_window: Option<u32> = None,
+        /// `"full"` (also `None`) renders slices with their context and cross-fades them, `"zero"` does neither.
+        pub overlap: Option<String> = None,
+        /// Cross-fade between neighbouring slices in milliseconds, at least 0.
+        pub crossfade_ms: Option<f64> = None,
+    }
+
+    /// Speak one utterance. Answered by any number of [`Audio`], then one [`Done`] or [`Failed`].
+    pub struct Speak {
+        /// Names the request in its events; not in use by another live request.
+        pub id: Id,
+        /// Name of a loaded model.
+        pub model: String,
+        /// The utterance, a sentence or a few.
+        pub text: String,
+        /// BCP 47 language tag; `None` is the model's first language.
+        pub language: Option<String> = None,
+        /// A built-in voice's name, or the content hash of an enrolled clip; `None` is the model's default voice.
+        pub voice: Option<String> = None,
+        /// The same seed, text and options give the same samples, alone or in a batch.
+        pub seed: u64,
+        pub params: Params = Params::default(),
+        pub slicing: Slicing = Slicing::default(),
+        /// Hard cap on this utterance's audio in seconds.
+        pub max_audio_seconds: f64,
+        /// `false`: nobody listens before the end, so the utterance may be rendered at once.
+        pub stream: bool = true,
+        /// Whether [`Stats::tokens`] is wanted.
+        pub return_tokens: bool = false,
+        /// Seconds of audio that the listener has yet to hear of what came before this utterance.
+        pub in_hand_seconds: f64 = 0.0,
+    }
+
+    /// Speak a clip again in another voice. Answered like [`Speak`].
+    pub struct Convert {
+        pub id: Id,
+        /// Name of a loaded model that can convert.
+        pub model: String,
+        /// The target, named as in [`Speak::voice`].
+        pub voice: Option<String> = None,
+        /// The clip at its own rate: the models resample as upstream does, which no other resampler equals bit for bit.
+        pub pcm: Pcm,
+        /// The clip's rate in Hz.
+        pub sample_rate: u32,
+        /// The same seed, clip and voice give the same samples.
+        pub seed: u64,
+        /// `false`: nobody listens before the end, so the clip may be rendered at once.
+        pub stream: bool = true,
+        /// Hard cap on the audio in seconds.
+        pub max_audio_seconds: f64,
+    }
+
+    /// Drop a request. No event of this id follows; an unknown id is ignored.
+    pub struct Cancel {
+        pub id: Id,
+    }
+
+    /// Prepare a voice for one model. Answered by one [`Enrolled`] or [`Failed`], after any number of steps.
+    pub struct Enroll {
+        pub id: Id,
+        /// The file's key: its content hash, 64 hexadecimal digits.
+        pub voice: String,
+        pub model: String,
+        /// The reference clip at its own rate, as in [`Convert::pcm`].
+        pub pcm: Pcm,
+        /// The clip's rate in Hz.
+        pub sample_rate: u32,
+        /// Instead of a clip, a voice that was computed elsewhere, in the safetensors format.
+        pub portable: Option<FileBytes> = None,
+    }
+
+    /// Drop an enrolled voice from every model. Has no answer; an unknown key is ignored.
+    pub struct Forget {
+        pub voice: String,
+    }
+
+    /// What an utterance took.
+    #[derive(Default)]
+    pub struct Stats {
+        /// Seconds of audio sent.
+        pub audio_seconds: f64,
+        /// Wall-clock seconds of the steps that worked on this utterance, shared steps counted in full.
+        pub compute_seconds: f64,
+        /// Speech tokens, when they were asked for and the model has them.
+        pub tokens: Option<Vec<u32>> = None,
+    }
+
+    /// The next samples of an utterance at the model's rate, never empty.
+    pub struct Audio {
+        pub id: Id,
+        pub pcm: Pcm,
+    }
+
+    /// The utterance is complete.
+    pub struct Done {
+        pub id: Id,
+        pub stats: Stats,
+    }
+
+    /// The request ended without completing.
+    pub struct Failed {
+        pub id: Id,
+        pub code: FailureCode,
+        /// The field of the request that is wrong, where it is one.
+        pub field: Option<String> = None,
+        /// A sentence for the client, or what is wrong with the field.
+        pub message: String,
+    }
+
+    /// The voice can be spoken with, until it is forgotten or evicted.
+    pub struct Enrolled {
+        pub id: Id,
+        pub voice: String,
+        pub model: String,
+        /// Bytes that this voice holds in the model's voice cache.
+        pub cache_bytes: u64,
+    }
+
+    /// What a loaded model can do.
+    #[derive(Eq)]
+    pub struct Model {
+        pub name: String,
+        /// Rate of the audio it makes, in Hz.
+        pub sample_rate: u32,
+        /// It speaks with the voice of a reference clip.
+        pub can_clone: bool,
+        /// It speaks a clip again in another voice.
+        pub can_convert: bool,
+        /// ISO 639-1 codes; the first is the default.
+        pub languages: Vec<String>,
+        /// Names of built-in voices; the first is the default.
+        pub voices: Vec<String>,
+        /// Paralinguistic tags that a text may carry, with their brackets: `[laugh]`.
+        pub tags: Vec<String>,
+        /// Whether its audio carries an inaudible watermark.
+        pub watermark: bool,
+    }
 }
 
 impl Default for Params {
@@ -44,93 +235,43 @@ impl Default for Params {
     }
 }
 
-/// How a model that renders while it decodes cuts its stream.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slicing {
-    /// Speech tokens per slice (25 tokens are one second).
-    pub tokens_per_slice: Option<u32>,
-    /// Speech tokens of left context rendered again with every slice.
-    pub context_window: Option<u32>,
-    /// `"full"` or `"zero"`.
-    pub overlap: Option<String>,
-    pub crossfade_ms: Option<f64>,
-}
-
-/// One utterance to be spoken.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Speak {
-    pub id: Id,
-    pub model: String,
-    pub text: String,
-    pub language: Option<String>,
-    /// A built-in voice's name or the content hash of an enrolled clip; `None` is the model's default voice.
-    pub voice: Option<String>,
-    /// The same seed and text give the same samples, alone or in a batch.
-    pub seed: u64,
-    pub params: Params,
-    pub slicing: Slicing,
-    /// The utterance's audio is cut at this length.
-    pub max_audio_seconds: f64,
-    /// `false`: the utterance is rendered at once, as a whole.
-    pub stream: bool,
-    pub return_tokens: bool,
-    /// Seconds of audio that the listener has yet to hear of what came before this utterance.
-    pub in_hand_seconds: f64,
-}
-
-/// A reference clip, or a voice without one, to be spoken with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Enroll {
-    pub id: Id,
-    /// Content hash of the file.
-    pub voice: String,
-    pub model: String,
-    /// Mono, at the clip's own rate: the models resample as upstream does, which no other resampler equals bit for bit.
-    pub pcm: Arc<[f32]>,
-    pub sample_rate: u32,
-    /// A voice that was computed elsewhere, in the safetensors format; it then has no clip.
-    pub portable: Option<Arc<[u8]>>,
-}
-
-/// A clip to be spoken again in another voice.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Convert {
-    pub id: Id,
-    pub model: String,
-    /// The target, named as in [`Speak::voice`].
-    pub voice: Option<String>,
-    /// Mono, at the clip's own rate, as in [`Enroll::pcm`].
-    pub pcm: Arc<[f32]>,
-    pub sample_rate: u32,
-    /// The same seed and clip give the same samples.
-    pub seed: u64,
-    /// `false`: the clip is rendered at once, as a whole.
-    pub stream: bool,
-    /// The audio is cut at this length.
-    pub max_audio_seconds: f64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "python", derive(pyo3::IntoPyObject))]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a command is moved once or twice, and there are few at a time"
+)]
 pub enum Command {
-    Speak(Box<Speak>),
-    Convert(Box<Convert>),
-    Cancel(Id),
+    Speak(Speak),
+    Convert(Convert),
+    Cancel(Cancel),
     Enroll(Enroll),
-    /// Drop what is cached for a voice.
-    Forget(String),
+    Forget(Forget),
 }
 
-/// What an utterance cost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stats {
-    pub audio_seconds: f64,
-    pub compute_seconds: f64,
-    /// Speech tokens, where they were asked for.
-    pub tokens: Option<Vec<u32>>,
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
+pub enum Event {
+    Audio(Audio),
+    Done(Done),
+    Failed(Failed),
+    Enrolled(Enrolled),
 }
 
-/// Why the engine refused or gave up one request. The twin of the codes in `messages.py`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Event {
+    pub fn id(&self) -> Id {
+        match self {
+            Self::Audio(event) => event.id,
+            Self::Done(event) => event.id,
+            Self::Failed(event) => event.id,
+            Self::Enrolled(event) => event.id,
+        }
+    }
+}
+
+/// Why the engine refused or gave up one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FailureCode {
     InvalidParameter,
     /// Only punctuation or emoji: skipped when other utterances of the text speak.
@@ -141,86 +282,6 @@ pub enum FailureCode {
     UnsupportedAudio,
     OutOfMemory,
     GenerationError,
-}
-
-impl FailureCode {
-    /// A code this build does not know is an error of the generation.
-    pub fn parse(code: &str) -> Self {
-        match code {
-            "INVALID_PARAMETER" => Self::InvalidParameter,
-            "NOTHING_TO_SAY" => Self::NothingToSay,
-            "CANNOT_CLONE" => Self::CannotClone,
-            "VOICE_NOT_ENROLLED" => Self::VoiceNotEnrolled,
-            "UNSUPPORTED_AUDIO" => Self::UnsupportedAudio,
-            "OUT_OF_MEMORY" => Self::OutOfMemory,
-            _ => Self::GenerationError,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidParameter => "INVALID_PARAMETER",
-            Self::NothingToSay => "NOTHING_TO_SAY",
-            Self::CannotClone => "CANNOT_CLONE",
-            Self::VoiceNotEnrolled => "VOICE_NOT_ENROLLED",
-            Self::UnsupportedAudio => "UNSUPPORTED_AUDIO",
-            Self::OutOfMemory => "OUT_OF_MEMORY",
-            Self::GenerationError => "GENERATION_ERROR",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Mono samples at the model's rate.
-    Audio {
-        id: Id,
-        pcm: Vec<f32>,
-    },
-    Done {
-        id: Id,
-        stats: Stats,
-    },
-    Failed {
-        id: Id,
-        code: FailureCode,
-        message: String,
-    },
-    Enrolled {
-        id: Id,
-        voice: String,
-        model: String,
-        cache_bytes: u64,
-    },
-}
-
-impl Event {
-    pub fn id(&self) -> Id {
-        match self {
-            Self::Audio { id, .. }
-            | Self::Done { id, .. }
-            | Self::Failed { id, .. }
-            | Self::Enrolled { id, .. } => *id,
-        }
-    }
-}
-
-/// A model that the engine has loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Model {
-    pub name: String,
-    pub sample_rate: u32,
-    /// It speaks with the voice of a reference clip.
-    pub can_clone: bool,
-    /// It speaks a clip again in another voice.
-    pub can_convert: bool,
-    /// Language ids it takes; the first is its default.
-    pub languages: Vec<String>,
-    /// Built-in voices; the first is its default.
-    pub voices: Vec<String>,
-    /// Paralinguistic tags that its text may carry, such as `[laugh]`.
-    pub tags: Vec<String>,
-    pub watermark: bool,
 }
 
 /// What a loaded engine says of itself.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::handle::{EngineHandle, Submission, UtteranceEvent};
-use super::messages::{Command, Event, FailureCode, Id};
+use super::messages::{Audio, Cancel, Command, Done, Event, Failed, FailureCode, Id};
 use super::status::{EngineState, EngineStatus};
 use super::{Engine, EngineError};
 
@@ -44,7 +44,7 @@ enum Listener {
         events: mpsc::Sender<UtteranceEvent>,
         generated: oneshot::Sender<()>,
     },
-    Enrolment(oneshot::Sender<Result<(), (FailureCode, String)>>),
+    Enrolment(oneshot::Sender<Result<(), Failed>>),
 }
 
 pub struct Worker {
@@ -100,15 +100,7 @@ impl Worker {
             self.status.step_begins();
             let events = engine.step(commands)?;
             self.status.step_ends(engine.voice_cache_bytes());
-            let out_of_memory = |event: &Event| {
-                matches!(
-                    event,
-                    Event::Failed {
-                        code: FailureCode::OutOfMemory,
-                        ..
-                    }
-                )
-            };
+            let out_of_memory = |event: &Event| matches!(event, Event::Failed(failed) if failed.code == FailureCode::OutOfMemory);
             // One shortage may end several requests of a batch; it is one all the same.
             let ran_out = events.iter().any(out_of_memory);
             for event in events {
@@ -136,7 +128,7 @@ impl Worker {
                 self.live.insert(enroll.id, Listener::Enrolment(reply));
                 Command::Enroll(enroll)
             }
-            Submission::Forget(voice) => Command::Forget(voice),
+            Submission::Forget(forget) => Command::Forget(forget),
             Submission::Stop => return None,
         };
         Some(command)
@@ -144,14 +136,18 @@ impl Worker {
 
     /// A listener that went away is the cancellation; nobody has to send one.
     fn cancel_the_abandoned(&mut self, commands: &mut Vec<Command>) {
-        commands.extend(self.cut_off.drain(..).map(Command::Cancel));
+        commands.extend(
+            self.cut_off
+                .drain(..)
+                .map(|id| Command::Cancel(Cancel { id })),
+        );
         self.live.retain(|id, listener| {
             let gone = match listener {
                 Listener::Speech { events, .. } => events.is_closed(),
                 Listener::Enrolment(reply) => reply.is_closed(),
             };
             if gone {
-                commands.push(Command::Cancel(*id));
+                commands.push(Command::Cancel(Cancel { id: *id }));
             }
             !gone
         });
@@ -160,21 +156,23 @@ impl Worker {
     fn deliver(&mut self, event: Event) {
         let id = event.id();
         match (event, self.live.remove(&id)) {
-            (Event::Audio { .. }, Some(Listener::Speech { events, .. }))
-                if events.capacity() == 1 =>
-            {
+            (Event::Audio(_), Some(Listener::Speech { events, .. })) if events.capacity() == 1 => {
                 error!(id, "an utterance outgrew its channel and is cut off");
-                let code = FailureCode::GenerationError;
-                let message = "The audio was not read for too long.".into();
-                let _ = events.try_send(UtteranceEvent::Failed { code, message });
+                let failed = Failed {
+                    id,
+                    code: FailureCode::GenerationError,
+                    field: None,
+                    message: "The audio was not read for too long.".into(),
+                };
+                let _ = events.try_send(UtteranceEvent::Failed(failed));
                 self.cut_off.push(id);
             }
-            (Event::Audio { pcm, .. }, Some(Listener::Speech { events, generated })) => {
+            (Event::Audio(Audio { pcm, .. }), Some(Listener::Speech { events, generated })) => {
                 // One that is closed is put back too, so that the next step cancels it.
                 let _ = events.try_send(UtteranceEvent::Audio(pcm));
                 self.live.insert(id, Listener::Speech { events, generated });
             }
-            (Event::Done { stats, .. }, Some(Listener::Speech { events, generated })) => {
+            (Event::Done(Done { stats, .. }), Some(Listener::Speech { events, generated })) => {
                 // Either end may have gone; then nobody needs to know.
                 let _ = generated.send(());
                 let _ = events.try_send(UtteranceEvent::Done {
@@ -182,14 +180,14 @@ impl Worker {
                     at: Instant::now(),
                 });
             }
-            (Event::Failed { code, message, .. }, Some(Listener::Speech { events, .. })) => {
-                let _ = events.try_send(UtteranceEvent::Failed { code, message });
+            (Event::Failed(failed), Some(Listener::Speech { events, .. })) => {
+                let _ = events.try_send(UtteranceEvent::Failed(failed));
             }
-            (Event::Enrolled { .. }, Some(Listener::Enrolment(reply))) => {
+            (Event::Enrolled(_), Some(Listener::Enrolment(reply))) => {
                 let _ = reply.send(Ok(()));
             }
-            (Event::Failed { code, message, .. }, Some(Listener::Enrolment(reply))) => {
-                let _ = reply.send(Err((code, message)));
+            (Event::Failed(failed), Some(Listener::Enrolment(reply))) => {
+                let _ = reply.send(Err(failed));
             }
             (_, None) => {}
             (event, Some(_)) => warn!(

@@ -53,7 +53,7 @@ impl ConvertDraft {
             text: String::new(),
             text_chunk_size: service.options.text_chunk_size,
             clip: Some(Recording {
-                pcm: Arc::from(clip.samples),
+                pcm: clip.samples.into(),
                 sample_rate: clip.sample_rate,
                 place,
             }),

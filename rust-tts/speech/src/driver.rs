@@ -243,16 +243,16 @@ impl Driver {
                 self.on_done(current, stats, at);
                 Ok(true)
             }
-            UtteranceEvent::Failed { code, message } => match code {
+            UtteranceEvent::Failed(failed) => match failed.code {
                 FailureCode::NothingToSay => {
-                    self.unspeakable = Some(Error::from_engine(code, message));
+                    self.unspeakable = Some(failed.into());
                     Ok(true)
                 }
                 FailureCode::VoiceNotEnrolled if !current.spoke && !current.retried => {
                     self.submit_again(current).await?;
                     Ok(false)
                 }
-                _ => Err(Error::from_engine(code, message).into()),
+                _ => Err(Error::from(failed).into()),
             },
         }
     }

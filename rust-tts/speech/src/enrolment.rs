@@ -15,7 +15,7 @@ use self::leases::VoiceLeases;
 use crate::error::{Code, Error};
 use crate::request::OneOff;
 use chatterbox_engine::EngineHandle;
-use chatterbox_engine::messages::Enroll;
+use chatterbox_engine::messages::{Enroll, FileBytes, Pcm};
 use chatterbox_voices::{Material, Voice, VoiceStore};
 
 /// A voice's content and a model's name.
@@ -194,8 +194,8 @@ where
     let material =
         loaded.map_err(|_| Error::new(Code::GenerationError, "The voice could not be read."))??;
     let (pcm, sample_rate, portable) = match material {
-        Material::Clip(clip) => (Arc::from(clip.samples.as_slice()), clip.sample_rate, None),
-        Material::Portable(bytes) => (Arc::from([]), 0, Some(bytes)),
+        Material::Clip(clip) => (Pcm::from(clip.samples.as_slice()), clip.sample_rate, None),
+        Material::Portable(bytes) => (Pcm::from([]), 0, Some(FileBytes(bytes))),
     };
     let enroll = Enroll {
         id: 0,
@@ -207,7 +207,7 @@ where
     };
     let answer = engine.enroll(enroll).await;
     let answer = answer.map_err(|_| Error::engine_gone())?;
-    answer.map_err(|(code, message)| Error::from_engine(code, message))
+    answer.map_err(Error::from)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chatterbox_engine::messages::FailureCode;
+use chatterbox_engine::messages::{Failed, FailureCode};
 use chatterbox_voices::VoiceError;
 
 /// What went wrong, as the `code` of an error body.
@@ -182,19 +182,27 @@ impl Error {
         let message = format!("{length} characters; at most {most} are taken");
         Self::new(Code::TextTooLong, message).in_field("text")
     }
+}
 
-    /// An utterance that the engine refused or gave up.
-    pub fn from_engine(code: FailureCode, message: String) -> Self {
-        match code {
-            FailureCode::NothingToSay => Self::new(Code::MissingText, message),
+/// An utterance that the engine refused or gave up.
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        let (code, retry_after) = match failed.code {
+            FailureCode::NothingToSay => (Code::MissingText, None),
             FailureCode::InvalidParameter | FailureCode::UnsupportedAudio => {
-                Self::new(Code::InvalidParameter, message)
+                (Code::InvalidParameter, None)
             }
-            FailureCode::CannotClone => Self::new(Code::CannotClone, message),
-            FailureCode::OutOfMemory => Self::new(Code::ServerBusy, message).retry_after(1),
+            FailureCode::CannotClone => (Code::CannotClone, None),
+            FailureCode::OutOfMemory => (Code::ServerBusy, Some(1)),
             FailureCode::VoiceNotEnrolled | FailureCode::GenerationError => {
-                Self::new(Code::GenerationError, message)
+                (Code::GenerationError, None)
             }
+        };
+        Self {
+            code,
+            field: failed.field,
+            message: failed.message,
+            retry_after,
         }
     }
 }

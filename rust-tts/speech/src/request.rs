@@ -14,7 +14,7 @@ use crate::error::{Code, Error};
 use crate::service::SpeechService;
 use chatterbox_audio::decode::Clip;
 use chatterbox_audio::{Format, Normalization};
-use chatterbox_engine::messages::{Model, Params, Slicing};
+use chatterbox_engine::messages::{Model, Params, Pcm, Slicing};
 use chatterbox_voices::Voice;
 
 /// Shortest and longest audio that a request may ask for, in seconds.
@@ -50,7 +50,7 @@ pub struct SpeechRequest {
 /// A clip at its own rate.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    pub pcm: Arc<[f32]>,
+    pub pcm: Pcm,
     pub sample_rate: u32,
     /// The place in memory that it takes up, where places are counted.
     pub place: Option<Arc<OwnedSemaphorePermit>>,

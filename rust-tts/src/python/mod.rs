@@ -1,21 +1,17 @@
 //! The engine that lives in Python.
 
 mod command;
-mod messages;
-mod probe;
 
 use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use tracing::{debug, warn};
 
-use self::messages::Messages;
-use chatterbox_engine::messages::{Command, EngineInfo, Event};
+use chatterbox_engine::messages::{Command, EngineInfo, Event, Model};
 use chatterbox_engine::{Engine, EngineError, EngineStatus, LoadSettings, Progress, Worker};
 pub use command::command;
-pub use probe::{read_event, read_model, sample_commands};
 
 /// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
 pub fn run(worker: Worker, settings: &LoadSettings) {
@@ -32,7 +28,6 @@ pub fn run(worker: Worker, settings: &LoadSettings) {
 struct PythonEngine<'py> {
     py: Python<'py>,
     engine: Bound<'py, PyAny>,
-    messages: Messages<'py>,
 }
 
 impl<'py> PythonEngine<'py> {
@@ -71,36 +66,20 @@ impl<'py> PythonEngine<'py> {
         let engine = py
             .import("chatterbox_server.loading")?
             .call_method1("load", (options,))?;
-        Ok(Self {
-            py,
-            engine,
-            messages: Messages::import(py)?,
-        })
+        Ok(Self { py, engine })
     }
 
     fn read_info(&self) -> PyResult<EngineInfo> {
-        let mut models = Vec::new();
-        for model in self.engine.getattr("models")?.try_iter()? {
-            models.push(Arc::new(messages::read_model(&model?)?));
-        }
+        let models: Vec<Model> = self.engine.getattr("models")?.extract()?;
         Ok(EngineInfo {
             device: self.engine.getattr("device")?.extract()?,
-            models,
+            models: models.into_iter().map(Arc::new).collect(),
         })
     }
 
     fn try_step(&self, commands: Vec<Command>) -> PyResult<Vec<Event>> {
-        let list = PyList::empty(self.py);
-        for command in commands {
-            list.append(self.messages.command(self.py, &command)?)?;
-        }
-        let events = self
-            .engine
-            .call_method1(intern!(self.py, "step"), (list,))?;
-        events
-            .try_iter()?
-            .map(|event| Messages::event(&event?))
-            .collect()
+        let step = intern!(self.py, "step");
+        self.engine.call_method1(step, (commands,))?.extract()
     }
 }
 

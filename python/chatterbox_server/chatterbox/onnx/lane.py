@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...lane import RequestError
-from ...messages import Enroll, Speak
+from ..._core import Enroll, Speak
+from ...model_runner import RequestError
 from ..conditionals import Conditionals
 from ..lane import ChatterboxLane
 from ..rendering import RenderOptions, SliceRendering
@@ -22,7 +22,7 @@ class GraphText:
     def encode(self, text: str, language: str | None) -> tuple[int, ...]:
         ids = self._encoder.encode(text, language)
         if len(ids) < 2:
-            raise RequestError("INVALID_PARAMETER", "text: is too short for BACKEND=onnx; add a word.")
+            raise RequestError("INVALID_PARAMETER", "is too short for BACKEND=onnx; add a word.", field="text")
         return ids
 
 
@@ -31,14 +31,14 @@ class GraphLane(ChatterboxLane):
 
     def submit(self, speak: Speak) -> None:
         if speak.params.speed != 1.0:
-            message = "speed: BACKEND=onnx speaks at 1.0 alone, for its graphs show no frames that could be stretched."
-            raise RequestError("INVALID_PARAMETER", message)
+            message = "BACKEND=onnx speaks at 1.0 alone, for its graphs show no frames that could be stretched."
+            raise RequestError("INVALID_PARAMETER", message, field="speed")
         super().submit(speak)
 
     def enroll(self, command: Enroll) -> None:
         if command.portable is not None:
-            message = "voice: BACKEND=onnx prepares voices in its own way; upload the clip that this one was made of."
-            raise RequestError("CANNOT_CLONE", message)
+            message = "BACKEND=onnx prepares voices in its own way; upload the clip that this one was made of."
+            raise RequestError("CANNOT_CLONE", message, field="voice")
         super().enroll(command)
 
     def _rendering(

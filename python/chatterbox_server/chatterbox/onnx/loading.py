@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnxruntime import InferenceSession
 
-from ...lane import Model
+from ..._core import Model
 from ..backends import Choice
 from ..lane import BUILTIN_VOICE, Parts
 from ..loading import LoadOptions, profile_named

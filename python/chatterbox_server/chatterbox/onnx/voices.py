@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...lane import RequestError
+from ...model_runner import RequestError
 from ..conditionals import Conditionals, aligned
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import CheckpointError
@@ -86,7 +86,8 @@ class GraphPreparer(VoicePreparer):
         return self._prepared(pcm, rate)
 
     def tokens(self, pcm: Samples, rate: int) -> Generator[None, None, Tensor]:
-        raise RequestError("INVALID_PARAMETER", "model: BACKEND=onnx cannot convert clips; its graphs only speak.")
+        message = "BACKEND=onnx cannot convert clips; its graphs only speak."
+        raise RequestError("INVALID_PARAMETER", message, field="model")
 
     def _prepared(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
         encoder = self._encoder()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ...lane import RequestError
+from ...model_runner import RequestError
 
 __all__ = ["MAX_SECONDS", "check_level", "check_samples", "resample"]
 

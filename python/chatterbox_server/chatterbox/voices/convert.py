@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     except ImportError as error:
         print(f"error: {error}; {how_to_install('chatterbox')}", file=sys.stderr)
         return 1
-    from ...lane import RequestError
+    from ...model_runner import RequestError
 
     try:
         data = write_portable(load_builtin(source))

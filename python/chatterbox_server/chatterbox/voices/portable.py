@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from safetensors import SafetensorError
 
-from ...lane import RequestError
+from ...model_runner import RequestError
 from ..conditionals import Conditionals
 from ..speech_tokens import TOKENS_PER_SECOND
 from .cache import decode, encode

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lane import RequestError
+from ...model_runner import RequestError
 from ..conditionals import Conditionals, aligned
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import Tensors, open_tensors

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::{Worker, spawn};
 use crate::messages::{
-    Command, Convert, EngineInfo, Enroll, Event, FailureCode, Id, Model, Params, Slicing, Speak,
-    Stats,
+    Audio, Command, Convert, Done, EngineInfo, Enroll, Event, Failed, FailureCode, Id, Model,
+    Params, Pcm, Slicing, Speak, Stats,
 };
 use crate::{Engine, EngineError, EngineHandle, EngineState, Ticket, UtteranceEvent};
 
@@ -181,7 +181,7 @@ fn convert() -> Convert {
         id: 0,
         model: "scripted".into(),
         voice: None,
-        pcm: Arc::from([0.0].as_slice()),
+        pcm: vec![0.0].into(),
         sample_rate: 8000,
         seed: 1,
         stream: true,
@@ -194,17 +194,17 @@ fn enroll() -> Enroll {
         id: 0,
         voice: "v".into(),
         model: "scripted".into(),
-        pcm: Arc::from([0.0].as_slice()),
+        pcm: vec![0.0].into(),
         sample_rate: 8000,
         portable: None,
     }
 }
 
 fn audio(id: Id, value: f32) -> Event {
-    Event::Audio {
+    Event::Audio(Audio {
         id,
-        pcm: vec![value],
-    }
+        pcm: vec![value].into(),
+    })
 }
 
 fn stats() -> Stats {
@@ -215,13 +215,18 @@ fn stats() -> Stats {
 }
 
 fn done(id: Id) -> Event {
-    Event::Done { id, stats: stats() }
+    Event::Done(Done { id, stats: stats() })
 }
 
 fn failed(id: Id, code: FailureCode) -> Event {
-    Event::Failed {
+    Event::Failed(failure(id, code))
+}
+
+fn failure(id: Id, code: FailureCode) -> Failed {
+    Failed {
         id,
         code,
+        field: Some("text".into()),
         message: "so it is".into(),
     }
 }
@@ -232,7 +237,7 @@ async fn next(ticket: &mut Ticket) -> Option<UtteranceEvent> {
         .expect("an event in time")
 }
 
-async fn next_audio(ticket: &mut Ticket) -> Vec<f32> {
+async fn next_audio(ticket: &mut Ticket) -> Pcm {
     match next(ticket).await {
         Some(UtteranceEvent::Audio(pcm)) => pcm,
         other => panic!("{other:?}"),

@@ -1,6 +1,5 @@
 //! From an utterance, or a clip, to a command for the engine, in a voice that is prepared.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Driver, LiveUtterance};
@@ -46,7 +45,7 @@ impl Driver {
                 id: 0,
                 model: request.model.name.clone(),
                 voice,
-                pcm: Arc::clone(&clip.pcm),
+                pcm: clip.pcm.clone(),
                 sample_rate: clip.sample_rate,
                 seed: request.seed,
                 stream: request.stream,

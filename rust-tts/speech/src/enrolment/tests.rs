@@ -4,7 +4,9 @@ use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use super::*;
-use chatterbox_engine::messages::{Command, EngineInfo, Event, FailureCode, Model};
+use chatterbox_engine::messages::{
+    Command, EngineInfo, Enrolled, Event, Failed, FailureCode, Model,
+};
 use chatterbox_engine::{Engine, EngineError, spawn};
 use chatterbox_voices::{Details, UploadLimits};
 
@@ -49,18 +51,19 @@ impl Engine for Preparing {
             self.came.send(enroll).unwrap();
             let cache_bytes = 1;
             events.push(if self.answers.recv().unwrap() {
-                Event::Enrolled {
+                Event::Enrolled(Enrolled {
                     id,
                     voice,
                     model,
                     cache_bytes,
-                }
+                })
             } else {
-                Event::Failed {
+                Event::Failed(Failed {
                     id,
                     code: FailureCode::UnsupportedAudio,
+                    field: None,
                     message: "no voice in it".into(),
-                }
+                })
             });
         }
         Ok(events)

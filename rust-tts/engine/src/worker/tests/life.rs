@@ -4,7 +4,7 @@ use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
 use super::{Scripted, Stage, audio, done, enroll, failed, next, next_audio, speak};
-use crate::messages::{Command, FailureCode};
+use crate::messages::{Command, Failed, FailureCode};
 use crate::worker::{OOM_WINDOW, Worker, spawn};
 use crate::{EngineError, EngineGone, EngineState, UtteranceEvent};
 
@@ -52,10 +52,10 @@ async fn out_of_memory_twice_is_final() {
     assert!(
         matches!(
             failure,
-            Some(UtteranceEvent::Failed {
+            Some(UtteranceEvent::Failed(Failed {
                 code: FailureCode::OutOfMemory,
                 ..
-            })
+            }))
         ),
         "{failure:?}"
     );
@@ -138,7 +138,7 @@ async fn stop_ends_the_loop_while_others_hold_handles_and_utterances_run() {
     stage.thread.join().unwrap();
     assert!(matches!(handle.status().state(), EngineState::Stopped));
     assert!(*stage.closed.lock().unwrap());
-    assert_eq!(next_audio(&mut ticket).await, [0.1]);
+    assert_eq!(*next_audio(&mut ticket).await, [0.1]);
     assert!(next(&mut ticket).await.is_none(), "no end is made up");
     assert!(matches!(handle.speak(speak("two")).await, Err(EngineGone)));
 }

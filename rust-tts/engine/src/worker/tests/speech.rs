@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Stage, audio, convert, done, enroll, failed, next, next_audio, speak};
+use super::{Stage, audio, convert, done, enroll, failed, failure, next, next_audio, speak};
 use crate::UtteranceEvent;
 use crate::handle::UTTERANCE_EVENTS;
-use crate::messages::{Command, Event, FailureCode};
+use crate::messages::{Cancel, Command, Enrolled, Event, Failed, FailureCode, Forget};
 
 #[tokio::test]
 async fn events_reach_their_own_ticket() {
@@ -28,21 +28,21 @@ async fn events_reach_their_own_ticket() {
     ]);
     stage.step();
     stage.answer_and_rest(vec![done(first)]);
-    assert_eq!(next_audio(&mut one).await, [0.1]);
-    assert_eq!(next_audio(&mut one).await, [0.3]);
+    assert_eq!(*next_audio(&mut one).await, [0.1]);
+    assert_eq!(*next_audio(&mut one).await, [0.3]);
     assert!(
         matches!(next(&mut one).await, Some(UtteranceEvent::Done { stats, .. }) if stats == super::stats())
     );
     assert!(next(&mut one).await.is_none(), "it closes after the end");
-    assert_eq!(next_audio(&mut two).await, [0.2]);
+    assert_eq!(*next_audio(&mut two).await, [0.2]);
     let failure = next(&mut two).await;
     assert!(
         matches!(
             failure,
-            Some(UtteranceEvent::Failed {
+            Some(UtteranceEvent::Failed(Failed {
                 code: FailureCode::GenerationError,
                 ..
-            })
+            }))
         ),
         "{failure:?}"
     );
@@ -59,7 +59,7 @@ async fn done_resolves_generated_before_its_audio_is_read() {
         .unwrap();
     let again = tokio::time::timeout(Duration::from_millis(20), ticket.generated.wait()).await;
     assert!(again.is_err(), "it completes once");
-    assert_eq!(next_audio(&mut ticket).await, [0.1]);
+    assert_eq!(*next_audio(&mut ticket).await, [0.1]);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn dropping_a_ticket_cancels_in_the_next_step() {
     let (ticket, id) = stage.speak("one").await;
     drop(ticket);
     stage.answer(vec![audio(id, 0.1)]);
-    assert_eq!(stage.step(), [Command::Cancel(id)]);
+    assert_eq!(stage.step(), [Command::Cancel(Cancel { id })]);
     stage.answer(vec![audio(id, 0.2), done(id)]);
     assert_eq!(
         stage.step(),
@@ -85,10 +85,10 @@ async fn a_ticket_dropped_before_its_first_step_is_cancelled_in_it() {
     drop(stage.handle().speak(speak("two")).await.unwrap());
     stage.answer(Vec::new());
     let commands = stage.step();
-    let [Command::Speak(speak), Command::Cancel(id)] = commands.as_slice() else {
+    let [Command::Speak(speak), Command::Cancel(cancel)] = commands.as_slice() else {
         panic!("{commands:?}")
     };
-    assert_eq!(speak.id, *id);
+    assert_eq!(speak.id, cancel.id);
     stage.answer_and_rest(Vec::new());
 }
 
@@ -97,17 +97,17 @@ async fn a_listener_that_never_reads_is_cut_off() {
     let stage = Stage::new();
     let (mut ticket, id) = stage.speak("one").await;
     stage.answer((0..=UTTERANCE_EVENTS).map(|_| audio(id, 0.1)).collect());
-    assert_eq!(stage.step(), [Command::Cancel(id)]);
+    assert_eq!(stage.step(), [Command::Cancel(Cancel { id })]);
     stage.answer(vec![audio(id, 0.2)]);
     assert_eq!(stage.step(), [], "it is cancelled once");
     stage.answer_and_rest(Vec::new());
     // The last place is kept for the reason.
     for _ in 1..UTTERANCE_EVENTS {
-        assert_eq!(next_audio(&mut ticket).await, [0.1]);
+        assert_eq!(*next_audio(&mut ticket).await, [0.1]);
     }
     let reason = next(&mut ticket).await;
     assert!(
-        matches!(reason, Some(UtteranceEvent::Failed { .. })),
+        matches!(reason, Some(UtteranceEvent::Failed(_))),
         "{reason:?}"
     );
     assert!(next(&mut ticket).await.is_none());
@@ -141,12 +141,12 @@ async fn enrolments_are_answered() {
             panic!("{commands:?}")
         };
         let id = enroll.id;
-        let enrolled = Event::Enrolled {
+        let enrolled = Event::Enrolled(Enrolled {
             id,
             voice: "v".into(),
             model: "scripted".into(),
             cache_bytes: 8,
-        };
+        });
         stage.answer_and_rest(vec![if refused {
             failed(id, FailureCode::UnsupportedAudio)
         } else {
@@ -154,7 +154,7 @@ async fn enrolments_are_answered() {
         }]);
         let answer = answer.await.unwrap().unwrap();
         let expected = if refused {
-            Err((FailureCode::UnsupportedAudio, "so it is".to_owned()))
+            Err(failure(id, FailureCode::UnsupportedAudio))
         } else {
             Ok(())
         };
@@ -174,12 +174,12 @@ async fn a_conversion_is_answered_like_an_utterance() {
     stage.answer(vec![audio(convert.id, 0.1)]);
     stage.step();
     stage.answer(vec![audio(convert.id, 0.2)]);
-    assert_eq!(next_audio(&mut ticket).await, [0.1]);
-    assert_eq!(next_audio(&mut ticket).await, [0.2]);
+    assert_eq!(*next_audio(&mut ticket).await, [0.1]);
+    assert_eq!(*next_audio(&mut ticket).await, [0.2]);
     stage.step();
     drop(ticket);
     stage.answer(Vec::new());
-    assert_eq!(stage.step(), [Command::Cancel(convert.id)]);
+    assert_eq!(stage.step(), [Command::Cancel(Cancel { id: convert.id })]);
     stage.answer_and_rest(Vec::new());
 }
 
@@ -196,7 +196,7 @@ async fn an_enrolment_for_which_nobody_waits_is_cancelled() {
     asked.abort();
     assert!(asked.await.unwrap_err().is_cancelled());
     stage.answer(Vec::new());
-    assert_eq!(stage.step(), [Command::Cancel(enroll.id)]);
+    assert_eq!(stage.step(), [Command::Cancel(Cancel { id: enroll.id })]);
     stage.answer_and_rest(Vec::new());
 }
 
@@ -204,6 +204,9 @@ async fn an_enrolment_for_which_nobody_waits_is_cancelled() {
 async fn what_is_to_be_forgotten_reaches_the_engine() {
     let stage = Stage::new();
     stage.handle().forget("v".into()).await.unwrap();
-    assert_eq!(stage.step(), [Command::Forget("v".into())]);
+    assert_eq!(
+        stage.step(),
+        [Command::Forget(Forget { voice: "v".into() })]
+    );
     stage.answer_and_rest(Vec::new());
 }
