@@ -72,9 +72,27 @@ def _load_models(models: tuple[str, ...], settings: Mapping[str, object]) -> Eng
     if chatterbox:
         loaded, device = _load_chatterbox(chatterbox, settings)
         runners += loaded
+    else:
+        _check_device(cast("str", settings.get("device", "auto")), cast("str", settings.get("backend", "auto")))
     if "lite" in models:
         runners.append(_load_lite(settings))
     return Engine(runners, device=device)
+
+
+def _check_device(device: str, backend: str) -> None:
+    """Refuse a device that is not there although no model needs it: the operator relies on it."""
+    if device in ("auto", "cpu"):
+        return
+    try:
+        from .chatterbox import loading
+    except ImportError as error:
+        raise LoadError(
+            f"DEVICE: {device} cannot be used, since torch is missing ({error}); use cpu, or auto."
+        ) from error
+    try:
+        loading.choose_device(device, backend)
+    except loading.SettingError as error:
+        raise LoadError(str(error)) from error
 
 
 def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple[Sequence[ModelRunner], str]:

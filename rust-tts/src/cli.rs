@@ -5,32 +5,33 @@ use std::ffi::OsString;
 use chatterbox_engine::EngineOptions;
 use chatterbox_http::HttpOptions;
 use chatterbox_speech::options::SpeechOptions;
-use chatterbox_voices::{Filter, VoiceOptions};
-use clap::{Args, Parser, Subcommand};
+use chatterbox_voices::VoiceOptions;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 
+use crate::environment::{self, Environment};
+use crate::help;
 use crate::log_options::{LogLevel, LogOptions};
-use crate::offline::{self, ConvertOptions, SayOptions, VoiceCommand};
+use crate::offline::{self, ConvertOptions, SayOptions};
 use crate::python;
 use crate::shutdown::{self, status};
+use crate::voice_command::VoiceCommand;
 use crate::{server, telemetry};
 
-const ABOUT: &str = "Streaming text-to-speech server for the Chatterbox models.
-
-Without a command it serves HTTP and WebSocket. Every option can be set in the environment or in a file `.env` in the
-working directory; a flag wins over the environment, and the environment over the file.
-
-Exit status: 0 finished or drained; 1 could not start; 2 a wrong option; 70 the engine failed and the server should be
-started again; 130 ended by a second signal.";
-
 #[derive(Parser)]
-#[command(name = "chatterbox-server", version, about = "Streaming text-to-speech server", long_about = ABOUT)]
-struct Cli {
+#[command(
+    name = help::PROGRAM,
+    version,
+    propagate_version = true,
+    about = "Streaming text-to-speech server for the Chatterbox models"
+)]
+pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    server: ServerOptions,
-    #[command(flatten)]
-    logs: LogOptions,
+    command: Command,
+    /// Print help with all settings
+    #[arg(long, global = true, action = clap::ArgAction::HelpLong, display_order = 1000)]
+    help_all: Option<bool>,
 }
 
 /// Every option of the server.
@@ -44,14 +45,23 @@ pub struct ServerOptions {
     pub engine: EngineOptions,
     #[command(flatten)]
     pub voices: VoiceOptions,
+    #[command(flatten)]
+    pub logs: LogOptions,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve HTTP and WebSocket; this is what happens without a command
+    Serve(Box<ServerOptions>),
     /// Speak a text into a file, without a server
     Say(Box<SayOptions>),
     /// Speak a clip again in another voice, into a file, without a server
     Convert(Box<ConvertOptions>),
+    /// List, show, delete and make voices
+    Voice {
+        #[command(subcommand)]
+        command: VoiceCommand,
+    },
     /// Measure the engine beside upstream's package, or a server under load
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -61,17 +71,10 @@ enum Command {
     /// Take jobs of RunPod's serverless platform, and serve them with a server of its own
     #[command(disable_help_flag = true)]
     Runpod(Passed),
-    /// Make voice files
-    Voice {
-        #[command(subcommand)]
-        command: VoiceCommand,
-    },
-    /// List the voice files
-    Voices {
-        #[command(flatten)]
-        voices: VoiceOptions,
-        #[command(flatten)]
-        logs: LogOptions,
+    /// Print a script that completes this command line in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 }
 
@@ -89,94 +92,99 @@ struct Passed {
 
 /// Runs the command line `argv` and returns the exit status.
 pub fn run(argv: Vec<String>) -> i32 {
-    if let Err(problem) = prepare_environment() {
-        telemetry::complain(&format!("error: {problem}"));
-        return status::USAGE;
-    }
+    let environment = match environment::prepare(&Cli::command()) {
+        Ok(environment) => environment,
+        Err(problem) => {
+            telemetry::print_error(&format!("error: {problem}"));
+            return status::USAGE;
+        }
+    };
     shutdown::survive_file_size_limits();
-    let cli = match Cli::try_parse_from(argv.into_iter().map(OsString::from)) {
-        Ok(cli) => cli,
+    let argv = with_command(argv);
+    match parse(&argv, &environment) {
+        Ok(command) => command.run(&environment),
         Err(error) => {
             // Help and version are "errors" that go to standard output with status 0.
             let _ = error.print();
-            return error.exit_code();
+            error.exit_code()
         }
+    }
+}
+
+/// Without a command, the server's options may follow.
+fn with_command(mut argv: Vec<String>) -> Vec<String> {
+    const OF_NO_COMMAND: [&str; 4] = ["-h", "--help", "-V", "--version"];
+    let first = argv.get(1).map(String::as_str);
+    let named = first.is_some_and(|word| !word.starts_with('-') || OF_NO_COMMAND.contains(&word));
+    if !named {
+        argv.insert(argv.len().min(1), "serve".to_owned());
+    }
+    argv
+}
+
+fn parse(argv: &[String], environment: &Environment) -> Result<Command, clap::Error> {
+    let parse = |mut command: clap::Command| {
+        let matches = command.try_get_matches_from_mut(argv.iter().map(OsString::from))?;
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     };
-    match cli.command {
-        None => with_logs(&cli.logs, LogLevel::Info, || server::run(&cli.server)),
-        Some(Command::Say(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
-            offline::say(&options)
-        }),
-        Some(Command::Convert(options)) => with_logs(&options.output.logs, LogLevel::Warn, || {
-            offline::convert(&options)
-        }),
-        Some(Command::Bench(passed)) => {
-            python::command("chatterbox_server.bench.cli", &passed.arguments)
+    let all = help::complete(Cli::command());
+    let parsed = parse(all.clone());
+    match parsed {
+        Ok(cli) => Ok(cli.command),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp && !help::is_complete(argv) => {
+            parse(help::short(all)).map(|cli| cli.command)
         }
-        Some(Command::ExportOnnx(passed)) => python::command(
-            "chatterbox_server.chatterbox.onnx.export.command",
-            &passed.arguments,
-        ),
-        Some(Command::Runpod(passed)) => {
-            python::command("chatterbox_server.serverless.command", &passed.arguments)
-        }
-        Some(Command::Voice { command }) => {
-            with_logs(command.logs(), LogLevel::Warn, || command.run())
-        }
-        Some(Command::Voices { voices, logs }) => {
-            with_logs(&logs, LogLevel::Warn, || list_voices(&voices))
+        Err(mut error) => {
+            environment.name_source(&mut error, &all, argv);
+            Err(error)
         }
     }
 }
 
-fn with_logs(options: &LogOptions, default_level: LogLevel, command: impl FnOnce() -> i32) -> i32 {
-    match telemetry::init(options, default_level) {
-        Ok(()) => command(),
-        Err(problem) => {
-            telemetry::complain(&format!("error: {problem}"));
-            status::USAGE
-        }
-    }
-}
-
-/// Reads `.env` and forgets empty variables: `PORT=` in a compose file means that it is not set.
-fn prepare_environment() -> Result<(), String> {
-    match dotenvy::from_path(".env") {
-        Err(error) if !error.not_found() => return Err(format!(".env: {error}")),
-        _ => {}
-    }
-    let empty = std::env::vars_os()
-        .filter(|(_, value)| value.is_empty())
-        .map(|(name, _)| name);
-    for name in empty.collect::<Vec<_>>() {
-        // SAFETY: neither the runtime nor the engine has been started; this is the only thread that runs.
-        unsafe { std::env::remove_var(name) };
-    }
-    Ok(())
-}
-
-fn list_voices(options: &VoiceOptions) -> i32 {
-    let listed = options.open().map_err(|error| error.to_string());
-    match listed.and_then(|store| {
-        store
-            .list(&Filter::default())
-            .map_err(|error| error.to_string())
-    }) {
-        Ok(voices) => {
-            for voice in &voices {
-                telemetry::tell(&format!("{}\t{:.1} s", voice.id, voice.duration_seconds));
+impl Command {
+    fn run(&self, environment: &Environment) -> i32 {
+        let with_logs = |options: &LogOptions, level, run: &dyn Fn() -> i32| {
+            if let Err(problem) = telemetry::init(options, level) {
+                telemetry::print_error(&format!("error: {problem}"));
+                return status::USAGE;
             }
-            if voices.is_empty() {
-                telemetry::complain(&format!("No voices in {}.", options.voices_dir.display()));
+            for warning in &environment.warnings {
+                tracing::warn!("{warning}");
             }
-            status::OK
-        }
-        Err(problem) => {
-            telemetry::complain(&format!(
-                "error: {}: {problem}",
-                options.voices_dir.display()
-            ));
-            status::CANNOT_START
+            run()
+        };
+        let in_python = |module, passed: &Passed| {
+            for warning in &environment.warnings {
+                telemetry::print_error(&format!("warning: {warning}"));
+            }
+            python::command(module, &passed.arguments)
+        };
+        match self {
+            Self::Serve(options) => {
+                with_logs(&options.logs, LogLevel::Info, &|| server::run(options))
+            }
+            Self::Say(options) => with_logs(&options.output.logs, LogLevel::Warn, &|| {
+                offline::say(options)
+            }),
+            Self::Convert(options) => with_logs(&options.output.logs, LogLevel::Warn, &|| {
+                offline::convert(options)
+            }),
+            Self::Voice { command } => with_logs(command.logs(), LogLevel::Warn, &|| command.run()),
+            Self::Bench(passed) => in_python("chatterbox_server.bench.cli", passed),
+            Self::ExportOnnx(passed) => {
+                in_python("chatterbox_server.chatterbox.onnx.export.command", passed)
+            }
+            Self::Runpod(passed) => in_python("chatterbox_server.serverless.command", passed),
+            Self::Completions { shell } => {
+                print_completions(*shell);
+                status::OK
+            }
         }
     }
+}
+
+fn print_completions(shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), help::PROGRAM, &mut script);
+    telemetry::print_line(String::from_utf8_lossy(&script).trim_end());
 }

@@ -3,6 +3,8 @@
 //! `docs/architecture.md` follows one request through the crates.
 
 pub mod cli;
+mod environment;
+mod help;
 mod kernels;
 mod loading;
 mod log_options;
@@ -11,6 +13,7 @@ mod python;
 mod server;
 pub mod shutdown;
 mod telemetry;
+mod voice_command;
 
 /// Makes Python import the extension module of this build, whose classes the host exchanges, and not that of the installed
 /// package, whose classes are others although they look the same.

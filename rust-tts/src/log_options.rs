@@ -12,7 +12,7 @@ pub struct LogOptions {
     pub rust_log: Option<String>,
 
     /// The same as a plain level, where `RUST_LOG` is not set. Default: info, or debug with `DEBUG`; warn for the commands
-    #[arg(long, env = "LOG_LEVEL", ignore_case = true)]
+    #[arg(long, env = "LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 
     /// Log everything at level debug, unless `RUST_LOG` or `LOG_LEVEL` says otherwise. There is one process, with it and
@@ -25,16 +25,19 @@ pub struct LogOptions {
     pub log_format: LogFormat,
 }
 
-/// Rust's names, and Python's where they differ.
+/// Rust's names, and those of Python and Node.js where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     Off,
-    #[value(alias = "critical")]
+    #[value(aliases = ["critical", "fatal"])]
     Error,
     #[value(alias = "warning")]
     Warn,
+    #[value(aliases = ["information", "notice"])]
     Info,
+    #[value(alias = "verbose")]
     Debug,
+    #[value(alias = "silly")]
     Trace,
 }
 

@@ -10,6 +10,7 @@ use chatterbox_http::auth::Keys;
 use chatterbox_http::connections;
 use chatterbox_http::state::{App, Shared};
 use chatterbox_speech::metrics::Metrics;
+use chatterbox_speech::options::SpeechOptions;
 use chatterbox_speech::service::SpeechService;
 use chatterbox_voices::{VoiceCache, VoiceError, VoiceOptions, VoiceStore, without_voice};
 use tokio::net::TcpListener;
@@ -20,10 +21,10 @@ use crate::cli::ServerOptions;
 use crate::shutdown::{self, Signals, status};
 use crate::{loading, python, telemetry};
 
-/// How often the engine's pulse is felt.
-const PULSE: Duration = Duration::from_millis(250);
-/// What last answers get to leave before the process ends.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time between two looks at whether the engine's step has ended.
+const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
+/// Time for the last answers to be written before the process ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long the engine's thread may take to close.
 const ENGINE_CLOSE: Duration = Duration::from_secs(5);
@@ -62,9 +63,6 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
     let (http, voices) = (&options.http, &options.voices);
     let keys = Keys::from_options(http)
         .map_err(|error| StartError(format!("The API keys cannot be read: {error}")))?;
-    if keys.open() {
-        warn!("no API_KEY is set: everybody who reaches this server may use it");
-    }
     let store = open_voices(voices)?;
     let signals = Signals::register()
         .map_err(|error| StartError(format!("Signals cannot be received: {error}")))?;
@@ -74,9 +72,15 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
     let address = listener
         .local_addr()
         .map_err(|error| StartError(format!("No address to listen on: {error}")))?;
+    if keys.open() && !address.ip().is_loopback() {
+        warn!(
+            "no API_KEY is set, and {address} can be reached from other machines: everybody there may use this server"
+        );
+    }
 
     let slots = options.speech.limits.slots();
     let settings = options.engine.load_settings(voices.prepared_dir(), slots);
+    warn_of_default_model(&options.speech, &settings.models);
     let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, &settings))
         .map_err(|error| {
         StartError(format!("The engine's thread cannot be started: {error}"))
@@ -115,7 +119,7 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
         }
     };
     if status == status::ENGINE_FAILED {
-        sleep(LAST_WORDS).await;
+        sleep(SHUTDOWN_GRACE).await;
         shutdown::exit_now(status);
     }
     end_engine(&speech.engine, thread).await;
@@ -141,6 +145,18 @@ fn open_voices(options: &VoiceOptions) -> Result<Arc<VoiceStore>, StartError> {
     Ok(Arc::new(store))
 }
 
+/// Names a `DEFAULT_MODEL` that no request could be answered with.
+fn warn_of_default_model(options: &SpeechOptions, models: &[String]) {
+    if let Some(name) = &options.default_model
+        && !models.contains(name)
+    {
+        warn!(
+            "DEFAULT_MODEL is {name}, which is not loaded: every request that names no model is refused; loaded are {}",
+            models.join(", ")
+        );
+    }
+}
+
 async fn listen(options: &HttpOptions, open: bool) -> Result<TcpListener, StartError> {
     // Without a key, only this machine may come in unless the operator says otherwise.
     let host = options
@@ -149,22 +165,26 @@ async fn listen(options: &HttpOptions, open: bool) -> Result<TcpListener, StartE
         .unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
     let bound = TcpListener::bind((host.as_str(), options.port)).await;
     bound.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "; try --port 0, which takes a free port",
+            _ => "",
+        };
         StartError(format!(
-            "{host}:{} cannot be listened on: {error}",
+            "{host}:{} cannot be listened on: {error}{advice}",
             options.port
         ))
     })
 }
 
-/// Announces readiness, feels the engine's pulse, and returns an exit status when the engine has died.
+/// Announces readiness, and returns an exit status when the engine has failed or stalled.
 async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
     let mut states = app.speech.engine.status().subscribe();
-    let mut pulse = interval(PULSE);
+    let mut watchdog = interval(WATCHDOG_INTERVAL);
     let mut announced = false;
     loop {
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return status::ENGINE_FAILED },
-            _ = pulse.tick() => {
+            _ = watchdog.tick() => {
                 app.metrics.upkeep();
                 let limit = app.limits.engine_stall_timeout;
                 if app.speech.engine.status().in_step_for().is_some_and(|busy| busy > limit) {
@@ -208,7 +228,7 @@ fn announce(address: SocketAddr, app: &App) {
     } else {
         " -H \"X-API-Key: $API_KEY\""
     };
-    telemetry::tell(&format!(
+    telemetry::print_line(&format!(
         "chatterbox-server {} listens on http://{reachable}\n\
          Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
          -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav",
@@ -261,8 +281,8 @@ async fn drained(service: &SpeechService, drain_timeout: Duration) {
             "the drain took too long; what still runs is cut off"
         );
         service.cut.cancel();
-        // Sockets say goodbye.
-        let _ = timeout(LAST_WORDS, service.tasks.wait()).await;
+        // Time for close frames.
+        let _ = timeout(SHUTDOWN_GRACE, service.tasks.wait()).await;
     }
     info!("drained");
 }

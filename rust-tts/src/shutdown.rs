@@ -50,8 +50,9 @@ impl Signals {
     /// Cancels `drain` at the first signal and ends the process at the second.
     pub async fn obey(mut self, drain: CancellationToken) {
         let name = self.next().await;
-        drain.cancel();
+        // Before the drain begins, or "drained" could come first in the log.
         info!("{name}: draining; a second signal ends at once");
+        drain.cancel();
         let name = self.next().await;
         warn!("{name}: ending at once");
         exit_now(status::INTERRUPTED)

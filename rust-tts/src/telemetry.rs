@@ -82,12 +82,12 @@ impl Write for Stderr {
 }
 
 /// Prints a line for a person. Nobody may be reading, which is no reason to stop.
-pub fn tell(line: &str) {
+pub fn print_line(line: &str) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// The same to standard error.
-pub fn complain(line: &str) {
+pub fn print_error(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

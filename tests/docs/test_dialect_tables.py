@@ -44,7 +44,7 @@ def test_every_route_is_mounted(fake: Server) -> None:
 def settings() -> set[str]:
     """Every environment variable that `chatterbox-server --help` lists."""
     shown = subprocess.run(
-        [str(COMMAND), "--help"], env=clean_environment({}), capture_output=True, text=True, check=True
+        [str(COMMAND), "--help-all"], env=clean_environment({}), capture_output=True, text=True, check=True
     ).stdout
     return set(re.findall(r"\[env: (\w+)", shown))
 

@@ -103,9 +103,12 @@ def listening_on(server: Server) -> set[str]:
 
 def test_without_a_key_only_this_machine_may_come_in(fake: Server, locked: Server, server: StartServer) -> None:
     assert listening_on(fake) == {"127.0.0.1"}
-    assert "everybody" in fake.log()
+    assert "everybody" not in fake.log(), "an alarm on the loopback"
     assert listening_on(locked) == {"0.0.0.0"}
     assert "everybody" not in locked.log()
+    exposed = server(*FAKE, "--host", "0.0.0.0")
+    assert "WARN chatterbox_server::server: no API_KEY is set, and 0.0.0.0" in exposed.log()
+    assert "everybody" in exposed.log()
     given = server(*FAKE, "--host", "127.0.0.2", "--api-key", "k", wait=False)
     given.wait_listening()
     assert listening_on(given) == {"127.0.0.2"}

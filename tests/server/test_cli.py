@@ -1,4 +1,4 @@
-"""``chatterbox-server say``, ``voices`` and ``--version``."""
+"""The command line: ``say``, ``voice``, help and ``--version``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from audio_helpers import SAMPLE_RATES, clip, pitch, read_pcm, read_wav, speak
+from chatterbox_server import __version__
 from chatterbox_server.fake import frequency
 from command_helpers import FIGURES, run
-from running_server import COMMAND, Server, clean_environment
+from running_server import COMMAND, WITHOUT_ROOTS_RIGHTS, Server, clean_environment
 
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 
@@ -207,26 +208,114 @@ def test_say_draws_a_bar_in_a_terminal(tmp_path: Path) -> None:
     assert b"%" not in run(tmp_path, "say", text, "-o", "a.wav", *FAKE).stderr
 
 
-def test_voices_lists_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["a.xyz", "speech.txt", "a.wav.bak"])
+def test_say_refuses_an_unknown_file_extension_before_it_loads(tmp_path: Path, output: str) -> None:
+    done = run(tmp_path, "say", "Hello.", "-o", output, env={"ENGINE": "fake", "FAKE_LOAD_SECONDS": "90"})
+    assert done.returncode == 1
+    words = done.stderr.decode()
+    assert words.startswith(f"error: {output}: no audio format is called {output.rpartition('.')[2]}; there are wav, ")
+    assert list(tmp_path.glob("*.*")) == []
+
+
+def test_errors_name_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for folder in ("nowhere", "locked"):
+        args = [*WITHOUT_ROOTS_RIGHTS, str(COMMAND), "say", "Hello.", "-o", f"{folder}/a.wav", *FAKE]
+        done = subprocess.run(
+            args, cwd=tmp_path, env=clean_environment({}), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {folder}/a.wav: ")
+        assert ".tmp" not in done.stderr
+
+
+def test_voice_list_prints_ids_and_lengths(tmp_path: Path) -> None:
     (tmp_path / "voices").mkdir()
-    empty = run(tmp_path, "voices")
+    empty = run(tmp_path, "voice", "list")
     assert (empty.returncode, empty.stdout) == (0, b"")
     assert b"No voices" in empty.stderr
     (tmp_path / "voices" / "anna.wav").write_bytes(clip(seconds=1.5))
     (tmp_path / "voices" / "notes.txt").write_text("no voice")
-    assert run(tmp_path, "voices").stdout == b"anna.wav\t1.5 s\n"
+    assert run(tmp_path, "voice", "list").stdout == b"anna.wav\t1.5 s\n"
     (tmp_path / "file").touch()
-    wrong = run(tmp_path, "voices", "--voices-dir", "file")
+    wrong = run(tmp_path, "voice", "list", "--voices-dir", "file")
     assert wrong.returncode == 1
     assert b"error: file" in wrong.stderr
 
 
+def test_voice_show_and_delete_find_a_voice_by_its_id(tmp_path: Path) -> None:
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices" / "anna.wav").write_bytes(clip(seconds=1.5))
+    shown = json.loads(run(tmp_path, "voice", "show", "anna").stdout)
+    assert (shown["id"], shown["name"], shown["duration_seconds"]) == ("anna.wav", "anna", 1.5)
+    assert run(tmp_path, "voice", "delete", "anna.wav").returncode == 0
+    assert not (tmp_path / "voices" / "anna.wav").exists()
+    for command in ("show", "delete"):
+        done = run(tmp_path, "voice", command, "anna")
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"error: anna: ")
+
+
 def test_version(tmp_path: Path) -> None:
-    assert run(tmp_path, "--version").stdout.decode() == f"chatterbox-server {version('chatterbox-server')}\n"
+    shown = f"chatterbox-server {__version__}\n"
+    assert run(tmp_path, "--version").stdout.decode() == shown
+    assert run(tmp_path, "--port", "1", "--version").stdout.decode() == shown
 
 
-@pytest.mark.parametrize("command", [["--help"], ["say", "--help"], ["voices", "--help"], ["help", "say"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["-h"],
+        ["say", "--help"],
+        ["voice", "--help"],
+        ["help", "say"],
+        ["--help-all"],
+        ["say", "--help-all"],
+    ],
+)
 def test_help_ends_with_status_0(tmp_path: Path, command: list[str]) -> None:
     done = run(tmp_path, *command)
     assert done.returncode == 0
     assert b"Usage: chatterbox-server" in done.stdout
+
+
+def test_short_help_shows_examples_and_essential_settings(tmp_path: Path) -> None:
+    shown = run(tmp_path, "-h").stdout.decode()
+    assert len(shown.splitlines()) <= 60
+    examples = re.findall(r"^  (chatterbox-server .+)$", shown.partition("Examples:")[2], re.MULTILINE)
+    assert len(examples) == 4
+    for example in examples:
+        # `--version` after the example's own arguments: those are checked first.
+        done = run(tmp_path, *shlex.split(example)[1:], "--version")
+        assert done.returncode == 0, done.stderr
+    for name in ("HOST", "PORT", "API_KEY", "VOICES_DIR", "LOAD_TURBO"):
+        assert f" {name} " in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "say", "convert"])
+def test_a_commands_help_leaves_settings_to_help_all(tmp_path: Path, command: str) -> None:
+    shown = run(tmp_path, command, "-h").stdout.decode()
+    assert len(shown.splitlines()) <= 60
+    assert "VOICES_DIR" in shown
+    assert "--help-all" in shown
+    assert "PROFILE" not in shown
+    assert "PROFILE" in run(tmp_path, command, "--help-all").stdout.decode()
+
+
+def test_serve_is_what_happens_without_a_command(tmp_path: Path) -> None:
+    assert b"Usage: chatterbox-server serve" in run(tmp_path, "--port", "1", "--help").stdout
+    assert run(tmp_path, "--help-all").stdout == run(tmp_path, "serve", "--help-all").stdout
+
+
+def test_typos_have_tips(tmp_path: Path) -> None:
+    for args, tip in ((["serv"], "serve"), (["--prot", "1"], "--port"), (["say", "x", "--sped", "1"], "--speed")):
+        done = run(tmp_path, *args)
+        assert done.returncode == 2
+        assert re.search(rf"tip: .*'{tip}'", done.stderr.decode())
+
+
+def test_completions_are_a_script_of_the_shell(tmp_path: Path) -> None:
+    script = run(tmp_path, "completions", "bash").stdout
+    assert b"--load-turbo" in script
+    assert subprocess.run(["bash", "-n"], input=script, check=False).returncode == 0

@@ -73,7 +73,9 @@ def test_a_signal_ends_an_idle_server_at_once(server: StartServer, number: signa
         keeping.get(f"{one.url}/livez")
         one.process.send_signal(number)
         assert one.process.wait(4) == 0
-    assert "WARN" not in one.log().partition("draining")[2]
+    drain = one.log().partition(f"{number.name}: draining")[2]
+    assert "drained" in drain
+    assert "WARN" not in drain
 
 
 def test_a_second_signal_ends_at_once(server: StartServer) -> None:
@@ -121,7 +123,8 @@ def records(server: StartServer) -> Records:
     """The records of a server's log in JSON, after a few requests. Every line has to be one."""
 
     def collect(*args: str, env: dict[str, str]) -> list[dict[str, Any]]:
-        one = server(*FAKE, *args, env={"LOG_FORMAT": "json", **env})
+        # A server that is open to the network has a warning to log.
+        one = server(*FAKE, *args, env={"LOG_FORMAT": "json", "HOST": "0.0.0.0", **env})
         HTTP.post(f"{one.url}/api/tts", json={"text": "Hi."}, headers={"x-request-id": "request-one"})
         HTTP.post(f"{one.url}/api/tts?x=\"'%0a", content="{", headers={"x-request-id": 'odd"\\id'})
         HTTP.get(f"{one.url}/livez", headers={"x-request-id": "probe"})

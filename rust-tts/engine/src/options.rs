@@ -168,6 +168,7 @@ pub enum EngineKind {
 pub enum Device {
     Auto,
     Cpu,
+    #[value(alias = "gpu")]
     Cuda,
     Mps,
 }

@@ -31,31 +31,45 @@ pub struct Keys(Vec<Digest256>);
 pub struct ClientKey(pub String);
 
 impl Keys {
-    /// Reads keys from the options and the files they name.
-    pub fn from_options(options: &HttpOptions) -> std::io::Result<Self> {
-        let mut keys: Vec<String> = options
-            .api_key
-            .iter()
-            .chain(&options.api_token)
-            .cloned()
-            .collect();
-        for file in [&options.api_key_file, &options.api_token_file]
-            .into_iter()
-            .flatten()
-        {
-            let text = std::fs::read_to_string(Path::new(file))?;
-            keys.extend(text.split([',', '\n']).map(str::to_owned));
+    /// Reads keys from the options and the files they name. The error is a sentence that names the setting: one that is
+    /// set and has no key in it must not open the server.
+    pub fn from_options(options: &HttpOptions) -> Result<Self, String> {
+        let mut digests = Vec::new();
+        let mut add = |name: &str, keys: &mut dyn Iterator<Item = &str>| {
+            let before = digests.len();
+            digests.extend(
+                keys.map(str::trim)
+                    .filter(|key| !key.is_empty())
+                    .map(digest),
+            );
+            if digests.len() == before {
+                return Err(format!(
+                    "{name} is set, but there is no key in it; set a key, or remove {name}"
+                ));
+            }
+            Ok(())
+        };
+        for (name, keys) in [
+            ("API_KEY", &options.api_key),
+            ("API_TOKEN", &options.api_token),
+        ] {
+            if !keys.is_empty() {
+                add(name, &mut keys.iter().map(String::as_str))?;
+            }
         }
-        let configured = !keys.is_empty();
-        let keys: Vec<_> = keys.iter().map(|key| key.trim()).collect();
-        let digests: Vec<_> = keys
-            .into_iter()
-            .filter(|key| !key.is_empty())
-            .map(digest)
-            .collect();
-        if configured && digests.is_empty() {
-            // A secret that is not there yet must not open the door.
-            return Err(std::io::Error::other("no key is in what is configured"));
+        for (name, file) in [
+            ("API_KEY_FILE", &options.api_key_file),
+            ("API_TOKEN_FILE", &options.api_token_file),
+        ] {
+            let Some(file) = file else { continue };
+            if file.is_empty() {
+                return Err(format!(
+                    "{name} is set, but empty; name a file, or remove {name}"
+                ));
+            }
+            let text = std::fs::read_to_string(Path::new(file))
+                .map_err(|error| format!("{name} {file}: {error}"))?;
+            add(name, &mut text.split([',', '\n']))?;
         }
         Ok(Self(digests))
     }

@@ -26,11 +26,11 @@ pub struct HttpOptions {
     pub api_token: Vec<String>,
 
     /// File with keys, separated by commas or line breaks
-    #[arg(long, env = "API_KEY_FILE", value_parser = text)]
+    #[arg(long, env = "API_KEY_FILE", value_parser = text, hide_env_values = true)]
     pub api_key_file: Option<String>,
 
     /// The same under another name
-    #[arg(long, env = "API_TOKEN_FILE", value_parser = text)]
+    #[arg(long, env = "API_TOKEN_FILE", value_parser = text, hide_env_values = true)]
     pub api_token_file: Option<String>,
 
     /// Origins of web pages that may call the API, comma separated; `*` is all of them, without credentials

@@ -1,4 +1,6 @@
-//! How values are read from flags and variables.
+//! How values are read from flags, variables and `.env`.
+
+pub mod env_file;
 
 use std::time::Duration;
 

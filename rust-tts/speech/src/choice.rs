@@ -33,7 +33,18 @@ pub fn choose_model(
         loaded.or_else(|| engine.models.first())
     };
     found.cloned().ok_or_else(|| {
-        let message = format!("not loaded; loaded are {}", engine.names().join(", "));
+        let loadable = wanted.or(default).filter(|name| PREFERRED.contains(name));
+        let advice = loadable.map(|name| {
+            format!(
+                "; --load-{name} (LOAD_{}=true) loads it",
+                name.to_uppercase()
+            )
+        });
+        let message = format!(
+            "not loaded; loaded are {}{}",
+            engine.names().join(", "),
+            advice.unwrap_or_default()
+        );
         Error::new(Code::ModelNotLoaded, message).in_field("model")
     })
 }

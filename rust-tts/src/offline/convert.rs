@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Bar, OutputOptions, run, write};
+use super::{OutputOptions, WorkProgress, run, write};
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_speech::convert::{ConvertDraft, decode_clip};
@@ -31,7 +31,7 @@ pub fn convert(options: &ConvertOptions) -> i32 {
             speak(service, options, &bytes).await
         }),
         Err(error) => {
-            telemetry::complain(&format!("error: {}: {error}", options.input.display()));
+            telemetry::print_error(&format!("error: {}: {error}", options.input.display()));
             status::CANNOT_START
         }
     }
@@ -58,7 +58,7 @@ async fn speak(
     let draft = ConvertDraft {
         model: output.model.clone(),
         voice: output.voice.clone(),
-        format: output.format(),
+        format: output.format()?,
         sample_rate: output.sample_rate,
         bitrate: output.bitrate,
         seed: output.seed,
@@ -66,13 +66,13 @@ async fn speak(
         stream: Some(false),
         audio_normalization: output.audio_normalization.clone(),
     };
-    let bar = Bar::new((clip.duration_seconds() * 1000.0) as u64, true);
+    let bar = WorkProgress::new((clip.duration_seconds() * 1000.0) as u64, true);
     let request = draft.validate(&service, clip, None);
     let request = request.map_err(|error| error.to_string())?;
     let rate = u64::from(request.output.encoding.sample_rate);
     let speech = speech::start(&service, request.clone(), speech::clip(), "convert");
-    let (sink, summary) = write(speech, output, &request, |piece| {
-        if let SpeechEvent::Audio(samples) = piece {
+    let (sink, summary) = write(speech, output, &request, |event| {
+        if let SpeechEvent::Audio(samples) = event {
             bar.0.inc(samples.len() as u64 * 1000 / rate);
         }
     })

@@ -1,10 +1,8 @@
 //! The commands that speak into a file, with the server's engine and without the server.
 
 mod convert;
-mod reel;
 mod say;
 mod sink;
-mod voice;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +21,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use convert::{ConvertOptions, convert};
 pub use say::{SayOptions, say};
-pub use voice::VoiceCommand;
 
 use crate::log_options::LogOptions;
 use crate::shutdown::{self, status};
@@ -54,15 +51,15 @@ pub struct OutputOptions {
     format: Option<String>,
 
     /// Samples per second
-    #[arg(long)]
+    #[arg(long, value_name = "HZ")]
     sample_rate: Option<u32>,
 
     /// Bit rate of a compressed format, in kbit/s. Default: where speech is beyond telling from the original
-    #[arg(long)]
+    #[arg(long, value_name = "KBIT")]
     bitrate: Option<u32>,
 
     /// Set the level: `peak` (−1 dBFS), `rms` (−20 dBFS) or `lufs` (−18 LUFS). The audio is then kept in memory to its end
-    #[arg(long)]
+    #[arg(long, value_name = "METHOD")]
     audio_normalization: Option<String>,
 
     #[command(flatten)]
@@ -76,11 +73,26 @@ pub struct OutputOptions {
 }
 
 impl OutputOptions {
-    /// The format that was asked for, by name or by the file's.
-    fn format(&self) -> Option<String> {
-        let named = self.output.extension().and_then(|name| name.to_str());
-        let named = named.filter(|name| Format::parse(name).is_some());
-        self.format.clone().or_else(|| named.map(str::to_owned))
+    /// The format that was asked for, by name or by the file's. The error is a sentence.
+    fn format(&self) -> Result<Option<String>, String> {
+        if self.format.is_some() {
+            return Ok(self.format.clone());
+        }
+        let Some(extension) = self.output.extension() else {
+            return Ok(None);
+        };
+        let named = extension
+            .to_str()
+            .filter(|name| Format::parse(name).is_some());
+        named.map(|name| Some(name.to_owned())).ok_or_else(|| {
+            let known = Format::ALL.iter().map(|format| format.name());
+            format!(
+                "{}: no audio format is called {}; there are {}, and --format chooses one for any file name",
+                self.output.display(),
+                extension.display(),
+                known.collect::<Vec<_>>().join(", ")
+            )
+        })
     }
 }
 
@@ -96,6 +108,11 @@ fn run<W>(options: &OutputOptions, work: W) -> i32
 where
     W: AsyncFnOnce(Arc<SpeechService>) -> Result<Summary, String>,
 {
+    // Before the engine is loaded, which takes its time.
+    if let Err(problem) = options.format() {
+        telemetry::print_error(&format!("error: {problem}"));
+        return status::CANNOT_START;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -107,7 +124,7 @@ where
     };
     match spoken {
         Ok(summary) => {
-            telemetry::complain(&format!(
+            telemetry::print_error(&format!(
                 "{}: {:.2} s of audio, RTF {:.3}, first audio after {} ms",
                 options.output.display(),
                 summary.audio_seconds,
@@ -119,7 +136,7 @@ where
         // The engine may be in the middle of a step: Python cannot be left in order then.
         Err(Failure::Interrupted) => shutdown::exit_now(status::INTERRUPTED),
         Err(Failure::Problem(problem)) => {
-            telemetry::complain(&format!("error: {problem}"));
+            telemetry::print_error(&format!("error: {problem}"));
             shutdown::exit_now(status::CANNOT_START)
         }
     }
@@ -141,7 +158,7 @@ where
     spoken
 }
 
-/// Loads the engine and waits until it speaks.
+/// Loads the engine and waits until it is ready.
 async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>), String> {
     let folder = &options.voices.voices_dir;
     let store = options.voices.open();
@@ -150,7 +167,7 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
         .engine
         .load_settings(options.voices.prepared_dir(), 1);
     if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.model) {
-        // It is asked for by name: the others would be loaded for nothing.
+        // Only this one is used.
         settings.models = vec![model.clone()];
     }
     let (handle, thread) =
@@ -161,27 +178,27 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
         return Err(reason);
     }
     let mut speech = options.speech.clone();
-    // Nobody else waits: a whole book may be read.
+    // One request alone: a whole book may be read.
     speech.limits.max_text_length = usize::MAX;
     let service = SpeechService::new(handle, Arc::new(store), speech, options.voices.clone());
     Ok((service, thread))
 }
 
-/// Encodes what is spoken; `told` hears of every piece. The sink is whole, but not finished.
+/// Encodes what is spoken and calls `on_event` with every event. The sink has all samples, but is not finished.
 async fn write(
     mut speech: Speech,
     options: &OutputOptions,
     request: &SpeechRequest,
-    mut told: impl FnMut(&SpeechEvent),
+    mut on_event: impl FnMut(&SpeechEvent),
 ) -> Result<(Sink, Summary), String> {
     let mut sink = Sink::create(&options.output, request.output.encoding)?;
     loop {
-        let piece = speech.next().await;
-        let piece = piece
+        let event = speech.next().await;
+        let event = event
             .unwrap_or_else(|| Err(Error::engine_gone()))
             .map_err(|error| error.to_string())?;
-        told(&piece);
-        match piece {
+        on_event(&event);
+        match event {
             SpeechEvent::Audio(samples) => sink.push(&samples)?,
             SpeechEvent::Finished(summary) => return Ok((sink, summary)),
             SpeechEvent::Started(_) | SpeechEvent::Progress { .. } => {}
@@ -189,11 +206,11 @@ async fn write(
     }
 }
 
-/// A bar that goes away with its work.
-struct Bar(ProgressBar);
+/// A progress bar that is cleared when it is dropped.
+struct WorkProgress(ProgressBar);
 
-impl Bar {
-    /// Nobody sees it unless it is `wanted` and there is a terminal.
+impl WorkProgress {
+    /// Hidden unless it is `wanted` and standard error is a terminal.
     fn new(length: u64, wanted: bool) -> Self {
         let style = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left");
         match style {
@@ -205,7 +222,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for WorkProgress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::{Bar, OutputOptions, run, sink, write};
+use super::{OutputOptions, WorkProgress, run, sink, write};
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_audio::Format;
@@ -52,7 +52,7 @@ pub struct SayOptions {
     top_k: Option<u32>,
 
     /// Penalty on tokens already spoken, 1 (none) to 10
-    #[arg(long)]
+    #[arg(long, value_name = "FACTOR")]
     repetition_penalty: Option<f64>,
 
     /// Emotional intensity, 0 to 2
@@ -64,7 +64,7 @@ pub struct SayOptions {
     cfg_weight: Option<f64>,
 
     /// Longest audio in seconds
-    #[arg(long)]
+    #[arg(long, value_name = "SECONDS")]
     max_audio_seconds: Option<f64>,
 
     /// Write the utterances and their speech tokens to a JSON file
@@ -83,7 +83,7 @@ pub fn say(options: &SayOptions) -> i32 {
             speak(service, options, text).await
         }),
         Err(problem) => {
-            telemetry::complain(&format!("error: {problem}"));
+            telemetry::print_error(&format!("error: {problem}"));
             status::CANNOT_START
         }
     }
@@ -112,14 +112,14 @@ async fn speak(
     text: String,
 ) -> Result<Summary, String> {
     let characters = text.chars().count();
-    let bar = Bar::new(characters as u64, characters >= LONG_TEXT);
-    let request = options.draft(text).validate(&service, Format::Wav, false);
+    let bar = WorkProgress::new(characters as u64, characters >= LONG_TEXT);
+    let request = options.draft(text)?.validate(&service, Format::Wav, false);
     let mut request = request.map_err(|error| error.to_string())?;
     request.return_tokens = options.dump_tokens.is_some();
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&service, request.clone(), texts, "say");
-    let (sink, summary) = write(speech, &options.output, &request, |piece| {
-        if let SpeechEvent::Progress { characters } = piece {
+    let (sink, summary) = write(speech, &options.output, &request, |event| {
+        if let SpeechEvent::Progress { characters } = event {
             bar.0.inc(*characters as u64);
         }
     })
@@ -143,9 +143,9 @@ fn tokens_json(summary: &Summary) -> Vec<u8> {
 }
 
 impl SayOptions {
-    fn draft(&self, text: String) -> Draft {
+    fn draft(&self, text: String) -> Result<Draft, String> {
         let output = &self.output;
-        Draft {
+        Ok(Draft {
             text: Some(text),
             model: output.model.clone(),
             language_id: self.language.clone(),
@@ -159,7 +159,7 @@ impl SayOptions {
                 ..VoiceDraft::default()
             },
             audio: AudioDraft {
-                format: output.format(),
+                format: output.format()?,
                 sample_rate: output.sample_rate,
                 bitrate: output.bitrate,
                 ..AudioDraft::default()
@@ -173,6 +173,6 @@ impl SayOptions {
             audio_normalization: output.audio_normalization.clone(),
             max_audio_seconds: self.max_audio_seconds,
             ..Draft::default()
-        }
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Where the commands write.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -93,13 +93,20 @@ impl Target {
         }
         let folder = path
             .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let problem = "there is no such folder";
+            return Err(std::io::Error::new(ErrorKind::NotFound, problem));
+        }
         let mut builder = tempfile::Builder::new();
         // As any other file that a program makes; the process's mask takes off what it must.
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         builder
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .tempfile_in(folder)
             .map(Self::File)
+            // Its own text has the name of the temporary file.
+            .map_err(|error| error.kind().into())
     }
 
     /// Ends a file with `trailer` and corrects its head, if that is possible; a stream ends as it is.

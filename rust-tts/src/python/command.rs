@@ -27,7 +27,7 @@ pub fn command(module: &str, arguments: &[String]) -> i32 {
             } else {
                 ""
             };
-            telemetry::complain(&format!("error: {error}{advice}"));
+            telemetry::print_error(&format!("error: {error}{advice}"));
             status::CANNOT_START
         })
     })

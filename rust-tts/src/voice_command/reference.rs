@@ -1,4 +1,4 @@
-//! Recordings of one speaker, one after the other, all as loud as each other.
+//! Joins recordings of one speaker into one reference clip, each at the same level.
 
 use std::ops::Range;
 
@@ -9,28 +9,28 @@ use chatterbox_audio::decode::Clip;
 const LEVEL: f32 = 0.0708;
 /// No sample goes beyond this, -1 dB of full scale.
 const PEAK: f32 = 0.891;
-/// What is this much quieter than the loudest sample of a recording, -40 dB, is silence before or after its speech.
+/// Samples this far below a recording's peak, -40 dB, are silence before or after its speech.
 const FLOOR: f32 = 0.01;
-/// Quieter than this all through, -60 dB of full scale, there is no speech in a recording.
+/// A recording whose peak is below this, -60 dB of full scale, has no speech.
 const SILENCE: f32 = 0.001;
 /// Kept of the silence around the speech, and the shortest recording, in seconds.
 const MARGIN_SECONDS: f64 = 0.05;
 const SHORTEST_SECONDS: f64 = 0.3;
 /// Silence between two recordings.
 const PAUSE_SECONDS: f64 = 0.2;
-/// Models make nothing of more.
+/// Models use no more than this.
 const LONGEST_SECONDS: f64 = 300.0;
 /// Highest rate that is kept, in Hz.
 const HIGHEST_RATE: u32 = 48_000;
 
 /// The recordings so far.
 #[derive(Debug, Default)]
-pub struct Reel {
+pub struct ReferenceBuilder {
     clips: Vec<Clip>,
     seconds: f64,
 }
 
-impl Reel {
+impl ReferenceBuilder {
     /// Adds a recording without the silence around it. The error is a sentence.
     pub fn add(&mut self, clip: &Clip) -> Result<(), String> {
         let peak = loudest(&clip.samples);
@@ -123,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn loud_and_quiet_recordings_come_out_alike_and_without_the_silence_around_them() {
-        let mut reel = Reel::default();
+    fn recordings_are_levelled_and_trimmed() {
+        let mut reference = ReferenceBuilder::default();
         let mut padded = clip(1.0, 8_000, 0.01);
         padded.samples.splice(..0, std::iter::repeat_n(0.0, 8_000));
         padded.samples.resize(padded.samples.len() + 16_000, 0.0);
-        reel.add(&padded).unwrap();
-        reel.add(&clip(1.0, 16_000, 1.0)).unwrap();
-        let (joined, rate) = reel.joined();
-        assert_eq!((reel.len(), rate), (2, 16_000));
+        reference.add(&padded).unwrap();
+        reference.add(&clip(1.0, 16_000, 1.0)).unwrap();
+        let (joined, rate) = reference.joined();
+        assert_eq!((reference.len(), rate), (2, 16_000));
         let expected = 16_000.0 * (1.0 + 2.0 * MARGIN_SECONDS + PAUSE_SECONDS + 1.0);
         assert!(
             (joined.len() as f64 - expected).abs() < 40.0,
@@ -145,15 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_speech_in_it_is_refused_and_the_whole_is_bounded() {
-        let mut reel = Reel::default();
-        assert!(reel.add(&clip(1.0, 8_000, 0.0)).is_err());
-        assert!(reel.add(&clip(0.1, 8_000, 1.0)).is_err());
-        assert_eq!(reel.len(), 0);
-        reel.add(&clip(290.0, 8_000, 1.0)).unwrap();
-        assert!(!reel.is_full());
-        reel.add(&clip(30.0, 8_000, 1.0)).unwrap();
-        assert!(reel.is_full());
-        assert!(reel.joined().0.len() <= 301 * 8_000);
+    fn recordings_without_speech_are_refused_and_the_length_is_bounded() {
+        let mut reference = ReferenceBuilder::default();
+        assert!(reference.add(&clip(1.0, 8_000, 0.0)).is_err());
+        assert!(reference.add(&clip(0.1, 8_000, 1.0)).is_err());
+        assert_eq!(reference.len(), 0);
+        reference.add(&clip(290.0, 8_000, 1.0)).unwrap();
+        assert!(!reference.is_full());
+        reference.add(&clip(30.0, 8_000, 1.0)).unwrap();
+        assert!(reference.is_full());
+        assert!(reference.joined().0.len() <= 301 * 8_000);
     }
 }

@@ -1,26 +1,52 @@
-//! `chatterbox-server voice`: makes voice files, without a server and without a model.
+//! `chatterbox-server voice`: lists, shows, deletes and makes voice files, without a server and without a model.
+
+mod reference;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::reel::Reel;
+use self::reference::ReferenceBuilder;
 use crate::log_options::LogOptions;
 use crate::python;
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_audio::decode;
-use chatterbox_voices::{Details, VoiceError, VoiceOptions, VoiceStore, wav};
+use chatterbox_voices::{Details, Filter, VoiceError, VoiceOptions, VoiceStore, wav};
 
 /// Largest file of samples that is read, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 1 << 30;
 
 #[derive(Subcommand)]
 pub enum VoiceCommand {
+    /// List the voices: id and length
+    List(StoreOptions),
+    /// Show everything that is stored about a voice, as JSON
+    Show(OneVoice),
+    /// Delete a voice
+    Delete(OneVoice),
     /// Make a voice of all the recordings in a folder
     Clone(CloneOptions),
     /// Turn voices of Chatterbox's Python package (.pth, .pt) into voices that the server reads
     Convert(ConvertOptions),
+}
+
+#[derive(Args)]
+pub struct StoreOptions {
+    #[command(flatten)]
+    voices: VoiceOptions,
+    #[command(flatten)]
+    logs: LogOptions,
+}
+
+#[derive(Args)]
+pub struct OneVoice {
+    /// Id of the voice, with or without its extension
+    #[arg(value_name = "ID")]
+    id: String,
+
+    #[command(flatten)]
+    store: StoreOptions,
 }
 
 #[derive(Args)]
@@ -58,49 +84,80 @@ struct CommonOptions {
     overwrite: bool,
 
     #[command(flatten)]
-    voices: VoiceOptions,
-    #[command(flatten)]
-    logs: LogOptions,
+    store: StoreOptions,
 }
 
 impl VoiceCommand {
-    pub fn logs(&self) -> &LogOptions {
+    fn store_options(&self) -> &StoreOptions {
         match self {
-            Self::Clone(options) => &options.common.logs,
-            Self::Convert(options) => &options.common.logs,
+            Self::List(options) => options,
+            Self::Show(one) | Self::Delete(one) => &one.store,
+            Self::Clone(options) => &options.common.store,
+            Self::Convert(options) => &options.common.store,
         }
+    }
+
+    pub fn logs(&self) -> &LogOptions {
+        &self.store_options().logs
     }
 
     /// Does it and reports; returns the exit status.
     pub fn run(&self) -> i32 {
-        let done = match self {
-            Self::Clone(options) => clone(options),
-            Self::Convert(options) => convert(options),
-        };
+        let options = &self.store_options().voices;
+        let opened = options.open();
+        let done = opened
+            .map_err(|error| format!("{}: {error}", options.voices_dir.display()))
+            .and_then(|store| match self {
+                Self::List(_) => list(&store, options),
+                Self::Show(one) => show(&store, &one.id),
+                Self::Delete(one) => delete(&store, &one.id),
+                Self::Clone(options) => clone(&store, options),
+                Self::Convert(options) => convert(&store, options),
+            });
         match done {
             Ok(status) => status,
             Err(problem) => {
-                telemetry::complain(&format!("error: {problem}"));
+                telemetry::print_error(&format!("error: {problem}"));
                 status::CANNOT_START
             }
         }
     }
 }
 
-fn open(options: &VoiceOptions) -> Result<VoiceStore, String> {
-    let opened = options.open();
-    opened.map_err(|error| format!("{}: {error}", options.voices_dir.display()))
+fn list(store: &VoiceStore, options: &VoiceOptions) -> Result<i32, String> {
+    let folder = options.voices_dir.display();
+    let voices = store.list(&Filter::default());
+    let voices = voices.map_err(|error| format!("{folder}: {error}"))?;
+    for voice in &voices {
+        telemetry::print_line(&format!("{}\t{:.1} s", voice.id, voice.duration_seconds));
+    }
+    if voices.is_empty() {
+        telemetry::print_error(&format!("No voices in {folder}."));
+    }
+    Ok(status::OK)
 }
 
-fn clone(options: &CloneOptions) -> Result<i32, String> {
+fn show(store: &VoiceStore, id: &str) -> Result<i32, String> {
+    let voice = store.find(id).map_err(|error| format!("{id}: {error}"))?;
+    let json = serde_json::to_string_pretty(&store.describe(voice));
+    telemetry::print_line(&json.map_err(|error| format!("{id}: {error}"))?);
+    Ok(status::OK)
+}
+
+fn delete(store: &VoiceStore, id: &str) -> Result<i32, String> {
+    let voice = store.delete(id).map_err(|error| format!("{id}: {error}"))?;
+    telemetry::print_line(&format!("{} deleted", voice.path.display()));
+    Ok(status::OK)
+}
+
+fn clone(store: &VoiceStore, options: &CloneOptions) -> Result<i32, String> {
     // The extension is the store's matter; whoever names that of audio means the same.
     let id = options.output_voice_id.trim_end_matches(".wav");
     if id.contains(['/', '\\']) {
         return Err(format!("{id}: {}", VoiceError::BadName));
     }
-    let store = open(&options.common.voices)?;
-    let reel = read_folder(&options.input_dir)?;
-    let (samples, sample_rate) = reel.joined();
+    let reference = read_folder(&options.input_dir)?;
+    let (samples, sample_rate) = reference.joined();
     let details = Details {
         name: options.name.clone(),
         source: Some("voice clone".to_owned()),
@@ -114,37 +171,37 @@ fn clone(options: &CloneOptions) -> Result<i32, String> {
         &details,
     );
     let voice = saved.map_err(|error| format!("{id}: {error}"))?;
-    telemetry::tell(&format!(
+    telemetry::print_line(&format!(
         "{}: {:.1} s of {} recordings",
         voice.path.display(),
         voice.duration_seconds,
-        reel.len()
+        reference.len()
     ));
     Ok(status::OK)
 }
 
 /// Reads the recordings in a folder; those that are of no use are named.
-fn read_folder(folder: &Path) -> Result<Reel, String> {
+fn read_folder(folder: &Path) -> Result<ReferenceBuilder, String> {
     let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
     let entries = std::fs::read_dir(folder).map_err(unreadable)?;
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
     paths.retain(|path| path.is_file());
     paths.sort_unstable();
-    let mut reel = Reel::default();
+    let mut reference = ReferenceBuilder::default();
     for path in paths {
-        if reel.is_full() {
-            telemetry::complain("The rest is left out: this is as much as a voice may have.");
+        if reference.is_full() {
+            telemetry::print_error("The rest is left out: this is as much as a voice may have.");
             break;
         }
-        if let Err(problem) = read_clip(&path).and_then(|clip| reel.add(&clip)) {
-            telemetry::complain(&format!("{}: left out: {problem}", path.display()));
+        if let Err(problem) = read_clip(&path).and_then(|clip| reference.add(&clip)) {
+            telemetry::print_error(&format!("{}: left out: {problem}", path.display()));
         }
     }
-    if reel.len() == 0 {
+    if reference.len() == 0 {
         return Err(format!("{}: there is no speech in it", folder.display()));
     }
-    Ok(reel)
+    Ok(reference)
 }
 
 fn read_clip(path: &Path) -> Result<decode::Clip, String> {
@@ -156,8 +213,7 @@ fn read_clip(path: &Path) -> Result<decode::Clip, String> {
     decode::decode(&bytes, &decode::Limits::default()).map_err(|error| error.to_string())
 }
 
-fn convert(options: &ConvertOptions) -> Result<i32, String> {
-    let store = open(&options.common.voices)?;
+fn convert(store: &VoiceStore, options: &ConvertOptions) -> Result<i32, String> {
     let place = tempfile::tempdir().map_err(|error| error.to_string())?;
     let details = Details {
         source: Some("voice convert".to_owned()),
@@ -180,7 +236,7 @@ fn convert(options: &ConvertOptions) -> Result<i32, String> {
         let bytes = std::fs::read(&made).map_err(|error| format!("{stem}: {error}"))?;
         let saved = store.save_portable(stem, &bytes, overwrite, &details);
         let voice = saved.map_err(refused)?;
-        telemetry::tell(&voice.path.display().to_string());
+        telemetry::print_line(&voice.path.display().to_string());
     }
     Ok(status::OK)
 }
