@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from audio_helpers import SAMPLE_RATES, clip, pitch, read_pcm, read_wav, speak
-from chatterbox_server import __version__
+from chatterbox_server import _core
 from chatterbox_server.fake import frequency
 from command_helpers import FIGURES, run
 from running_server import COMMAND, WITHOUT_ROOTS_RIGHTS, Server, clean_environment
@@ -257,7 +257,7 @@ def test_voice_show_and_delete_find_a_voice_by_its_id(tmp_path: Path) -> None:
 
 
 def test_version(tmp_path: Path) -> None:
-    shown = f"chatterbox-server {__version__}\n"
+    shown = f"chatterbox-server {_core.__version__}\n"
     assert run(tmp_path, "--version").stdout.decode() == shown
     assert run(tmp_path, "--port", "1", "--version").stdout.decode() == shown
 
