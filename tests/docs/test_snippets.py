@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from documents import Block, blocks
+from documents import ADDRESS, Block, blocks
 from engine_of import voiced
 from running_server import Server, clean_environment
 
 BLOCKS = [block for block in blocks() if block.language in ("bash", "python") and block.mark in ("", "server: cloning")]
-ADDRESS = "http://127.0.0.1:8081"
 AUDIO = {".wav", ".mp3", ".opus", ".flac", ".webm", ".pcm", ".mp4"}
 
 
@@ -41,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
-def test_it_runs(block: Block, folder: Path, lite: Server, checkpoint: Path, request: pytest.FixtureRequest) -> None:
+def test_snippet_runs(
+    block: Block, folder: Path, lite: Server, checkpoint: Path, request: pytest.FixtureRequest
+) -> None:
     env = {
         "VOICES_DIR": str(folder / "voices"),
         "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,0 +1,121 @@
+"""What the pages state of the server is so: settings, metrics, error codes, statuses, fields, routes and paths."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import PAGES, ROOT, code_spans, prose
+from running_server import COMMAND, HTTP, Server, clean_environment
+
+ELSEWHERE = {
+    # Read by other programs.
+    "ARGS", "CONNECTIONS", "CUDA_VISIBLE_DEVICES", "DOCKERHUB_TOKEN", "DOCKERHUB_USERNAME", "PORT_HEALTH",
+    "PYTEST_ARGS",    "CHATTERBOX_SERVER_URL", "OMP_WAIT_POLICY", "THREAD_POOL_SIZE",
+    # Read by Compose.
+    "MODELS", "PUBLISH", "VOICES",
+}  # fmt: skip
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text("utf-8")
+
+
+def first_cells(text: str, heading: str) -> set[str]:
+    """The code spans in the first column of the table under a heading."""
+    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    rows = [line.strip("|").split(" | ")[0] for line in section.splitlines() if line.startswith("|")]
+    return {span for row in rows for span in code_spans(row)}
+
+
+@pytest.fixture(scope="module")
+def help_text() -> str:
+    return subprocess.run(
+        [str(COMMAND), "--help"], env=clean_environment({}), capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_exist(path: Path) -> None:
+    places = r"(?:rust-tts|python|tests|bench|deploy|scripts|docs|requirements)(?:/[\w.-]+)+/?"
+    for span in code_spans(prose(path)):
+        if re.fullmatch(places, span):
+            assert (ROOT / span).exists(), span
+
+
+def test_settings_exist(help_text: str) -> None:
+    known = set(re.findall(r"\[env: (\w+)", help_text)) | ELSEWHERE | error_codes()
+    pages = [path for path in PAGES if path.name not in ("CHANGELOG.md", "dialects.md")]
+    named = {
+        name
+        for path in pages
+        for span in code_spans(prose(path))
+        for name in re.findall(r"^([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)(?:=.*)?$", span)
+    }
+    assert len(named) > 40
+    assert named - known == {"OUT_FOLDER", "CHECKPOINT_FOLDER"} & named
+
+
+def error_codes() -> set[str]:
+    """Every code that the server may answer with."""
+    source = (ROOT / "rust-tts/speech/src/error.rs").read_text("utf-8")
+    return set(re.findall(r"=> \(\d{3}, \"([A-Z_]+)\"\)", source))
+
+
+def test_every_error_code_is_listed() -> None:
+    codes = error_codes()
+    assert len(codes) > 25
+    text = page("http-api.md")
+    (section,) = re.findall(r"^## Errors\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    assert {span for span in code_spans(section) if re.fullmatch(r"[A-Z_]{4,}", span)} >= codes
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if re.match(r"\| \d", line)]
+    stated = {(code, int(row[0])) for row in rows for code in code_spans(row[1])}
+    source = (ROOT / "rust-tts/speech/src/error.rs").read_text("utf-8")
+    meant = {(code, int(status)) for status, code in re.findall(r"=> \((\d{3}), \"([A-Z_]+)\"\)", source)}
+    assert stated <= meant
+    assert {code for code, _ in meant - stated} == first_cells(page("websocket.md"), "Errors") - {"TOO_MANY_REQUESTS"}
+
+
+def test_every_metric_is_listed(fake: Server) -> None:
+    # Some are there once they have a value: that between two pieces of audio needs an answer of several.
+    HTTP.post(f"{fake.url}/api/tts", json={"text": "x" * 50}).raise_for_status()
+    fake.wait_metric("chatterbox_requests_running", 0)
+    text = HTTP.get(f"{fake.url}/metrics").raise_for_status().text
+    have = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    operations = page("operations.md")
+    assert first_cells(operations, "Metrics") == have
+    named = set(re.findall(r"chatterbox_[a-z_]+", operations.partition("## Alerts")[2]))
+    assert {name.removesuffix("_bucket") for name in named} <= have
+
+
+def test_exit_statuses_are_listed(help_text: str) -> None:
+    (stated,) = re.findall(r"Exit status: (.*?)\n\n", help_text, re.DOTALL)
+    rows = re.findall(r"^\| (\d+) \|", page("operations.md").partition("## Ending")[2], re.MULTILINE)
+    assert rows == re.findall(r"\b\d+\b", stated)
+
+
+def test_every_field_of_a_speech_request_is_listed(fake: Server) -> None:
+    description: dict[str, Any] = HTTP.get(fake.url + "/openapi.json").raise_for_status().json()
+
+    def properties(schema: dict[str, Any]) -> dict[str, Any]:
+        if "$ref" in schema:
+            return properties(description["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+        found = dict(schema.get("properties", {}))
+        for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+            found |= properties(part)
+        return found
+
+    body = description["paths"]["/api/tts"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    fields = set()
+    for name, schema in properties(body).items():
+        fields |= {f"{name}.{inner}" for inner in properties(schema)} or {name}
+    assert first_cells(page("http-api.md"), "`POST /api/tts`") == fields
+
+
+def test_every_route_is_listed(fake: Server) -> None:
+    paths = HTTP.get(fake.url + "/openapi.json").raise_for_status().json()["paths"]
+    text = page("http-api.md") + page("websocket.md") + page("dialects.md")
+    assert [path for path in paths if re.sub(r"\{\w+\}", "{id}", path) not in text] == []
