@@ -4,7 +4,7 @@ pub(super) use fdk_aac::enc::Transport;
 use fdk_aac::enc::{AudioObjectType, BitRate, ChannelMode, EncoderError, EncoderParams};
 
 use super::bitrate::{Allowed, Bitrates, chosen, usual};
-use super::{Encoder, Length, pcm};
+use super::{EncodeError, Encoder, Length, pcm};
 
 /// Samples in each frame.
 pub(super) const FRAME_SAMPLES: usize = 1024;
@@ -17,8 +17,7 @@ const MOST_KBPS: u32 = 256;
 
 /// Turns samples into AAC frames.
 pub(super) struct AacLc {
-    /// `None` if the codec could not be set up, for want of memory.
-    codec: Option<fdk_aac::enc::Encoder>,
+    codec: fdk_aac::enc::Encoder,
     /// The `AudioSpecificConfig` by which a container describes the frames.
     config: Vec<u8>,
     /// Samples by which the codec's output lags behind its input.
@@ -33,28 +32,11 @@ pub(super) struct AacLc {
 
 impl AacLc {
     /// For samples at `sample_rate` hertz; `bitrate` is in kbit/s.
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, transport: Transport) -> Self {
-        let mut encoder = Self {
-            codec: None,
-            config: Vec::new(),
-            delay: 0,
-            priming: 0,
-            idle_frames: 0,
-            pending: Vec::new(),
-            samples: 0,
-        };
-        if let Err(error) = encoder.open(sample_rate, bitrate, transport) {
-            tracing::error!(%error, sample_rate, "the AAC encoder could not be set up");
-        }
-        encoder
-    }
-
-    fn open(
-        &mut self,
+    pub(super) fn new(
         sample_rate: u32,
         bitrate: Option<u32>,
         transport: Transport,
-    ) -> Result<(), EncoderError> {
+    ) -> Result<Self, EncodeError> {
         let kbps = chosen(bitrate, bitrates(sample_rate));
         let codec = fdk_aac::enc::Encoder::new(EncoderParams {
             bit_rate: BitRate::Cbr(1000 * kbps),
@@ -62,22 +44,28 @@ impl AacLc {
             transport,
             channels: ChannelMode::Mono,
             audio_object_type: AudioObjectType::Mpeg4LowComplexity,
-        })?;
-        let info = codec.info()?;
+        })
+        .map_err(failed)?;
+        let info = codec.info().map_err(failed)?;
         let config_bytes = info.confBuf.len().min(info.confSize as usize);
-        self.config = info.confBuf[..config_bytes].to_vec();
-        self.delay = info.nDelay as usize;
+        let delay = info.nDelay as usize;
         // A frame is heard together with the one before it, so one frame of lead is needed. What the codec makes before
         // that, from its look-ahead, is silence that would only delay the voice.
-        self.idle_frames = (self.delay / FRAME_SAMPLES).saturating_sub(1);
-        self.priming = self.delay - self.idle_frames * FRAME_SAMPLES;
-        self.codec = Some(codec);
-        Ok(())
+        let idle_frames = (delay / FRAME_SAMPLES).saturating_sub(1);
+        Ok(Self {
+            codec,
+            config: info.confBuf[..config_bytes].to_vec(),
+            delay,
+            priming: delay - idle_frames * FRAME_SAMPLES,
+            idle_frames,
+            pending: Vec::new(),
+            samples: 0,
+        })
     }
 
-    /// The `AudioSpecificConfig`; `None` without a codec.
-    pub(super) fn config(&self) -> Option<&[u8]> {
-        self.codec.as_ref().map(|_| self.config.as_slice())
+    /// The `AudioSpecificConfig`.
+    pub(super) fn config(&self) -> &[u8] {
+        &self.config
     }
 
     /// Samples that a decoder gives out before the first that was pushed.
@@ -91,16 +79,14 @@ impl AacLc {
     }
 
     /// The frames that are complete.
-    pub(super) fn push(&mut self, samples: &[f32]) -> Vec<Vec<u8>> {
+    pub(super) fn push(&mut self, samples: &[f32]) -> Result<Vec<Vec<u8>>, EncodeError> {
         self.samples += samples.len() as u64;
         self.pending
             .extend(samples.iter().copied().map(pcm::to_i16));
         let whole = self.pending.len() - self.pending.len() % FRAME_SAMPLES;
         let mut frames = Vec::new();
         for input in self.pending[..whole].chunks(FRAME_SAMPLES) {
-            let Some(frame) = self.codec.as_ref().and_then(|codec| encode(codec, input)) else {
-                continue;
-            };
+            let frame = encode(&self.codec, input)?;
             if self.idle_frames > 0 {
                 self.idle_frames -= 1;
             } else {
@@ -108,37 +94,34 @@ impl AacLc {
             }
         }
         self.pending.drain(..whole);
-        frames
+        Ok(frames)
     }
 
     /// The frames with what the codec still holds; their last samples are silence.
-    pub(super) fn finish(&mut self) -> Vec<Vec<u8>> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Vec<u8>>, EncodeError> {
         if self.samples == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let samples = self.samples;
         let needed = self.pending.len() + self.delay;
         let silence = needed.next_multiple_of(FRAME_SAMPLES) - self.pending.len();
-        let frames = self.push(&vec![0.0; silence]);
+        let frames = self.push(&vec![0.0; silence])?;
         // The silence is not the answer's.
         self.samples = samples;
-        frames
+        Ok(frames)
     }
 }
 
 /// A frame from exactly as many samples as one has.
-fn encode(codec: &fdk_aac::enc::Encoder, input: &[i16]) -> Option<Vec<u8>> {
+fn encode(codec: &fdk_aac::enc::Encoder, input: &[i16]) -> Result<Vec<u8>, EncodeError> {
     let mut frame = vec![0; MAX_FRAME_BYTES];
-    match codec.encode(input, &mut frame) {
-        Ok(done) => {
-            frame.truncate(done.output_size);
-            Some(frame)
-        }
-        Err(error) => {
-            tracing::error!(%error, "an AAC frame could not be encoded");
-            None
-        }
-    }
+    let done = codec.encode(input, &mut frame).map_err(failed)?;
+    frame.truncate(done.output_size);
+    Ok(frame)
+}
+
+fn failed(error: EncoderError) -> EncodeError {
+    EncodeError::new("AAC", error)
 }
 
 /// A frame of one channel has at most 6144 bits, which are six for each of its samples.
@@ -153,22 +136,22 @@ pub(super) fn bitrates(sample_rate: u32) -> Bitrates {
 pub(super) struct Adts(AacLc);
 
 impl Adts {
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, _length: Length) -> Self {
-        Self(AacLc::new(sample_rate, bitrate, Transport::Adts))
+    pub(super) fn new(
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        _length: Length,
+    ) -> Result<Self, EncodeError> {
+        AacLc::new(sample_rate, bitrate, Transport::Adts).map(Self)
     }
 }
 
 impl Encoder for Adts {
-    fn head(&mut self) -> Vec<u8> {
-        Vec::new()
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        Ok(self.0.push(samples)?.concat())
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        self.0.push(samples).concat()
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        self.0.finish().concat()
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        Ok(self.0.finish()?.concat())
     }
 }
 
@@ -190,12 +173,12 @@ mod tests {
         ];
         assert_eq!(indices.map(|(rate, _)| rate), SAMPLE_RATES);
         for (rate, index) in indices {
-            let mut aac = AacLc::new(rate, None, Transport::Raw);
+            let mut aac = AacLc::new(rate, None, Transport::Raw).unwrap();
             // Five bits of object type (2: LC), four of rate, four of channels, three flags.
             let config = 2_u16 << 11 | index << 7 | 1 << 3;
-            assert_eq!(aac.config(), Some(config.to_be_bytes().as_slice()));
+            assert_eq!(aac.config(), config.to_be_bytes());
             assert_eq!(aac.priming(), FRAME_SAMPLES);
-            let frames = aac.push(&vec![0.1; 5000]).len() + aac.finish().len();
+            let frames = aac.push(&vec![0.1; 5000]).unwrap().len() + aac.finish().unwrap().len();
             assert_eq!(frames, (5000 + FRAME_SAMPLES).div_ceil(FRAME_SAMPLES));
             assert_eq!(aac.samples(), 5000);
         }

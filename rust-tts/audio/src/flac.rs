@@ -6,7 +6,7 @@ use flacenc::config;
 use flacenc::error::{Verified, Verify};
 use flacenc::source::{Fill, FrameBuf};
 
-use super::{Encoder, Length, mark, pcm};
+use super::{EncodeError, Encoder, Length, mark, pcm};
 
 const BITS_PER_SAMPLE: usize = 16;
 /// `STREAMINFO` counts samples in 36 bits; 0 stands for an unknown number.
@@ -20,8 +20,7 @@ const VORBIS_COMMENT: u8 = 4;
 
 /// A FLAC file whose head has no checksum of the audio, which is known only at the end.
 pub(super) struct Flac {
-    /// `None` if the library refused the parameters, which it does for none of our rates.
-    codec: Option<Codec>,
+    codec: Codec,
     length: Length,
     pending: Vec<i32>,
 }
@@ -35,16 +34,16 @@ struct Codec {
 }
 
 impl Flac {
-    pub(super) fn new(sample_rate: u32, _bitrate: Option<u32>, length: Length) -> Self {
-        let codec = Codec::new(sample_rate);
-        if codec.is_none() {
-            tracing::error!(sample_rate, "the FLAC encoder could not be set up");
-        }
-        Self {
-            codec,
+    pub(super) fn new(
+        sample_rate: u32,
+        _bitrate: Option<u32>,
+        length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self {
+            codec: Codec::new(sample_rate)?,
             length,
             pending: Vec::new(),
-        }
+        })
     }
 }
 
@@ -59,101 +58,81 @@ fn block_samples(sample_rate: u32) -> usize {
 }
 
 impl Codec {
-    fn new(sample_rate: u32) -> Option<Self> {
+    fn new(sample_rate: u32) -> Result<Self, EncodeError> {
         let block_samples = block_samples(sample_rate);
         let mut config = config::Encoder::default();
         config.block_size = block_samples;
-        let mut info = StreamInfo::new(sample_rate as usize, 1, BITS_PER_SAMPLE).ok()?;
-        info.set_block_sizes(block_samples, block_samples).ok()?;
-        info.set_frame_sizes(0, 0).ok()?; // unknown
-        Some(Self {
-            config: config.into_verified().ok()?,
+        let mut info = StreamInfo::new(sample_rate as usize, 1, BITS_PER_SAMPLE).map_err(failed)?;
+        info.set_block_sizes(block_samples, block_samples)
+            .map_err(failed)?;
+        info.set_frame_sizes(0, 0).map_err(failed)?; // unknown
+        Ok(Self {
+            config: config.into_verified().map_err(|(_, error)| failed(error))?,
             head: Stream::with_stream_info(info),
-            block: FrameBuf::with_size(1, block_samples).ok()?,
+            block: FrameBuf::with_size(1, block_samples).map_err(failed)?,
             block_samples,
             frames: 0,
         })
     }
 
     /// One frame of at most a block of samples.
-    fn encode(&mut self, samples: &[i32], bytes: &mut Vec<u8>) {
+    fn encode(&mut self, samples: &[i32]) -> Result<Vec<u8>, EncodeError> {
         let number = self.frames;
         self.frames += 1;
-        let frame = self
-            .block
-            .fill_interleaved(samples)
-            .map_err(|error| error.to_string())
-            .and_then(|()| {
-                let info = self.head.stream_info();
-                flacenc::encode_fixed_size_frame(&self.config, &self.block, number, info)
-                    .map_err(|error| error.to_string())
-            })
-            .and_then(|frame| written(&frame));
-        match frame {
-            Ok(frame) => bytes.extend(frame),
-            Err(error) => tracing::error!(error, "a FLAC frame could not be encoded"),
-        }
+        self.block.fill_interleaved(samples).map_err(failed)?;
+        let info = self.head.stream_info();
+        let frame = flacenc::encode_fixed_size_frame(&self.config, &self.block, number, info);
+        serialized(&frame.map_err(failed)?)
     }
 }
 
-fn written(part: &impl BitRepr) -> Result<Vec<u8>, String> {
+fn serialized(part: &impl BitRepr) -> Result<Vec<u8>, EncodeError> {
     let mut sink = ByteSink::new();
-    part.write(&mut sink).map_err(|error| error.to_string())?;
+    part.write(&mut sink).map_err(failed)?;
     Ok(sink.into_inner())
 }
 
+fn failed(error: impl std::fmt::Display) -> EncodeError {
+    EncodeError::new("FLAC", error)
+}
+
 impl Encoder for Flac {
-    fn head(&mut self) -> Vec<u8> {
-        let Some(codec) = &mut self.codec else {
-            return Vec::new();
-        };
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let stream = &mut self.codec.head;
         if let Length::Samples(total @ 0..=MAX_TOTAL) = self.length {
-            codec
-                .head
-                .stream_info_mut()
-                .set_total_samples(total as usize);
+            stream.stream_info_mut().set_total_samples(total as usize);
         }
-        match written(&codec.head) {
-            Ok(mut head) => {
-                // What was the last block is followed by the comments.
-                if let Some(block) = head.get_mut(STREAM_INFO_AT) {
-                    *block &= !LAST_BLOCK;
-                }
-                let comments = mark::vorbis_comments("flacenc");
-                head.push(LAST_BLOCK | VORBIS_COMMENT);
-                head.extend_from_slice(&(comments.len() as u32).to_be_bytes()[1..]);
-                head.extend(comments);
-                head
-            }
-            Err(error) => {
-                tracing::error!(error, "the head of a FLAC file could not be written");
-                Vec::new()
-            }
+        let mut head = serialized(stream)?;
+        // What was the last block is followed by the comments.
+        if let Some(block) = head.get_mut(STREAM_INFO_AT) {
+            *block &= !LAST_BLOCK;
         }
+        let comments = mark::vorbis_comments("flacenc");
+        head.push(LAST_BLOCK | VORBIS_COMMENT);
+        head.extend_from_slice(&(comments.len() as u32).to_be_bytes()[1..]);
+        head.extend(comments);
+        Ok(head)
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = Vec::new();
-        let Some(codec) = &mut self.codec else {
-            return bytes;
-        };
         let samples = samples.iter().map(|&sample| i32::from(pcm::to_i16(sample)));
         self.pending.extend(samples);
-        let whole = self.pending.len() - self.pending.len() % codec.block_samples;
-        for block in self.pending[..whole].chunks(codec.block_samples) {
-            codec.encode(block, &mut bytes);
+        let block_samples = self.codec.block_samples;
+        let whole = self.pending.len() - self.pending.len() % block_samples;
+        for block in self.pending[..whole].chunks(block_samples) {
+            bytes.extend(self.codec.encode(block)?);
         }
         self.pending.drain(..whole);
-        bytes
+        Ok(bytes)
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
         let rest = std::mem::take(&mut self.pending);
-        if let Some(codec) = self.codec.as_mut().filter(|_| !rest.is_empty()) {
-            codec.encode(&rest, &mut bytes);
+        if rest.is_empty() {
+            return Ok(Vec::new());
         }
-        bytes
+        self.codec.encode(&rest)
     }
 }
 
@@ -170,7 +149,7 @@ mod tests {
                 (Length::Samples(12_345), 12_345),
                 (Length::Samples(MAX_TOTAL + 1), 0),
             ] {
-                let head = Flac::new(rate, None, length).head();
+                let head = Flac::new(rate, None, length).unwrap().head().unwrap();
                 // A block of type 0 and 34 bytes.
                 assert_eq!(head[..8], *b"fLaC\0\0\0\x22");
                 let block = (block_samples(rate) as u16).to_be_bytes();

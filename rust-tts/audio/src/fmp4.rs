@@ -5,7 +5,7 @@
 
 use super::aac::{AacLc, FRAME_SAMPLES, Transport};
 use super::mark::{COMMENT, WRITER};
-use super::{Encoder, Length};
+use super::{EncodeError, Encoder, Length};
 
 const TRACK: u32 = 1;
 /// Fragments are at most a fifth of a second long, where a frame is not longer already.
@@ -31,18 +31,22 @@ pub(super) struct Fmp4 {
 }
 
 impl Fmp4 {
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
-        Self {
-            aac: AacLc::new(sample_rate, bitrate, Transport::Raw),
+    pub(super) fn new(
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self {
+            aac: AacLc::new(sample_rate, bitrate, Transport::Raw)?,
             sample_rate,
             length,
             waiting: Vec::new(),
             fragments: 0,
             frames: 0,
-        }
+        })
     }
 
-    fn movie(&self, config: &[u8]) -> Vec<u8> {
+    fn movie(&self) -> Vec<u8> {
         let rate = self.sample_rate;
         // 0 where it is not known: an edit of no length lasts as long as the fragments do.
         let duration = match self.length {
@@ -63,14 +67,14 @@ impl Fmp4 {
         ];
         let parts = [
             full_box(*b"mvhd", 0, &header),
-            self.track(config, duration),
+            self.track(duration),
             plain_box(*b"mvex", &extends.concat()),
             plain_box(*b"udta", &tags()),
         ];
         plain_box(*b"moov", &parts.concat())
     }
 
-    fn track(&self, config: &[u8], duration: u32) -> Vec<u8> {
+    fn track(&self, duration: u32) -> Vec<u8> {
         let mut header = words(&[0, 0, TRACK, 0, 0, 0, 0, 0]);
         header.extend(words(&[0x0100_0000])); // volume
         header.extend(words(&MATRIX));
@@ -84,7 +88,7 @@ impl Fmp4 {
         let media = [
             full_box(*b"mdhd", 0, &media_header),
             full_box(*b"hdlr", 0, &handler),
-            plain_box(*b"minf", &self.media_information(config)),
+            plain_box(*b"minf", &self.media_information()),
         ];
         let parts = [
             full_box(*b"tkhd", 3, &header), // enabled, in the movie
@@ -94,11 +98,11 @@ impl Fmp4 {
         plain_box(*b"trak", &parts.concat())
     }
 
-    fn media_information(&self, config: &[u8]) -> Vec<u8> {
+    fn media_information(&self) -> Vec<u8> {
         let mut entry = words(&[0, 1, 0, 0]); // reserved, reference to the data in this file
         entry.extend(words(&[1 << 16 | 16, 0])); // channels, bits of the original samples
         entry.extend(words(&[self.sample_rate << 16]));
-        entry.extend(full_box(*b"esds", 0, &descriptors(config)));
+        entry.extend(full_box(*b"esds", 0, &descriptors(self.aac.config())));
         let mut description = words(&[1]);
         description.extend(plain_box(*b"mp4a", &entry));
         // The tables of samples are empty: fragments have their own.
@@ -235,30 +239,27 @@ fn descriptors(config: &[u8]) -> Vec<u8> {
 }
 
 impl Encoder for Fmp4 {
-    fn head(&mut self) -> Vec<u8> {
-        let Some(config) = self.aac.config() else {
-            return Vec::new();
-        };
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = plain_box(*b"ftyp", b"iso6\0\0\0\0iso6mp41");
-        bytes.extend(self.movie(config));
-        bytes
+        bytes.extend(self.movie());
+        Ok(bytes)
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let frames = self.aac.push(samples);
-        self.fragments(frames)
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        let frames = self.aac.push(samples)?;
+        Ok(self.fragments(frames))
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let mut frames = self.aac.finish();
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let mut frames = self.aac.finish()?;
         let Some(last) = frames.pop() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let mut bytes = self.fragments(frames);
         let before = (self.frames + self.waiting.len() as u64) * FRAME_SAMPLES as u64;
         let all = self.aac.samples() + self.aac.priming() as u64;
         self.waiting.push(last);
         bytes.extend(self.fragment(all.saturating_sub(before) as u32));
-        bytes
+        Ok(bytes)
     }
 }

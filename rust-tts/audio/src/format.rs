@@ -1,7 +1,8 @@
 //! The table of audio formats: adding one is a file with its encoder and a line here.
 
 use super::{
-    Bitrates, Encoder, Length, aac, bitrate, flac, fmp4, mp3, ogg_opus, opus, pcm, wav, webm,
+    Bitrates, EncodeError, Encoder, Length, aac, bitrate, flac, fmp4, mp3, ogg_opus, opus, pcm,
+    wav, webm,
 };
 
 /// Declares [`Format`] from one line per format:
@@ -44,8 +45,13 @@ macro_rules! formats {
                 match self { $(Self::$variant => $bitrates(sample_rate).into()),* }
             }
 
-            pub(super) fn encoder(self, sample_rate: u32, bitrate: Option<u32>, length: Length) -> Box<dyn Encoder> {
-                match self { $(Self::$variant => Box::new($encoder(sample_rate, bitrate, length))),* }
+            pub(super) fn encoder(
+                self,
+                sample_rate: u32,
+                bitrate: Option<u32>,
+                length: Length,
+            ) -> Result<Box<dyn Encoder>, EncodeError> {
+                Ok(match self { $(Self::$variant => Box::new($encoder(sample_rate, bitrate, length)?)),* })
             }
         }
     };

@@ -6,6 +6,9 @@ mod aac;
 mod bitrate;
 mod chunk;
 pub mod decode;
+mod error;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod faults;
 mod flac;
 mod fmp4;
 mod format;
@@ -25,6 +28,7 @@ mod whole;
 
 pub use bitrate::{Allowed, Bitrates};
 pub use chunk::Chunker;
+pub use error::EncodeError;
 pub use format::Format;
 pub use join::Joiner;
 pub use level::{Extent, Leveler, Normalization};
@@ -57,15 +61,21 @@ pub enum Length {
 ///
 /// The bytes are what `head`, every `push`, `finish` and, if the length is known, `trailer` return, in this order. A
 /// sample that is not a number becomes 0; samples beyond full scale are clamped.
+///
+/// After an error the encoder is of no more use: the file or stream cannot be completed.
 pub trait Encoder: Send {
     /// What comes before any audio; empty for formats without a header.
-    fn head(&mut self) -> Vec<u8>;
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
+        Ok(Vec::new())
+    }
 
     /// Encodes mono samples at the encoder's rate. May return nothing yet, or also bytes of earlier samples.
-    fn push(&mut self, samples: &[f32]) -> Vec<u8>;
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError>;
 
     /// Whatever is still held back.
-    fn finish(&mut self) -> Vec<u8>;
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        Ok(Vec::new())
+    }
 
     /// What follows the audio, in a file whose head told the length; the encoder need not have encoded it.
     fn trailer(&self) -> Vec<u8> {
@@ -73,9 +83,12 @@ pub trait Encoder: Send {
     }
 }
 
-/// An encoder for one answer.
-pub fn encoder(encoding: Encoding, length: Length) -> Box<dyn Encoder> {
-    encoding
+/// An encoder for one answer. Fails where the codec cannot be set up, for want of memory as a rule.
+pub fn encoder(encoding: Encoding, length: Length) -> Result<Box<dyn Encoder>, EncodeError> {
+    let encoder = encoding
         .format
-        .encoder(encoding.sample_rate, encoding.bitrate, length)
+        .encoder(encoding.sample_rate, encoding.bitrate, length)?;
+    #[cfg(any(test, feature = "fixtures"))]
+    let encoder = faults::apply(encoder, encoding.sample_rate)?;
+    Ok(encoder)
 }

@@ -7,8 +7,10 @@
 use mp3lame_encoder::{Bitrate, Builder, FlushGap, MonoPcm, max_required_buffer_size};
 
 use super::bitrate::{Allowed, Bitrates, chosen, usual};
-use super::{Encoder, Length, mark, pcm};
+use super::{EncodeError, Encoder, Length, mark, pcm};
 
+/// The encoder's name in errors.
+const CODEC: &str = "LAME";
 /// Samples that LAME puts before the first; what a decoder adds is for the player to know.
 const DELAY: u64 = 576;
 /// The least silence after the last sample with which LAME flushes.
@@ -44,34 +46,35 @@ const TAG_BYTES: usize = 34;
 
 /// An MP3 file. LAME takes half a decibel off, against clipping.
 pub(super) struct Mp3 {
-    /// `None` if LAME could not be set up, for want of memory.
-    lame: Option<mp3lame_encoder::Encoder>,
+    lame: mp3lame_encoder::Encoder,
     sample_rate: u32,
     kbps: u32,
     length: Length,
 }
 
 impl Mp3 {
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
+    pub(super) fn new(
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        length: Length,
+    ) -> Result<Self, EncodeError> {
         let kbps = chosen(bitrate, bitrates(sample_rate));
-        let lame = lame(sample_rate, kbps);
-        if lame.is_none() {
-            tracing::error!(sample_rate, "LAME could not be set up");
-        }
-        Self {
-            lame,
+        Ok(Self {
+            lame: lame(sample_rate, kbps)?,
             sample_rate,
             kbps,
             length,
-        }
+        })
     }
 }
 
-fn lame(sample_rate: u32, kbps: u32) -> Option<mp3lame_encoder::Encoder> {
+fn lame(sample_rate: u32, kbps: u32) -> Result<mp3lame_encoder::Encoder, EncodeError> {
     let bit_rate = LAME_BIT_RATES
         .into_iter()
-        .find(|&bit_rate| bit_rate as u32 == kbps)?;
-    Builder::new()?
+        .find(|&bit_rate| bit_rate as u32 == kbps)
+        .ok_or_else(|| EncodeError::new(CODEC, format_args!("no bit rate of {kbps} kbit/s")))?;
+    Builder::new()
+        .ok_or_else(|| EncodeError::new(CODEC, "out of memory"))?
         .with_num_channels(1)
         .and_then(|lame| lame.with_sample_rate(sample_rate))
         // Left to itself, LAME resamples where it finds the bit rate low.
@@ -82,7 +85,7 @@ fn lame(sample_rate: u32, kbps: u32) -> Option<mp3lame_encoder::Encoder> {
         // The library's own tag is known only at the end.
         .and_then(|lame| lame.with_to_write_vbr_tag(false))
         .and_then(Builder::build)
-        .ok()
+        .map_err(|error| EncodeError::new(CODEC, error))
 }
 
 /// Less than the least here leaves a frame too short for the tag; 56 and 144 are unknown to the binding of LAME.
@@ -154,10 +157,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 impl Encoder for Mp3 {
-    fn head(&mut self) -> Vec<u8> {
-        if self.lame.is_none() {
-            return Vec::new();
-        }
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let known = match self.length {
             Length::Samples(samples) => {
                 let (frames, padding) = extent(samples, self.sample_rate);
@@ -185,33 +185,25 @@ impl Encoder for Mp3 {
         frame.extend_from_slice(&tag);
         frame.extend_from_slice(&checksum(&frame).to_be_bytes());
         frame.resize(size, 0);
-        [mark::id3(), frame].concat()
+        Ok([mark::id3(), frame].concat())
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = Vec::new();
-        let Some(lame) = &mut self.lame else {
-            return bytes;
-        };
         for part in samples.chunks(PART) {
             let part: Vec<f32> = part.iter().copied().map(pcm::sanitize).collect();
             bytes.reserve(max_required_buffer_size(part.len()));
-            if let Err(error) = lame.encode_to_vec(MonoPcm(&part), &mut bytes) {
-                tracing::error!(%error, "LAME could not encode");
-            }
+            let encoded = self.lame.encode_to_vec(MonoPcm(&part), &mut bytes);
+            encoded.map_err(|error| EncodeError::new(CODEC, error))?;
         }
-        bytes
+        Ok(bytes)
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Some(lame) = &mut self.lame {
-            bytes.reserve(max_required_buffer_size(0));
-            if let Err(error) = lame.flush_to_vec::<FlushGap>(&mut bytes) {
-                tracing::error!(%error, "LAME could not end the stream");
-            }
-        }
-        bytes
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::with_capacity(max_required_buffer_size(0));
+        let flushed = self.lame.flush_to_vec::<FlushGap>(&mut bytes);
+        flushed.map_err(|error| EncodeError::new(CODEC, error))?;
+        Ok(bytes)
     }
 }
 
@@ -246,10 +238,10 @@ mod tests {
     fn the_tag_tells_the_extent() {
         for (rate, kbps) in SAMPLE_RATES.into_iter().flat_map(every_bitrate) {
             for samples in [1, 2, 575, 576, 577, 1151, 1152, 1153, 1728, 20_000] {
-                let mut mp3 = Mp3::new(rate, Some(kbps), Length::Samples(samples));
-                let head = mp3.head();
-                let mut audio = mp3.push(&vec![0.1; samples as usize]);
-                audio.extend(mp3.finish());
+                let mut mp3 = Mp3::new(rate, Some(kbps), Length::Samples(samples)).unwrap();
+                let head = mp3.head().unwrap();
+                let mut audio = mp3.push(&vec![0.1; samples as usize]).unwrap();
+                audio.extend(mp3.finish().unwrap());
                 let made = frames(&audio, rate, kbps).len() as u64;
                 let (told, padding) = extent(samples, rate);
                 assert_eq!(made, told, "{samples} samples at {rate}, {kbps} kbit/s");

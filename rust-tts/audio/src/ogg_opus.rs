@@ -5,7 +5,7 @@ use std::mem;
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 
 use super::opus::{PACKET_SAMPLES, Packets};
-use super::{Encoder, Length, mark};
+use super::{EncodeError, Encoder, Length, mark};
 
 /// Names the one stream in the file. Always the same, so that the same samples give the same bytes.
 const SERIAL: u32 = 0x7474_7331;
@@ -20,23 +20,30 @@ pub(super) struct OggOpus {
 }
 
 impl OggOpus {
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, _length: Length) -> Self {
-        Self {
-            packets: Packets::new(sample_rate, bitrate),
+    pub(super) fn new(
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        _length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self {
+            packets: Packets::new(sample_rate, bitrate)?,
             writer: PacketWriter::new(Vec::new()),
             written: 0,
-        }
+        })
     }
 
-    fn write(&mut self, packet: Vec<u8>, end: PacketWriteEndInfo, granule: u64) {
-        // Into memory, which cannot fail.
-        if let Err(error) = self.writer.write_packet(packet, SERIAL, end, granule) {
-            tracing::error!(%error, "a packet of the answer is lost");
-        }
+    fn write(
+        &mut self,
+        packet: Vec<u8>,
+        end: PacketWriteEndInfo,
+        granule: u64,
+    ) -> Result<(), EncodeError> {
+        let written = self.writer.write_packet(packet, SERIAL, end, granule);
+        written.map_err(|error| EncodeError::new("Ogg", error))
     }
 
     /// Writes packets of audio. The first has a page of its own: sound leaves as soon as there is any.
-    fn write_audio(&mut self, packets: Vec<Vec<u8>>) {
+    fn write_audio(&mut self, packets: Vec<Vec<u8>>) -> Result<(), EncodeError> {
         for packet in packets {
             self.written += 1;
             let end = if self.written % PACKETS_PER_PAGE == 1 {
@@ -44,8 +51,9 @@ impl OggOpus {
             } else {
                 PacketWriteEndInfo::NormalPacket
             };
-            self.write(packet, end, self.written * PACKET_SAMPLES);
+            self.write(packet, end, self.written * PACKET_SAMPLES)?;
         }
+        Ok(())
     }
 
     fn take(&mut self) -> Vec<u8> {
@@ -54,28 +62,28 @@ impl OggOpus {
 }
 
 impl Encoder for OggOpus {
-    fn head(&mut self) -> Vec<u8> {
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let head = self.packets.head();
-        self.write(head, PacketWriteEndInfo::EndPage, 0);
-        self.write(tags(), PacketWriteEndInfo::EndPage, 0);
-        self.take()
+        self.write(head, PacketWriteEndInfo::EndPage, 0)?;
+        self.write(tags(), PacketWriteEndInfo::EndPage, 0)?;
+        Ok(self.take())
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let packets = self.packets.push(samples);
-        self.write_audio(packets);
-        self.take()
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        let packets = self.packets.push(samples)?;
+        self.write_audio(packets)?;
+        Ok(self.take())
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let (mut packets, padding) = self.packets.finish();
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let (mut packets, padding) = self.packets.finish()?;
         if let Some(last) = packets.pop() {
-            self.write_audio(packets);
+            self.write_audio(packets)?;
             // The stream's last granule position says where the audio ends within the packet (RFC 7845, section 4.4).
             let end = (self.written + 1) * PACKET_SAMPLES - padding;
-            self.write(last, PacketWriteEndInfo::EndStream, end);
+            self.write(last, PacketWriteEndInfo::EndStream, end)?;
         }
-        self.take()
+        Ok(self.take())
     }
 }
 
@@ -120,7 +128,11 @@ mod tests {
         for rate in SAMPLE_RATES {
             for samples in [1, rate / 50, rate / 2 + 7] {
                 let input = tone(rate, samples as usize);
-                let file = encoded(&mut OggOpus::new(rate, None, Length::Unknown), &input, 960);
+                let file = encoded(
+                    &mut OggOpus::new(rate, None, Length::Unknown).unwrap(),
+                    &input,
+                    960,
+                );
                 let packets = packets(file);
                 let head = &packets[0].data;
                 assert_eq!(&head[..10], b"OpusHead\x01\x01");
@@ -145,7 +157,7 @@ mod tests {
     fn every_page_says_where_it_ends_and_is_short() {
         let input = tone(24_000, 24_000);
         let file = encoded(
-            &mut OggOpus::new(24_000, None, Length::Unknown),
+            &mut OggOpus::new(24_000, None, Length::Unknown).unwrap(),
             &input,
             480,
         );
@@ -177,7 +189,7 @@ mod tests {
     #[test]
     fn the_tags_name_the_maker() {
         let packets = packets(encoded(
-            &mut OggOpus::new(48_000, None, Length::Unknown),
+            &mut OggOpus::new(48_000, None, Length::Unknown).unwrap(),
             &[0.0],
             1,
         ));
@@ -192,12 +204,16 @@ mod tests {
         for rate in [22_050, 24_000] {
             let input = tone(rate, 30_000);
             let whole = encoded(
-                &mut OggOpus::new(rate, None, Length::Samples(30_000)),
+                &mut OggOpus::new(rate, None, Length::Samples(30_000)).unwrap(),
                 &input,
                 30_000,
             );
             for size in [1, 479, 5000] {
-                let cut = encoded(&mut OggOpus::new(rate, None, Length::Unknown), &input, size);
+                let cut = encoded(
+                    &mut OggOpus::new(rate, None, Length::Unknown).unwrap(),
+                    &input,
+                    size,
+                );
                 assert!(cut == whole, "{size} at {rate} Hz");
             }
         }

@@ -1,7 +1,7 @@
 //! Opus packets (RFC 6716), which Ogg and `WebM` carry alike.
 
 use super::bitrate::{Allowed, Bitrates, chosen};
-use super::{Resampler, pcm};
+use super::{EncodeError, Resampler, pcm};
 
 /// Opus tells time in samples at this rate, in hertz, whatever rate the codec is fed with (RFC 7845, section 4).
 pub(super) const RATE: u32 = 48_000;
@@ -26,8 +26,7 @@ pub(super) fn bitrates(_sample_rate: u32) -> Bitrates {
 
 /// Turns mono samples into packets of 20 ms.
 pub(super) struct Packets {
-    /// `None` once the codec has failed.
-    codec: Option<opus::Encoder>,
+    codec: opus::Encoder,
     resampler: Resampler,
     /// Samples at the codec's rate that do not fill a packet yet.
     pending: Vec<f32>,
@@ -43,23 +42,16 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    /// Packets of samples at `sample_rate` hertz, of `bitrate` kbit/s. Should the codec refuse to start, which is logged,
-    /// there are none.
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>) -> Self {
+    /// Packets of samples at `sample_rate` hertz, of `bitrate` kbit/s.
+    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>) -> Result<Self, EncodeError> {
         let rate = if CODEC_RATES.contains(&sample_rate) {
             sample_rate
         } else {
             RATE
         };
         let ratio = RATE / rate;
-        let (codec, pre_skip) = match start(rate, chosen(bitrate, BITRATES)) {
-            Ok((codec, lookahead)) => (Some(codec), lookahead * ratio as u16),
-            Err(error) => {
-                tracing::error!(%error, sample_rate, "Opus did not start");
-                (None, 0)
-            }
-        };
-        Self {
+        let (codec, lookahead) = start(rate, chosen(bitrate, BITRATES)).map_err(failed)?;
+        Ok(Self {
             codec,
             resampler: Resampler::new(sample_rate, rate),
             pending: Vec::new(),
@@ -67,9 +59,9 @@ impl Packets {
             ratio: u64::from(ratio),
             taken: 0,
             made: 0,
-            pre_skip,
+            pre_skip: lookahead * ratio as u16,
             sample_rate,
-        }
+        })
     }
 
     /// How far the audio lies behind the start of the first packet, in samples at [`RATE`]: what players drop.
@@ -90,7 +82,7 @@ impl Packets {
     }
 
     /// Takes samples at the constructor's rate and returns the packets that they fill.
-    pub(super) fn push(&mut self, samples: &[f32]) -> Vec<Vec<u8>> {
+    pub(super) fn push(&mut self, samples: &[f32]) -> Result<Vec<Vec<u8>>, EncodeError> {
         let clean: Vec<f32> = samples.iter().copied().map(pcm::sanitize).collect();
         let resampled = self.resampler.push(&clean);
         self.taken += resampled.len() as u64;
@@ -99,38 +91,35 @@ impl Packets {
 
     /// The last packets, filled up with silence, and how many samples at [`RATE`] of them are not the audio's. At least
     /// one packet, which holds the end of the audio, as the codec runs `pre_skip` samples late.
-    pub(super) fn finish(&mut self) -> (Vec<Vec<u8>>, u64) {
+    pub(super) fn finish(&mut self) -> Result<(Vec<Vec<u8>>, u64), EncodeError> {
         let rest = self.resampler.finish();
         self.taken += rest.len() as u64;
-        let mut packets = self.encode(&rest);
+        let mut packets = self.encode(&rest)?;
         let end = u64::from(self.pre_skip) + self.taken * self.ratio;
         let missing = end.div_ceil(PACKET_SAMPLES).saturating_sub(self.made);
-        if self.codec.is_some() {
-            let samples = missing as usize * self.frame;
-            let silence = vec![0.0; samples.saturating_sub(self.pending.len())];
-            packets.extend(self.encode(&silence));
-        }
-        (packets, (self.made * PACKET_SAMPLES).saturating_sub(end))
+        let samples = missing as usize * self.frame;
+        let silence = vec![0.0; samples.saturating_sub(self.pending.len())];
+        packets.extend(self.encode(&silence)?);
+        let padding = (self.made * PACKET_SAMPLES).saturating_sub(end);
+        Ok((packets, padding))
     }
 
-    fn encode(&mut self, samples: &[f32]) -> Vec<Vec<u8>> {
+    fn encode(&mut self, samples: &[f32]) -> Result<Vec<Vec<u8>>, EncodeError> {
         self.pending.extend_from_slice(samples);
         let mut packets = Vec::new();
         for frame in self.pending.chunks_exact(self.frame) {
-            let Some(codec) = &mut self.codec else { break };
-            match codec.encode_vec_float(frame, MAX_PACKET_BYTES) {
-                Ok(packet) => packets.push(packet),
-                Err(error) => {
-                    tracing::error!(%error, "Opus failed: the rest of the answer has no audio");
-                    self.codec = None;
-                }
-            }
+            let packet = self.codec.encode_vec_float(frame, MAX_PACKET_BYTES);
+            packets.push(packet.map_err(failed)?);
         }
         let used = self.pending.len() - self.pending.len() % self.frame;
         self.pending.drain(..used);
         self.made += packets.len() as u64;
-        packets
+        Ok(packets)
     }
+}
+
+fn failed(error: opus::Error) -> EncodeError {
+    EncodeError::new("Opus", error)
 }
 
 /// A codec for mono samples at `rate` hertz and for `kbps` kbit/s, and how many of them its output lags behind.

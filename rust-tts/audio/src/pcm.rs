@@ -1,6 +1,6 @@
 //! Headerless PCM, and the conversion to 16 bits that other formats share.
 
-use super::{Encoder, Length};
+use super::{EncodeError, Encoder, Length};
 
 /// Makes a sample fit to send: 0 for not-a-number, clamped to full scale otherwise.
 pub(super) fn sanitize(sample: f32) -> f32 {
@@ -16,36 +16,31 @@ pub(super) fn to_i16(sample: f32) -> i16 {
     (sanitize(sample) * f32::from(i16::MAX)).round() as i16
 }
 
-/// Appends samples to `bytes` as signed 16-bit little-endian.
-pub(super) fn extend_s16le(bytes: &mut Vec<u8>, samples: &[f32]) {
-    bytes.reserve(2 * samples.len());
+/// Samples as signed 16-bit little-endian.
+pub(super) fn s16le(samples: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * samples.len());
     for &sample in samples {
         bytes.extend_from_slice(&to_i16(sample).to_le_bytes());
     }
+    bytes
 }
 
 /// Signed 16-bit little-endian samples, nothing else.
 pub(super) struct S16;
 
 impl S16 {
-    pub(super) fn new(_sample_rate: u32, _bitrate: Option<u32>, _length: Length) -> Self {
-        Self
+    pub(super) fn new(
+        _sample_rate: u32,
+        _bitrate: Option<u32>,
+        _length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self)
     }
 }
 
 impl Encoder for S16 {
-    fn head(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        extend_s16le(&mut bytes, samples);
-        bytes
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        Vec::new()
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        Ok(s16le(samples))
     }
 }
 
@@ -53,25 +48,21 @@ impl Encoder for S16 {
 pub(super) struct F32;
 
 impl F32 {
-    pub(super) fn new(_sample_rate: u32, _bitrate: Option<u32>, _length: Length) -> Self {
-        Self
+    pub(super) fn new(
+        _sample_rate: u32,
+        _bitrate: Option<u32>,
+        _length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self)
     }
 }
 
 impl Encoder for F32 {
-    fn head(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        samples
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        let bytes = samples
             .iter()
-            .flat_map(|&sample| sanitize(sample).to_le_bytes())
-            .collect()
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        Vec::new()
+            .flat_map(|&sample| sanitize(sample).to_le_bytes());
+        Ok(bytes.collect())
     }
 }
 
@@ -92,25 +83,25 @@ mod tests {
 
     #[test]
     fn s16_is_little_endian_rounded_and_clamped() {
-        let mut encoder = S16::new(24000, None, Length::Unknown);
-        let bytes = encoder.push(&HARSH);
+        let mut encoder = S16::new(24000, None, Length::Unknown).unwrap();
+        let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0, 32767, -32767, 16384, 32767, -32767, 0, 32767_i16]
             .iter()
             .flat_map(|sample| sample.to_le_bytes())
             .collect();
         assert_eq!(bytes, expected);
-        assert!(encoder.head().is_empty() && encoder.finish().is_empty());
+        assert!(encoder.head().unwrap().is_empty() && encoder.finish().unwrap().is_empty());
     }
 
     #[test]
     fn f32_is_little_endian_and_clamped() {
-        let mut encoder = F32::new(24000, None, Length::Unknown);
-        let bytes = encoder.push(&HARSH);
+        let mut encoder = F32::new(24000, None, Length::Unknown).unwrap();
+        let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0.0, 1.0, -1.0, 0.5, 1.0, -1.0, 0.0, 1.0_f32]
             .iter()
             .flat_map(|sample| sample.to_le_bytes())
             .collect();
         assert_eq!(bytes, expected);
-        assert!(encoder.head().is_empty() && encoder.finish().is_empty());
+        assert!(encoder.head().unwrap().is_empty() && encoder.finish().unwrap().is_empty());
     }
 }

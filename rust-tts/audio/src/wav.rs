@@ -2,7 +2,7 @@
 //!
 //! Layout after "Multimedia Programming Interface and Data Specifications 1.0" (IBM and Microsoft, 1991), chapter 3.
 
-use super::{Encoder, Length, mark, pcm};
+use super::{EncodeError, Encoder, Length, mark, pcm};
 
 const BYTES_PER_SAMPLE: u16 = 2;
 const HEAD_BYTES: usize = 44;
@@ -19,11 +19,15 @@ pub(super) struct Wav {
 }
 
 impl Wav {
-    pub(super) fn new(sample_rate: u32, _bitrate: Option<u32>, length: Length) -> Self {
-        Self {
+    pub(super) fn new(
+        sample_rate: u32,
+        _bitrate: Option<u32>,
+        length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self {
             sample_rate,
             length,
-        }
+        })
     }
 
     /// The sizes of the RIFF chunk and of the data chunk, in bytes; `None` for a stream, and for more than the 4 GiB that
@@ -40,7 +44,7 @@ impl Wav {
 }
 
 impl Encoder for Wav {
-    fn head(&mut self) -> Vec<u8> {
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let (riff_size, data_size) = self.sizes().unwrap_or((UNKNOWN_SIZE, UNKNOWN_SIZE));
         let byte_rate = self.sample_rate.saturating_mul(u32::from(BYTES_PER_SAMPLE));
         let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -56,17 +60,11 @@ impl Encoder for Wav {
         head.extend_from_slice(&(8 * BYTES_PER_SAMPLE).to_le_bytes()); // bits per sample
         head.extend_from_slice(b"data");
         head.extend_from_slice(&data_size.to_le_bytes());
-        head
+        Ok(head)
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        pcm::extend_s16le(&mut bytes, samples);
-        bytes
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        Vec::new()
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        Ok(pcm::s16le(samples))
     }
 
     fn trailer(&self) -> Vec<u8> {
@@ -79,12 +77,12 @@ mod tests {
     use super::*;
 
     fn file(length: Length, samples: &[f32]) -> Vec<u8> {
-        let mut wav = Wav::new(22050, None, length);
-        let mut bytes = wav.head();
+        let mut wav = Wav::new(22050, None, length).unwrap();
+        let mut bytes = wav.head().unwrap();
         for part in samples.chunks(3) {
-            bytes.extend(wav.push(part));
+            bytes.extend(wav.push(part).unwrap());
         }
-        bytes.extend(wav.finish());
+        bytes.extend(wav.finish().unwrap());
         bytes.extend(wav.trailer());
         bytes
     }
@@ -134,14 +132,14 @@ mod tests {
     fn what_does_not_fit_the_sizes_is_unknown() {
         let around = RIFF_OVERHEAD + mark::riff_info().len() as u32;
         let largest = u64::from((u32::MAX - around) / 2);
-        let wav = |samples| Wav::new(48000, None, Length::Samples(samples));
+        let wav = |samples| Wav::new(48000, None, Length::Samples(samples)).unwrap();
         assert_eq!(
             wav(largest).sizes(),
             Some((u32::MAX - 1, u32::MAX - 1 - around))
         );
         for samples in [largest + 1, u64::MAX] {
             let mut wav = wav(samples);
-            assert_eq!(wav.head()[40..44], UNKNOWN_SIZE.to_le_bytes());
+            assert_eq!(wav.head().unwrap()[40..44], UNKNOWN_SIZE.to_le_bytes());
             assert!(wav.trailer().is_empty());
         }
     }

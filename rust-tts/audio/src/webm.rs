@@ -5,7 +5,7 @@
 
 use super::mark::{COMMENT, WRITER};
 use super::opus::{PACKET_SAMPLES, Packets, RATE};
-use super::{Encoder, Length};
+use super::{EncodeError, Encoder, Length};
 
 /// Element ids (RFC 9559, section 5.1, and RFC 8794, section 11.2).
 mod id {
@@ -77,13 +77,17 @@ pub(super) struct Webm {
 }
 
 impl Webm {
-    pub(super) fn new(sample_rate: u32, bitrate: Option<u32>, length: Length) -> Self {
-        Self {
-            packets: Packets::new(sample_rate, bitrate),
+    pub(super) fn new(
+        sample_rate: u32,
+        bitrate: Option<u32>,
+        length: Length,
+    ) -> Result<Self, EncodeError> {
+        Ok(Self {
+            packets: Packets::new(sample_rate, bitrate)?,
             sample_rate,
             length,
             written: 0,
-        }
+        })
     }
 
     fn info(&self) -> Vec<u8> {
@@ -152,26 +156,26 @@ impl Webm {
 }
 
 impl Encoder for Webm {
-    fn head(&mut self) -> Vec<u8> {
-        [
+    fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let parts = [
             ebml(),
             open(id::SEGMENT),
             self.info(),
             self.tracks(),
             tags(),
-        ]
-        .concat()
+        ];
+        Ok(parts.concat())
     }
 
-    fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let packets = self.packets.push(samples);
+    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
+        let packets = self.packets.push(samples)?;
         let mut out = Vec::new();
         self.extend(&mut out, &packets);
-        out
+        Ok(out)
     }
 
-    fn finish(&mut self) -> Vec<u8> {
-        let (packets, padding) = self.packets.finish();
+    fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
+        let (packets, padding) = self.packets.finish()?;
         let mut out = Vec::new();
         if let Some((last, packets)) = packets.split_last() {
             self.extend(&mut out, packets);
@@ -184,7 +188,7 @@ impl Encoder for Webm {
             ];
             out.extend(parent(id::BLOCK_GROUP, &group));
         }
-        out
+        Ok(out)
     }
 }
 

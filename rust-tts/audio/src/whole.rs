@@ -1,6 +1,6 @@
 //! A file that leaves when it is whole.
 
-use super::{Encoder, Encoding, Length, encoder};
+use super::{EncodeError, Encoder, Encoding, Length, encoder};
 
 /// Encodes audio as it comes, so that the end of a long file costs no more than its last piece, and puts the head of its
 /// real length before it, and what ends such a file after it.
@@ -12,32 +12,34 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    pub fn new(encoding: Encoding) -> Self {
-        let mut encoder = encoder(encoding, Length::Unknown);
+    pub fn new(encoding: Encoding) -> Result<Self, EncodeError> {
+        let mut encoder = encoder(encoding, Length::Unknown)?;
         // Made so that the encoder has made it; the one that is sent is made at the end.
-        encoder.head();
-        Self {
+        encoder.head()?;
+        Ok(Self {
             encoding,
             encoder,
             body: Vec::new(),
             samples: 0,
-        }
+        })
     }
 
-    pub fn push(&mut self, samples: &[f32]) {
+    /// Encodes mono samples at the encoding's rate.
+    pub fn push(&mut self, samples: &[f32]) -> Result<(), EncodeError> {
         self.samples += samples.len() as u64;
-        self.body.extend(self.encoder.push(samples));
+        self.body.extend(self.encoder.push(samples)?);
+        Ok(())
     }
 
     /// The file.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
         let length = Length::Samples(self.samples);
-        let mut ends = encoder(self.encoding, length);
-        let mut file = ends.head();
+        let mut ends = encoder(self.encoding, length)?;
+        let mut file = ends.head()?;
         file.append(&mut self.body);
-        file.extend(self.encoder.finish());
+        file.extend(self.encoder.finish()?);
         file.extend(ends.trailer());
-        file
+        Ok(file)
     }
 }
 
@@ -57,16 +59,16 @@ mod tests {
                 sample_rate: 24_000,
                 bitrate: None,
             };
-            let mut expected = encoder(encoding, Length::Samples(30_000));
-            let mut bytes = expected.head();
-            bytes.extend(expected.push(&samples));
-            bytes.extend(expected.finish());
+            let mut expected = encoder(encoding, Length::Samples(30_000)).unwrap();
+            let mut bytes = expected.head().unwrap();
+            bytes.extend(expected.push(&samples).unwrap());
+            bytes.extend(expected.finish().unwrap());
             bytes.extend(expected.trailer());
-            let mut file = WholeFile::new(encoding);
+            let mut file = WholeFile::new(encoding).unwrap();
             for piece in samples.chunks(777) {
-                file.push(piece);
+                file.push(piece).unwrap();
             }
-            assert!(file.finish() == bytes, "{}", format.name());
+            assert!(file.finish().unwrap() == bytes, "{}", format.name());
         }
     }
 }

@@ -101,7 +101,11 @@ fn a_file_has_the_audio_and_nothing_else() {
     for rate in SAMPLE_RATES {
         for samples in [1, rate / 50, 5 * rate / 2 + 7] {
             let input = tone(rate, samples as usize);
-            let file = encoded(&mut Webm::new(rate, None, Length::Unknown), &input, 960);
+            let file = encoded(
+                &mut Webm::new(rate, None, Length::Unknown).unwrap(),
+                &input,
+                960,
+            );
             let elements = elements(&file);
             let (blocks, discarded) = blocks(&elements);
             for (index, (time, _)) in (0..).zip(&blocks) {
@@ -123,7 +127,7 @@ fn a_file_has_the_audio_and_nothing_else() {
 #[test]
 fn another_reader_finds_the_track() {
     let file = encoded(
-        &mut Webm::new(16_000, None, Length::Unknown),
+        &mut Webm::new(16_000, None, Length::Unknown).unwrap(),
         &tone(16_000, 40_000),
         1000,
     );
@@ -139,7 +143,10 @@ fn another_reader_finds_the_track() {
 
 #[test]
 fn the_head_says_what_a_browser_must_know() {
-    let head = Webm::new(22_050, None, Length::Unknown).head();
+    let head = Webm::new(22_050, None, Length::Unknown)
+        .unwrap()
+        .head()
+        .unwrap();
     let elements = elements(&head);
     assert_eq!(first(&elements, id::CODEC_ID), b"A_OPUS");
     let private = first(&elements, id::CODEC_PRIVATE);
@@ -155,8 +162,14 @@ fn the_head_says_what_a_browser_must_know() {
 
 #[test]
 fn a_known_length_fits_the_place_that_is_kept_for_it() {
-    let stream = Webm::new(8000, None, Length::Unknown).head();
-    let file = Webm::new(8000, None, Length::Samples(12_000)).head();
+    let stream = Webm::new(8000, None, Length::Unknown)
+        .unwrap()
+        .head()
+        .unwrap();
+    let file = Webm::new(8000, None, Length::Samples(12_000))
+        .unwrap()
+        .head()
+        .unwrap();
     assert_eq!(stream.len(), file.len());
     assert!(elements(&stream).iter().all(|(id, _)| *id != id::DURATION));
     assert_eq!(
@@ -167,10 +180,10 @@ fn a_known_length_fits_the_place_that_is_kept_for_it() {
 
 #[test]
 fn every_packet_leaves_when_it_is_made() {
-    let mut webm = Webm::new(24_000, None, Length::Unknown);
-    webm.head();
+    let mut webm = Webm::new(24_000, None, Length::Unknown).unwrap();
+    webm.head().unwrap();
     for _ in 0..200 {
-        assert!(!webm.push(&[0.0; 480]).is_empty());
+        assert!(!webm.push(&[0.0; 480]).unwrap().is_empty());
     }
 }
 
@@ -178,9 +191,17 @@ fn every_packet_leaves_when_it_is_made() {
 fn the_bytes_do_not_depend_on_the_pushes() {
     for rate in [22_050, 24_000] {
         let input = tone(rate, 60_000);
-        let whole = encoded(&mut Webm::new(rate, None, Length::Unknown), &input, 60_000);
+        let whole = encoded(
+            &mut Webm::new(rate, None, Length::Unknown).unwrap(),
+            &input,
+            60_000,
+        );
         for size in [1, 479, 5000] {
-            let cut = encoded(&mut Webm::new(rate, None, Length::Unknown), &input, size);
+            let cut = encoded(
+                &mut Webm::new(rate, None, Length::Unknown).unwrap(),
+                &input,
+                size,
+            );
             assert!(cut == whole, "{size} at {rate} Hz");
         }
     }
