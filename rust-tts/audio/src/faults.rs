@@ -69,27 +69,25 @@ struct FaultyEncoder {
     frame_samples: u64,
 }
 
-impl FaultyEncoder {
-    fn check(&self, fails: bool) -> Result<(), EncodeError> {
-        if fails { Err(injected()) } else { Ok(()) }
-    }
+fn fail_if(faulty: bool) -> Result<(), EncodeError> {
+    if faulty { Err(injected()) } else { Ok(()) }
 }
 
 impl Encoder for FaultyEncoder {
     fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
-        self.check(self.fault == Fault::Head)?;
+        fail_if(self.fault == Fault::Head)?;
         self.encoder.head()
     }
 
     fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
         self.samples += samples.len() as u64;
         let reached = self.samples / self.frame_samples;
-        self.check(matches!(self.fault, Fault::Frame(number) if reached > number))?;
+        fail_if(matches!(self.fault, Fault::Frame(number) if reached > number))?;
         self.encoder.push(samples)
     }
 
     fn finish(&mut self) -> Result<Vec<u8>, EncodeError> {
-        self.check(self.fault == Fault::Finish)?;
+        fail_if(self.fault == Fault::Finish)?;
         self.encoder.finish()
     }
 

@@ -29,6 +29,10 @@ pub(super) fn s16le(samples: &[f32]) -> Vec<u8> {
 pub(super) struct S16;
 
 impl S16 {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "codecs of other formats can fail to start"
+    )]
     pub(super) fn new(
         _sample_rate: u32,
         _bitrate: Option<u32>,
@@ -48,6 +52,10 @@ impl Encoder for S16 {
 pub(super) struct F32;
 
 impl F32 {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "codecs of other formats can fail to start"
+    )]
     pub(super) fn new(
         _sample_rate: u32,
         _bitrate: Option<u32>,

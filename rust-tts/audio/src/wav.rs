@@ -19,6 +19,10 @@ pub(super) struct Wav {
 }
 
 impl Wav {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "codecs of other formats can fail to start"
+    )]
     pub(super) fn new(
         sample_rate: u32,
         _bitrate: Option<u32>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
+use super::delivery::Delivery;
 use super::draft::AudioDraft;
 use super::output::check_normalization;
 use super::request::{Recording, SpeechRequest};
@@ -66,6 +67,7 @@ impl ConvertDraft {
             seed: choose_seed(self.seed)?,
             max_audio_seconds: None,
             stream,
+            delivery: Delivery::of(stream),
             normalization: check_normalization(self.audio_normalization.as_deref(), stream)?,
             return_tokens: false,
             output: audio.validate(Format::Wav, "")?,

@@ -12,7 +12,7 @@ use super::enrolment::VoiceLease;
 use super::request::{SpeechRequest, VoiceChoice};
 use super::request_stats::RequestStats;
 use super::task::{EventSender, Stop};
-use super::{SpeechEvent, Texts};
+use super::{AnswerEncoder, Delivery, EncodedAudio, SpeechEvent, Texts};
 use crate::admission::Slot;
 use crate::error::{Code, Error};
 use crate::service::SpeechService;
@@ -42,6 +42,8 @@ pub struct Driver {
     /// Keeps the voice in the engine, whatever becomes of its file.
     voice_lease: Option<VoiceLease>,
     pipeline: AudioPipeline,
+    /// Encoded, and not delivered yet.
+    encoded: EncodedAudio,
     stats: RequestStats,
     /// Pause before the next utterance that speaks.
     pause: Option<Pause>,
@@ -92,6 +94,7 @@ impl Driver {
             slot: None,
             voice_lease,
             pipeline,
+            encoded: EncodedAudio::default(),
             stats: RequestStats::begin(),
             pause: None,
             utterances: 0,
@@ -110,8 +113,10 @@ impl Driver {
         (self.pipeline.seconds(), self.stats)
     }
 
-    /// Speaks to the end.
-    pub async fn run(&mut self) -> Result<(), Stop> {
+    /// Speaks to the end, and returns the last of the encoded audio.
+    pub async fn run(&mut self) -> Result<Vec<u8>, Stop> {
+        let (delivery, encoding) = (self.request.delivery, self.request.output.encoding);
+        let mut encoder = AnswerEncoder::new(delivery, encoding).map_err(Error::from)?;
         let mut next = None;
         while !self.pipeline.is_full() && self.utterance_seconds() > 0.0 {
             let mut current = match next.take() {
@@ -121,14 +126,16 @@ impl Driver {
                     None => break,
                 },
             };
-            self.play(&mut current, &mut next).await?;
+            self.play(&mut current, &mut next, &mut encoder).await?;
         }
         self.pipeline.finish();
-        self.flush().await?;
-        if self.stats.has_audio() {
-            return Ok(());
+        self.flush(&mut encoder).await?;
+        if !self.pipeline.has_begun() {
+            return Err(self.no_audio_error().into());
         }
-        Err(self.no_audio_error().into())
+        let last = encoder.finish().map_err(Error::from)?;
+        self.announce().await?;
+        Ok(last)
     }
 
     /// Why there is no audio.
@@ -180,13 +187,14 @@ impl Driver {
         &mut self,
         current: &mut LiveUtterance,
         next: &mut Option<LiveUtterance>,
+        encoder: &mut AnswerEncoder,
     ) -> Result<(), Stop> {
         let events = self.events.clone();
         let mut generated = false;
         // How many tokens the next may have is known when this one's have been counted.
         let ahead = !self.request.return_tokens;
         loop {
-            let waiting = !self.pipeline.is_empty();
+            let waiting = !self.encoded.chunks.is_empty();
             // Its tokens come with its end.
             if self.pipeline.is_full() && !waiting && ahead {
                 self.stats.generated(current.submitted, Instant::now());
@@ -205,10 +213,10 @@ impl Driver {
                 biased;
                 permit = events.reserve(), if waiting => {
                     let permit = permit.map_err(|_| Stop::Cancelled)?;
-                    permit.send(Ok(SpeechEvent::Audio(self.pipeline.take())));
+                    permit.send(Ok(SpeechEvent::Audio(std::mem::take(&mut self.encoded))));
                 }
                 event = ticket.events.recv(), if !waiting => {
-                    if self.on_event(event, current).await? {
+                    if self.on_event(event, current, encoder).await? {
                         return Ok(());
                     }
                 }
@@ -232,11 +240,18 @@ impl Driver {
         &mut self,
         event: Option<UtteranceEvent>,
         current: &mut LiveUtterance,
+        encoder: &mut AnswerEncoder,
     ) -> Result<bool, Stop> {
         match event.ok_or_else(Error::engine_gone)? {
             UtteranceEvent::Audio(pcm) => {
                 self.on_audio(&pcm, current);
-                self.announce().await?;
+                while !self.pipeline.is_empty() {
+                    self.encode(encoder)?;
+                }
+                // Audio that cannot be encoded is never announced: the answer is an error then, not the start of one.
+                if self.request.delivery == Delivery::Whole || !self.encoded.chunks.is_empty() {
+                    self.announce().await?;
+                }
                 Ok(false)
             }
             UtteranceEvent::Done { stats, at } => {
@@ -292,13 +307,26 @@ impl Driver {
         sent.map_err(|_| Stop::Cancelled)
     }
 
+    /// Encodes some of what the pipeline has made.
+    fn encode(&mut self, encoder: &mut AnswerEncoder) -> Result<(), Error> {
+        let samples = self.pipeline.take();
+        self.encoded.chunks.extend(encoder.push(&samples)?);
+        self.encoded.samples += samples.len();
+        Ok(())
+    }
+
     /// Hands what is left to the listener.
-    async fn flush(&mut self) -> Result<(), Stop> {
+    async fn flush(&mut self, encoder: &mut AnswerEncoder) -> Result<(), Stop> {
         while !self.pipeline.is_empty() {
+            self.encode(encoder)?;
+            if self.encoded.chunks.is_empty() {
+                // A long file is encoded in portions: other requests have their turn in between.
+                tokio::task::yield_now().await;
+                continue;
+            }
             self.announce().await?;
-            let sent = self
-                .events
-                .send(Ok(SpeechEvent::Audio(self.pipeline.take())));
+            let audio = std::mem::take(&mut self.encoded);
+            let sent = self.events.send(Ok(SpeechEvent::Audio(audio)));
             match timeout(self.service.options.limits.stall_timeout, sent).await {
                 Ok(sent) => sent.map_err(|_| Stop::Cancelled)?,
                 Err(_) => return Err(self.stalled_error().into()),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chatterbox_audio::EncodeError;
 use chatterbox_engine::messages::{Failed, FailureCode};
 use chatterbox_voices::VoiceError;
 
@@ -217,6 +218,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        tracing::error!(%error, "the audio could not be encoded");
+        Self::new(Code::GenerationError, "The audio could not be encoded.")
+    }
+}
 
 impl From<VoiceError> for Error {
     fn from(error: VoiceError) -> Self {

@@ -4,6 +4,7 @@ pub mod admission;
 mod audio_pipeline;
 pub mod choice;
 pub mod convert;
+mod delivery;
 pub mod draft;
 mod driver;
 pub mod enrolment;
@@ -30,6 +31,7 @@ use tracing::{Instrument, Span};
 use crate::error::Error;
 use crate::service::SpeechService;
 use chatterbox_text::{Pause, Utterance};
+pub use delivery::{AnswerEncoder, Delivery, EncodedAudio};
 use request::SpeechRequest;
 
 /// The version of the package, of the wheel and of the binary.
@@ -41,13 +43,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum SpeechEvent {
     /// The first audio is there; it follows.
     Started(Timing),
-    /// Mono samples at the requested rate.
-    Audio(Vec<f32>),
+    /// Encoded audio, in order. There is none where it is delivered whole.
+    Audio(EncodedAudio),
     /// An utterance of so many characters has been spoken. Left out when the listener is behind.
-    Progress {
-        characters: usize,
-    },
-    Finished(Summary),
+    Progress { characters: usize },
+    /// `last` ends the answer: the last chunk, the rest of the stream, or the whole file.
+    Finished { last: Vec<u8>, summary: Summary },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,6 +66,13 @@ pub struct Summary {
     pub real_time_factor: f64,
     /// Speech tokens of each utterance, where they were asked for.
     pub tokens: Vec<(String, Vec<u32>)>,
+}
+
+impl Summary {
+    /// Samples of audio made, at `sample_rate` hertz.
+    pub fn samples(&self, sample_rate: u32) -> u64 {
+        (self.audio_seconds * f64::from(sample_rate)).round() as u64
+    }
 }
 
 /// A request being spoken. Dropping it cancels the request.

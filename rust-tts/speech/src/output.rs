@@ -1,5 +1,6 @@
 //! How a request's audio leaves: format, rates, chunks and level.
 
+use super::delivery::Delivery;
 use super::draft::AudioDraft;
 use crate::error::Error;
 use chatterbox_audio::{Encoding, Format, Normalization, SAMPLE_RATES};
@@ -15,6 +16,16 @@ pub struct Output {
     pub chunk_ms: u32,
     /// Binary WebSocket frames instead of base64.
     pub binary: bool,
+}
+
+impl Output {
+    /// Delivery in chunks of `chunk_ms`.
+    pub fn chunks(&self) -> Delivery {
+        let samples = u64::from(self.encoding.sample_rate) * u64::from(self.chunk_ms) / 1000;
+        Delivery::Chunks {
+            samples: samples as usize,
+        }
+    }
 }
 
 /// Reads the field `audio_normalization`.

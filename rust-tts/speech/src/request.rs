@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::choice::{check_language, check_text, choose_model, choose_seed, choose_voice, once};
+use super::delivery::Delivery;
 use super::draft::Draft;
 use super::output::{Output, check_normalization};
 use super::trim::Trim;
@@ -41,6 +42,7 @@ pub struct SpeechRequest {
     /// Of all utterances together.
     pub max_audio_seconds: Option<f64>,
     pub stream: bool,
+    pub delivery: Delivery,
     /// What is made equal from answer to answer, if anything.
     pub normalization: Option<Normalization>,
     pub return_tokens: bool,
@@ -179,6 +181,7 @@ impl Draft {
                 MAX_AUDIO_SECONDS,
             )?,
             stream,
+            delivery: Delivery::of(stream),
             normalization: check_normalization(self.audio_normalization.as_deref(), stream)?,
             return_tokens: false,
             output: self.audio.validate(default_format, "audio.")?,

@@ -47,7 +47,7 @@ pub async fn run(
         result = driver.run() => result,
     };
     let outcome = match &result {
-        Ok(()) => Outcome::Ok,
+        Ok(_) => Outcome::Ok,
         Err(Stop::Cancelled) => Outcome::Cancelled,
         Err(Stop::Error(error)) => outcome_of(error.code, driver.admitted()),
     };
@@ -70,7 +70,11 @@ pub async fn run(
     drop(tracked);
     // The listener may be gone; then nobody needs to know.
     let _ = match result {
-        Ok(()) => events.send(Ok(SpeechEvent::Finished(summary))).await,
+        Ok(last) => {
+            events
+                .send(Ok(SpeechEvent::Finished { last, summary }))
+                .await
+        }
         Err(Stop::Error(error)) => events.send(Err(error)).await,
         Err(Stop::Cancelled) => Ok(()),
     };

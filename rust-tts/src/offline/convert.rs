@@ -11,7 +11,7 @@ use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_speech::convert::{ConvertDraft, decode_clip};
 use chatterbox_speech::service::SpeechService;
-use chatterbox_speech::{self as speech, SpeechEvent, Summary};
+use chatterbox_speech::{self as speech, Delivery, SpeechEvent, Summary};
 
 #[derive(Args)]
 pub struct ConvertOptions {
@@ -68,15 +68,17 @@ async fn speak(
     };
     let bar = WorkProgress::new((clip.duration_seconds() * 1000.0) as u64, true);
     let request = draft.validate(&service, clip, None);
-    let request = request.map_err(|error| error.to_string())?;
-    let rate = u64::from(request.output.encoding.sample_rate);
-    let speech = speech::start(&service, request.clone(), speech::clip(), "convert");
-    let (sink, summary) = write(speech, output, &request, |event| {
-        if let SpeechEvent::Audio(samples) = event {
-            bar.0.inc(samples.len() as u64 * 1000 / rate);
+    let mut request = request.map_err(|error| error.to_string())?;
+    request.delivery = Delivery::Stream;
+    let encoding = request.output.encoding;
+    let rate = u64::from(encoding.sample_rate);
+    let speech = speech::start(&service, request, speech::clip(), "convert");
+    let (sink, summary) = write(speech, output, |event| {
+        if let SpeechEvent::Audio(audio) = event {
+            bar.0.inc(audio.samples as u64 * 1000 / rate);
         }
     })
     .await?;
-    sink.finish()?;
+    sink.finish(encoding, summary.samples(encoding.sample_rate))?;
     Ok(summary)
 }

@@ -12,7 +12,6 @@ use chatterbox_audio::Format;
 use chatterbox_engine::{EngineKind, EngineOptions, EngineState};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::options::SpeechOptions;
-use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::service::SpeechService;
 use chatterbox_speech::{Speech, SpeechEvent, Summary};
 use chatterbox_voices::VoiceOptions;
@@ -184,14 +183,13 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
     Ok((service, thread))
 }
 
-/// Encodes what is spoken and calls `on_event` with every event. The sink has all samples, but is not finished.
+/// Writes what is spoken; `on_event` sees every event first. The sink has all audio, but is not finished.
 async fn write(
     mut speech: Speech,
     options: &OutputOptions,
-    request: &SpeechRequest,
     mut on_event: impl FnMut(&SpeechEvent),
 ) -> Result<(Sink, Summary), String> {
-    let mut sink = Sink::create(&options.output, request.output.encoding)?;
+    let mut sink = Sink::create(&options.output)?;
     loop {
         let event = speech.next().await;
         let event = event
@@ -199,8 +197,11 @@ async fn write(
             .map_err(|error| error.to_string())?;
         on_event(&event);
         match event {
-            SpeechEvent::Audio(samples) => sink.push(&samples)?,
-            SpeechEvent::Finished(summary) => return Ok((sink, summary)),
+            SpeechEvent::Audio(audio) => sink.write(&audio.chunks.concat())?,
+            SpeechEvent::Finished { last, summary } => {
+                sink.write(&last)?;
+                return Ok((sink, summary));
+            }
             SpeechEvent::Started(_) | SpeechEvent::Progress { .. } => {}
         }
     }

@@ -13,7 +13,7 @@ use crate::telemetry;
 use chatterbox_audio::Format;
 use chatterbox_speech::draft::{AudioDraft, Draft, VoiceDraft};
 use chatterbox_speech::service::SpeechService;
-use chatterbox_speech::{self as speech, SpeechEvent, Summary};
+use chatterbox_speech::{self as speech, Delivery, SpeechEvent, Summary};
 
 /// A text shorter than this is over before a bar has been drawn, in characters.
 const LONG_TEXT: usize = 400;
@@ -116,9 +116,11 @@ async fn speak(
     let request = options.draft(text)?.validate(&service, Format::Wav, false);
     let mut request = request.map_err(|error| error.to_string())?;
     request.return_tokens = options.dump_tokens.is_some();
+    request.delivery = Delivery::Stream;
+    let encoding = request.output.encoding;
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&service, request.clone(), texts, "say");
-    let (sink, summary) = write(speech, &options.output, &request, |event| {
+    let (sink, summary) = write(speech, &options.output, |event| {
         if let SpeechEvent::Progress { characters } = event {
             bar.0.inc(*characters as u64);
         }
@@ -130,7 +132,7 @@ async fn speak(
         }
         sink::write_whole(path, &tokens_json(&summary))?;
     }
-    sink.finish()?;
+    sink.finish(encoding, summary.samples(encoding.sample_rate))?;
     Ok(summary)
 }
 

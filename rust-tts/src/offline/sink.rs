@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use chatterbox_audio::{Encoder, Encoding, Length, encoder};
+use chatterbox_audio::{Encoding, Length, encoder};
 
 /// The encoded audio on its way out: into a file that appears when it is whole, or into a stream.
 pub struct Sink {
     target: Target,
-    encoder: Box<dyn Encoder>,
-    encoding: Encoding,
-    samples: u64,
     path: PathBuf,
 }
 
@@ -37,41 +34,24 @@ enum Target {
 
 impl Sink {
     /// `-` is standard output. The error is a sentence.
-    pub fn create(path: &Path, encoding: Encoding) -> Result<Self, String> {
+    pub fn create(path: &Path) -> Result<Self, String> {
         let target = Target::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let encoder = encoder(encoding, Length::Unknown);
         let path = path.to_owned();
-        let mut sink = Self {
-            target,
-            encoder,
-            encoding,
-            samples: 0,
-            path,
-        };
-        let head = sink.encoder.head();
-        sink.write(&head)?;
-        Ok(sink)
+        Ok(Self { target, path })
     }
 
-    pub fn push(&mut self, samples: &[f32]) -> Result<(), String> {
-        self.samples += samples.len() as u64;
-        let bytes = self.encoder.push(samples);
-        self.write(&bytes)
+    /// Ends a file of so many `samples`: it gets the head of its real length, and its name.
+    pub fn finish(self, encoding: Encoding, samples: u64) -> Result<(), String> {
+        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
+        let ends = encoder(encoding, Length::Samples(samples));
+        let ends = ends.and_then(|mut encoder| Ok((encoder.head()?, encoder.trailer())));
+        let (head, trailer) = ends.map_err(|error| named(&error))?;
+        let closed = self.target.close(&head, &trailer, &self.path);
+        closed.map_err(|error| named(&error))
     }
 
-    /// Writes what is left; a file gets the head of its real length, and its name.
-    pub fn finish(mut self) -> Result<(), String> {
-        let bytes = self.encoder.finish();
-        self.write(&bytes)?;
-        let mut ends = encoder(self.encoding, Length::Samples(self.samples));
-        let (head, trailer) = (ends.head(), ends.trailer());
-        let path = self.path;
-        self.target
-            .close(&head, &trailer, &path)
-            .map_err(|error| format!("{}: {error}", path.display()))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// Writes encoded audio.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         let written = match &mut self.target {
             Target::File(file) => file.write_all(bytes),
             Target::Stream(stream) => stream.write_all(bytes),

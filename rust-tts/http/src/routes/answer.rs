@@ -5,7 +5,6 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 
 use super::stream;
-use chatterbox_audio::{Length, WholeFile, encoder};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::{Speech, SpeechEvent, Timing};
@@ -30,15 +29,12 @@ pub const AUDIO_HEADERS: [HeaderName; 6] = [
 /// its own.
 pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, Error> {
     let timing = first(&mut speech).await?;
-    let encoding = request.output.encoding;
-    let content_type = encoding.format.content_type();
+    let content_type = request.output.encoding.format.content_type();
     if request.stream {
-        let encoder = encoder(encoding, Length::Unknown);
-        let body = Body::from_stream(stream::encoded(speech, encoder));
+        let body = Body::from_stream(stream::encoded(speech));
         return Ok(response(request, timing, content_type, body));
     }
-    let file = WholeFile::new(encoding);
-    let bytes = stream::collected(speech, file).await?;
+    let bytes = stream::collected(speech).await?;
     let length = HeaderValue::from(bytes.len());
     let mut response = response(request, timing, content_type, Body::from(bytes));
     let headers = response.headers_mut();

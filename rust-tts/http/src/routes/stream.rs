@@ -4,7 +4,6 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt, unfold};
 use tracing::{Instrument, Span};
 
-use chatterbox_audio::{Encoder, WholeFile};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::{Speech, SpeechEvent, Summary};
 
@@ -16,19 +15,16 @@ pub struct Part {
 
 /// Encoded audio as it is made. A failure ends the stream with an error, which aborts the transfer: the client sees a
 /// truncated answer, never a short file that looks whole.
-pub fn encoded(
-    speech: Speech,
-    encoder: Box<dyn Encoder>,
-) -> impl Stream<Item = Result<Bytes, Error>> {
-    sent_before_errors(parts(speech, encoder).map(|part| Ok(part?.bytes)))
+pub fn encoded(speech: Speech) -> impl Stream<Item = Result<Bytes, Error>> {
+    sent_before_errors(parts(speech).map(|part| Ok(part?.bytes)))
 }
 
 /// The same, part by part. The head is in the first.
-pub fn parts(speech: Speech, encoder: Box<dyn Encoder>) -> impl Stream<Item = Result<Part, Error>> {
+pub fn parts(speech: Speech) -> impl Stream<Item = Result<Part, Error>> {
     // The body is polled outside of the request's span.
     let span = Span::current();
-    unfold(Some((speech, encoder, true)), move |state| {
-        next_part(state).instrument(span.clone())
+    unfold(Some(speech), move |speech| {
+        next_part(speech).instrument(span.clone())
     })
 }
 
@@ -44,25 +40,17 @@ pub fn sent_before_errors(
     })
 }
 
-type State = Option<(Speech, Box<dyn Encoder>, bool)>;
-
-async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
-    let (mut speech, mut encoder, at_head) = state?;
-    let mut bytes = if at_head { encoder.head() } else { Vec::new() };
+async fn next_part(speech: Option<Speech>) -> Option<(Result<Part, Error>, Option<Speech>)> {
+    let mut speech = speech?;
     loop {
         match speech.next().await {
             Some(Ok(SpeechEvent::Started(_) | SpeechEvent::Progress { .. })) => {}
-            Some(Ok(SpeechEvent::Audio(samples))) => {
-                bytes.extend(encoder.push(&samples));
-                // An encoder may hold samples back until it has a frame.
-                if !bytes.is_empty() {
-                    let (bytes, end) = (bytes.into(), None);
-                    return Some((Ok(Part { bytes, end }), Some((speech, encoder, false))));
-                }
+            Some(Ok(SpeechEvent::Audio(audio))) => {
+                let (bytes, end) = (audio.chunks.concat().into(), None);
+                return Some((Ok(Part { bytes, end }), Some(speech)));
             }
-            Some(Ok(SpeechEvent::Finished(summary))) => {
-                bytes.extend(encoder.finish());
-                let (bytes, end) = (bytes.into(), Some(summary));
+            Some(Ok(SpeechEvent::Finished { last, summary })) => {
+                let (bytes, end) = (last.into(), Some(summary));
                 return Some((Ok(Part { bytes, end }), None));
             }
             Some(Err(error)) => {
@@ -75,12 +63,11 @@ async fn next_part(state: State) -> Option<(Result<Part, Error>, State)> {
 }
 
 /// The whole file.
-pub async fn collected(mut speech: Speech, mut file: WholeFile) -> Result<Vec<u8>, Error> {
+pub async fn collected(mut speech: Speech) -> Result<Vec<u8>, Error> {
     loop {
         match speech.next().await {
-            Some(Ok(SpeechEvent::Started(_) | SpeechEvent::Progress { .. })) => {}
-            Some(Ok(SpeechEvent::Audio(samples))) => file.push(&samples),
-            Some(Ok(SpeechEvent::Finished(_))) => return Ok(file.finish()),
+            Some(Ok(SpeechEvent::Finished { last, .. })) => return Ok(last),
+            Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error),
             None => return Err(Error::engine_gone()),
         }

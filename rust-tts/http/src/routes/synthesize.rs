@@ -141,7 +141,7 @@ async fn once(app: &App, upload: Upload, longest: Option<f64>) -> Result<OneOff,
 async fn heard(mut speech: Speech) -> Result<Summary, Error> {
     loop {
         match speech.next().await {
-            Some(Ok(SpeechEvent::Finished(summary))) => return Ok(summary),
+            Some(Ok(SpeechEvent::Finished { summary, .. })) => return Ok(summary),
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error),
             None => return Err(Error::engine_gone()),

@@ -261,6 +261,9 @@ impl Session {
             draft.voice.audio_prompt_path.clone_from(&self.voice);
         }
         let mut request = host.validate(draft, more)?;
+        if request.stream {
+            request.delivery = request.output.chunks();
+        }
         let key = self.next_key;
         self.next_key += 1;
         let text = std::mem::take(&mut request.text);

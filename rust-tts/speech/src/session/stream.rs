@@ -7,8 +7,7 @@ use super::messages::ServerMessage;
 use super::{Action, Frame, StreamKey, send};
 use crate::output::Output;
 use crate::request::SpeechRequest;
-use crate::{SpeechEvent, Summary};
-use chatterbox_audio::{Chunker, Encoder, Length, WholeFile, encoder};
+use crate::{Delivery, SpeechEvent, Summary};
 use chatterbox_text::Cutter;
 
 pub struct UtteranceStream {
@@ -18,41 +17,21 @@ pub struct UtteranceStream {
     /// `None` after the end of the text.
     cutter: Option<Cutter>,
     output: Output,
-    audio: Audio,
-}
-
-/// How the audio leaves.
-enum Audio {
-    Chunks {
-        /// `None` after the last chunk.
-        chunker: Option<Chunker>,
-        encoder: Box<dyn Encoder>,
-        index: u64,
-    },
-    /// All of it in one message (`stream: false`); `None` after that.
-    Whole(Option<WholeFile>),
+    /// All audio comes in one message (`stream: false`).
+    whole: bool,
+    /// Index of the chunk that is sent next.
+    next_chunk: u64,
 }
 
 impl UtteranceStream {
     pub fn new(key: StreamKey, request: &SpeechRequest) -> Self {
-        let output = request.output;
-        let audio = if request.stream {
-            let chunk = u64::from(output.encoding.sample_rate) * u64::from(output.chunk_ms) / 1000;
-            let encoder = encoder(output.encoding, Length::Unknown);
-            Audio::Chunks {
-                chunker: Some(Chunker::new(chunk as usize)),
-                encoder,
-                index: 0,
-            }
-        } else {
-            Audio::Whole(Some(WholeFile::new(output.encoding)))
-        };
         Self {
             key,
             characters: 0,
             cutter: Some(Cutter::new(request.text_chunk_size as usize)),
-            output,
-            audio,
+            output: request.output,
+            whole: request.delivery == Delivery::Whole,
+            next_chunk: 0,
         }
     }
 
@@ -90,81 +69,33 @@ impl UtteranceStream {
     pub fn on_event(&mut self, id: &str, event: SpeechEvent, out: &mut Vec<Action>) -> bool {
         match event {
             SpeechEvent::Started(_) | SpeechEvent::Progress { .. } => false,
-            SpeechEvent::Audio(samples) => {
-                self.push(id, &samples, out);
+            SpeechEvent::Audio(audio) => {
+                for chunk in audio.chunks {
+                    self.send_chunk(id, chunk, false, out);
+                }
                 false
             }
-            SpeechEvent::Finished(summary) => {
-                self.finish(id, &summary, out);
+            SpeechEvent::Finished { last, summary } => {
+                self.finish(id, last, &summary, out);
                 true
             }
         }
     }
 
-    fn push(&mut self, id: &str, samples: &[f32], out: &mut Vec<Action>) {
-        match &mut self.audio {
-            Audio::Whole(file) => {
-                if let Some(file) = file {
-                    file.push(samples);
-                }
+    fn finish(&mut self, id: &str, last: Vec<u8>, summary: &Summary, out: &mut Vec<Action>) {
+        if self.whole {
+            let data = (!self.output.binary).then(|| BASE64.encode(&last));
+            out.push(send(&ServerMessage::Audio {
+                id,
+                data: data.as_deref(),
+                sample_rate: self.output.encoding.sample_rate,
+                duration_seconds: round(summary.audio_seconds, 3),
+            }));
+            if self.output.binary {
+                out.push(Action::Send(Frame::Binary(last)));
             }
-            Audio::Chunks {
-                chunker,
-                encoder,
-                index,
-            } => {
-                for chunk in chunker
-                    .as_mut()
-                    .map(|chunker| chunker.push(samples))
-                    .unwrap_or_default()
-                {
-                    let mut bytes = if *index == 0 {
-                        encoder.head()
-                    } else {
-                        Vec::new()
-                    };
-                    bytes.extend(encoder.push(&chunk));
-                    send_chunk(id, *index, bytes, false, self.output.binary, out);
-                    *index += 1;
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, id: &str, summary: &Summary, out: &mut Vec<Action>) {
-        match &mut self.audio {
-            Audio::Whole(file) => {
-                let Output {
-                    encoding, binary, ..
-                } = self.output;
-                let bytes = file.take().map(WholeFile::finish).unwrap_or_default();
-                let data = (!binary).then(|| BASE64.encode(&bytes));
-                let duration_seconds = round(summary.audio_seconds, 3);
-                out.push(send(&ServerMessage::Audio {
-                    id,
-                    data: data.as_deref(),
-                    sample_rate: encoding.sample_rate,
-                    duration_seconds,
-                }));
-                if binary {
-                    out.push(Action::Send(Frame::Binary(bytes)));
-                }
-            }
-            Audio::Chunks {
-                chunker,
-                encoder,
-                index,
-            } => {
-                let chunk = chunker.take().map(Chunker::finish).unwrap_or_default();
-                let mut bytes = if *index == 0 {
-                    encoder.head()
-                } else {
-                    Vec::new()
-                };
-                bytes.extend(encoder.push(&chunk));
-                bytes.extend(encoder.finish());
-                send_chunk(id, *index, bytes, true, self.output.binary, out);
-            }
+        } else {
+            self.send_chunk(id, last, true, out);
         }
         out.push(send(&ServerMessage::Done {
             id,
@@ -174,32 +105,20 @@ impl UtteranceStream {
             cancelled: false,
         }));
     }
-}
 
-fn send_chunk(
-    id: &str,
-    index: u64,
-    bytes: Vec<u8>,
-    is_last: bool,
-    binary: bool,
-    out: &mut Vec<Action>,
-) {
-    if binary {
+    fn send_chunk(&mut self, id: &str, bytes: Vec<u8>, is_last: bool, out: &mut Vec<Action>) {
+        let binary = self.output.binary;
+        let data = (!binary).then(|| BASE64.encode(&bytes));
         out.push(send(&ServerMessage::Chunk {
             id,
-            index,
-            data: None,
+            index: self.next_chunk,
+            data: data.as_deref(),
             is_last,
         }));
-        out.push(Action::Send(Frame::Binary(bytes)));
-    } else {
-        let data = BASE64.encode(bytes);
-        out.push(send(&ServerMessage::Chunk {
-            id,
-            index,
-            data: Some(&data),
-            is_last,
-        }));
+        if binary {
+            out.push(Action::Send(Frame::Binary(bytes)));
+        }
+        self.next_chunk += 1;
     }
 }
 

@@ -7,6 +7,7 @@ mod texts;
 mod voices;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::error::{Code, Error};
 use crate::output::Output;
 use crate::request::{SpeechRequest, VoiceChoice};
 use crate::trim::Trim;
-use crate::{SpeechEvent, Summary, Timing};
+use crate::{AnswerEncoder, Delivery, EncodedAudio, SpeechEvent, Summary, Timing};
 use chatterbox_audio::{Encoding, Format};
 use chatterbox_engine::messages::{Model, Params, Slicing};
 
@@ -81,6 +82,7 @@ impl Host for FakeHost {
             seed: draft.seed.unwrap_or(0),
             max_audio_seconds: None,
             stream: draft.stream.unwrap_or(true),
+            delivery: Delivery::of(draft.stream.unwrap_or(true)),
             normalization: None,
             return_tokens: false,
             output,
@@ -105,6 +107,8 @@ impl Host for FakeHost {
 struct Talk {
     host: FakeHost,
     session: Session,
+    /// What the driver of each stream would encode with.
+    encoders: BTreeMap<StreamKey, AnswerEncoder>,
 }
 
 impl Talk {
@@ -112,6 +116,7 @@ impl Talk {
         Self {
             host: FakeHost::default(),
             session: Session::new(LIMITS),
+            encoders: BTreeMap::new(),
         }
     }
 
@@ -122,20 +127,34 @@ impl Talk {
     /// Starts a say and returns its key.
     fn say(&mut self, message: &str) -> StreamKey {
         let actions = self.hear(message);
-        let Some(Action::Start { key, .. }) = actions.first() else {
+        let Some(Action::Start { key, request }) = actions.first() else {
             panic!("{message}: {actions:?}")
         };
+        let encoder = AnswerEncoder::new(request.delivery, request.output.encoding);
+        self.encoders.insert(*key, encoder.unwrap());
         *key
     }
 
     fn audio(&mut self, key: StreamKey, samples: &[f32]) -> Vec<Action> {
-        self.session
-            .on_event(key, Ok(SpeechEvent::Audio(samples.to_vec())))
+        let chunks = match self.encoders.get_mut(&key) {
+            Some(encoder) => encoder.push(samples).unwrap(),
+            None => Vec::new(),
+        };
+        let audio = EncodedAudio {
+            chunks,
+            samples: samples.len(),
+        };
+        self.session.on_event(key, Ok(SpeechEvent::Audio(audio)))
     }
 
     fn finish(&mut self, key: StreamKey) -> Vec<Action> {
-        self.session
-            .on_event(key, Ok(SpeechEvent::Finished(summary())))
+        let encoder = self.encoders.remove(&key);
+        let last = encoder.map(|encoder| encoder.finish().unwrap());
+        let finished = SpeechEvent::Finished {
+            last: last.unwrap_or_default(),
+            summary: summary(),
+        };
+        self.session.on_event(key, Ok(finished))
     }
 
     fn fail(&mut self, key: StreamKey) -> Vec<Action> {

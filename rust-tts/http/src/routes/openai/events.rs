@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::error;
 use crate::routes::answer;
 use crate::routes::stream::{self, Part};
-use chatterbox_audio::{Encoder, Length, encoder};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::{Speech, Summary};
@@ -24,18 +23,13 @@ const TOKENS_PER_SECOND: f64 = 25.0;
 /// aborted: whoever looks for the end alone does not find one.
 pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, Error> {
     let timing = answer::first(&mut speech).await?;
-    let encoder = encoder(request.output.encoding, Length::Unknown);
     let characters = request.text.chars().count();
-    let body = axum::body::Body::from_stream(events(speech, encoder, characters));
+    let body = axum::body::Body::from_stream(events(speech, characters));
     Ok(answer::response(request, timing, CONTENT_TYPE, body))
 }
 
-fn events(
-    speech: Speech,
-    encoder: Box<dyn Encoder>,
-    characters: usize,
-) -> impl Stream<Item = Result<Bytes, Error>> {
-    let events = stream::parts(speech, encoder).flat_map(move |part| {
+fn events(speech: Speech, characters: usize) -> impl Stream<Item = Result<Bytes, Error>> {
+    let events = stream::parts(speech).flat_map(move |part| {
         iter(match part {
             Ok(part) => vec![Ok(told(&part, characters))],
             Err(failure) => vec![Ok(event(&failed(&failure))), Err(failure)],

@@ -14,12 +14,12 @@ use crate::routes::models::is_alias;
 use crate::routes::native::read;
 use crate::state::{App, Shared};
 use chatterbox_audio::Format;
-use chatterbox_speech as speech;
 use chatterbox_speech::draft::parse_json;
 use chatterbox_speech::error::Error;
 use chatterbox_speech::flat::FlatDraft;
 use chatterbox_speech::metrics;
 use chatterbox_speech::request::SpeechRequest;
+use chatterbox_speech::{self as speech, Delivery};
 
 /// The route as metrics name it.
 const ROUTE: &str = "/v1/audio/speech";
@@ -56,9 +56,12 @@ pub async fn speak(
 }
 
 async fn answered(app: Shared, body: Result<Bytes, BytesRejection>) -> Result<Response, Error> {
-    let (request, format) = read(body)
+    let (mut request, format) = read(body)
         .and_then(|body| request(&app, &body))
         .inspect_err(|_| metrics::refused(ROUTE))?;
+    if format == StreamFormat::Events {
+        request.delivery = Delivery::Stream;
+    }
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&app.speech, request.clone(), texts, ROUTE);
     match format {

@@ -236,7 +236,7 @@ impl Connection {
     }
 
     fn on_speech_event(&mut self, key: StreamKey, event: Result<SpeechEvent, Error>) {
-        if matches!(event, Ok(SpeechEvent::Finished(_)) | Err(_)) {
+        if matches!(event, Ok(SpeechEvent::Finished { .. }) | Err(_)) {
             self.running.remove(&key);
         }
         let actions = self.session.on_event(key, event);
