@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use chatterbox_audio::Format;
 use chatterbox_audio::faults::{Fault, inject};
-use chatterbox_engine::messages::{Command, EngineInfo, Event, Id, Model, Stats};
+use chatterbox_engine::messages::{Audio, Command, Done, EngineInfo, Event, Id, Model, Stats};
 use chatterbox_engine::{Engine, EngineError};
 use chatterbox_http::HttpOptions;
 use chatterbox_http::auth::Keys;
@@ -65,7 +65,7 @@ impl Engine for ToneEngine {
         for command in commands {
             match command {
                 Command::Speak(speak) => drop(self.live.insert(speak.id, 0)),
-                Command::Cancel(id) => drop(self.live.remove(&id)),
+                Command::Cancel(cancel) => drop(self.live.remove(&cancel.id)),
                 _ => {}
             }
         }
@@ -75,15 +75,18 @@ impl Engine for ToneEngine {
         for (&id, steps) in &mut self.live {
             let start = *steps * STEP_SAMPLES;
             let tone = |n: usize| 0.5 * (n as f32 * 0.1).sin();
-            let pcm = (start..start + STEP_SAMPLES).map(tone).collect();
-            events.push(Event::Audio { id, pcm });
+            let pcm: Vec<f32> = (start..start + STEP_SAMPLES).map(tone).collect();
+            events.push(Event::Audio(Audio {
+                id,
+                pcm: pcm.into(),
+            }));
             *steps += 1;
             if *steps == STEPS {
                 let stats = Stats {
                     audio_seconds: 2.0,
                     ..Stats::default()
                 };
-                events.push(Event::Done { id, stats });
+                events.push(Event::Done(Done { id, stats }));
             }
         }
         self.live.retain(|_, steps| *steps < STEPS);
