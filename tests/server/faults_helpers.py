@@ -104,7 +104,7 @@ class HttpSpeech:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=CONNECT_SECONDS)
         self._reader = self.socket.makefile("rb")
         payload = json.dumps(body(text)).encode()
-        head = f"host: test\r\ncontent-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
+        head = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
         self.socket.sendall(b"POST /api/tts HTTP/1.1\r\n" + head.encode() + payload)
 
     def __enter__(self) -> Self:

@@ -133,7 +133,7 @@ def test_clips_that_wait_are_bounded(server: StartServer) -> None:
     content = clip(seconds=60.0, rate=8_000)
     body = httpx.Request("POST", f"{one.url}/api/vc", files={"file": ("clip.wav", content)})
     payload = body.read()
-    head = f"POST /api/vc HTTP/1.1\r\nHost: x\r\nContent-Type: {body.headers['content-type']}\r\n"
+    head = f"POST /api/vc HTTP/1.1\r\nHost: localhost\r\nContent-Type: {body.headers['content-type']}\r\n"
     request = f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
     with contextlib.ExitStack() as stack:
         for number in range(16):

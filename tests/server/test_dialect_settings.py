@@ -94,6 +94,6 @@ def test_pieces_wait_for_a_client_that_does_not_read(server: StartServer, size: 
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.connect(("127.0.0.1", one.port))
-        client.sendall(f"GET /tts/generate?{query} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        client.sendall(f"GET /tts/generate?{query} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         ended = 'chatterbox_requests_total{route="/tts/generate",model="fake",outcome="%s"}'
         one.wait_metric(ended % outcome, 1)

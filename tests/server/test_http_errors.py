@@ -78,12 +78,6 @@ def test_unknown_fields_are_no_errors(fake: Server) -> None:
     assert speak(fake.url, unknown={"a": [1]}, voice={"unknown": 1}, audio={"unknown": 1}).status_code == 200
 
 
-def test_the_body_is_read_as_json_whatever_its_type_says(fake: Server) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"):
-        answer = HTTP.post(f"{fake.url}/api/tts", content='{"text": "Hi."}', headers={"content-type": kind})
-        assert answer.status_code == 200, kind
-
-
 @pytest.mark.parametrize("path", ["/api/nothing", "/nothing", "/api/tts/x", "/health/x"])
 def test_unknown_route_is_answered_in_its_dialect(fake: Server, path: str) -> None:
     answer = HTTP.get(fake.url + path)

@@ -229,7 +229,7 @@ def test_a_connection_that_was_about_to_ask_is_answered_during_the_drain(server:
             one.process.send_signal(signal.SIGTERM)
             while HTTP.get(f"{one.url}/readyz").status_code == 200:
                 pass
-            early.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            early.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert early.recv(64).startswith(b"HTTP/1.1 503")
         assert running.result().status_code == 200
     assert one.wait_exit() == 0

@@ -45,7 +45,7 @@ def request(stream: bool) -> bytes:
     """Asks for five minutes of audio, more than sockets buffer."""
     audio = {"format": "pcm_f32le", "sample_rate": 48_000}
     body = json.dumps({"text": "word " * 999, "audio": audio, "stream": stream}).encode()
-    return b"POST /api/tts HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    return b"POST /api/tts HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def rest(client: socket.socket) -> bytes:
@@ -110,7 +110,7 @@ def test_who_reads_slowly_but_reads_gets_everything(server: StartServer) -> None
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"P", b"PRI * HTTP/2.0\r\n", b"G", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "]
+    "sent", [b"", b"P", b"PRI * HTTP/2.0\r\n", b"G", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "]
 )
 def test_headers_that_do_not_come_end_the_connection(hasty: Server, sent: bytes) -> None:
     with connect(hasty) as client:
@@ -131,7 +131,7 @@ def test_headers_that_come_byte_by_byte_end_the_connection(hasty: Server) -> Non
 
 def test_a_connection_that_is_kept_but_not_used_is_closed(hasty: Server) -> None:
     with connect(hasty) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert rest(client).startswith(b"HTTP/1.1 200")
 
 
@@ -141,7 +141,7 @@ def test_a_connection_that_is_kept_but_not_used_is_closed(hasty: Server) -> None
 def test_huge_headers_are_refused(hasty: Server, header: bytes) -> None:
     with connect(hasty) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
         answer = rest(client)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
     assert HTTP.get(f"{hasty.url}/livez").status_code == 200
@@ -149,8 +149,9 @@ def test_huge_headers_are_refused(hasty: Server, header: bytes) -> None:
 
 @pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default", "/api/voices/upload"])
 def test_a_body_that_does_not_come_is_given_up(hasty: Server, path: str) -> None:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
-    head += "Content-Type: multipart/form-data; boundary=X\r\n\r\n--X\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    kind = "multipart/form-data; boundary=X" if path.endswith("upload") else "application/json"
+    head += f"Content-Type: {kind}\r\n\r\n--X\r\n"
     with connect(hasty) as client:
         client.sendall(head.encode())
         answer = rest(client)
@@ -169,7 +170,7 @@ def test_bodies_that_come_slowly_hold_up_nobody(server: StartServer) -> None:
     with contextlib.ExitStack() as stack:
         for number in range(TRICKLING):
             path, part = UPLOADS[number % len(UPLOADS)]
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
             body = f'--X\r\nContent-Disposition: form-data; name="{part}"; filename="a.wav"\r\n\r\nRIFF'
             client = stack.enter_context(connect(one))
             client.sendall(f"{head}Content-Length: 1000000\r\n\r\n{body}".encode())
@@ -185,7 +186,7 @@ def test_the_memory_for_bodies_is_bounded(server: StartServer) -> None:
     limit = 16 * MEGABYTE
     one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": str(limit)})
     head = (
-        "POST /api/voices/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+        "POST /api/voices/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
         f"Content-Length: {limit}\r\n\r\n"
         '--X\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     )
@@ -206,7 +207,7 @@ def test_the_memory_for_bodies_is_bounded(server: StartServer) -> None:
 
 def test_a_body_that_stops_short_is_no_request(hasty: Server) -> None:
     with connect(hasty) as client:
-        client.sendall(b'POST /api/tts HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"text": "Hi."}')
+        client.sendall(b'POST /api/tts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"text": "Hi."}')
         client.shutdown(socket.SHUT_WR)
         assert b" 200 " not in rest(client)
     refusal(HTTP.post(f"{hasty.url}/api/tts", content=b""), 400, "INVALID_JSON")

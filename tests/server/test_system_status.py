@@ -89,7 +89,7 @@ def test_figures_of_what_runs_and_waits(server: StartServer) -> None:
 def one_waiting(server: Server) -> socket.socket:
     """A connection with a request that waits for a slot."""
     connection = socket.create_connection(("127.0.0.1", server.port))
-    connection.sendall(b"GET /tts/generate?text=hello HTTP/1.1\r\nhost: x\r\n\r\n")
+    connection.sendall(b"GET /tts/generate?text=hello HTTP/1.1\r\nhost: localhost\r\n\r\n")
     return connection
 
 

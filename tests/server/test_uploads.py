@@ -191,7 +191,7 @@ def test_no_program_is_ever_run(server: StartServer, tmp_path: Path, archive: bo
 def test_a_body_that_is_too_large_is_refused_before_it_has_all_come(server: StartServer) -> None:
     one = server(*FAKE, "--max-voice-file-size", "1000", "--body-timeout", "3")
     part = b'--X\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(2**17)
-    head = "POST /api/voices/upload HTTP/1.1\r\nhost: test\r\ncontent-type: multipart/form-data; boundary=X\r\n"
+    head = "POST /api/voices/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=X\r\n"
     with socket.create_connection(("127.0.0.1", one.port), timeout=20) as client:
         client.sendall(f"{head}content-length: {2**30}\r\n\r\n".encode() + part)
         assert client.recv(4096).split(b" ")[1] == b"413"

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::observe::RequestId;
+use crate::origins;
 use crate::routes::openai;
 use crate::state::Shared;
 
@@ -70,8 +71,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// A router whose every error, its unknown paths and panics included, has a body of this dialect.
-    pub fn serve(self, routes: Router<Shared>) -> Router<Shared> {
+    /// A router that refuses foreign pages, and whose every error, its unknown paths and panics included, has a body of
+    /// this dialect.
+    pub fn serve(self, app: &Shared, routes: Router<Shared>) -> Router<Shared> {
         let write_errors =
             move |Extension(id): Extension<RequestId>, request: Request, next: Next| async move {
                 self.write_error(next.run(request).await, &id)
@@ -79,6 +81,8 @@ impl Dialect {
         routes
             .fallback(async || ApiError(framework_error(StatusCode::NOT_FOUND)))
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(origins::cors(app))
+            .layer(middleware::from_fn_with_state(app.clone(), origins::check))
             .layer(middleware::from_fn(write_errors))
     }
 

@@ -6,6 +6,7 @@ mod error;
 mod machine;
 mod observe;
 mod options;
+mod origins;
 mod quota;
 mod routes;
 pub mod state;

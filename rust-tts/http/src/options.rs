@@ -5,6 +5,8 @@ use std::time::Duration;
 use chatterbox_settings::{at_least_one, boolean, seconds, text};
 use clap::Args;
 
+use crate::origins::{CorsOrigin, host_name};
+
 /// Options of the server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network")]
@@ -33,9 +35,15 @@ pub struct HttpOptions {
     #[arg(long, env = "API_TOKEN_FILE", value_parser = text, hide_env_values = true)]
     pub api_token_file: Option<String>,
 
-    /// Origins of web pages that may call the API, comma separated; `*` is all of them, without credentials
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', default_value = "*")]
-    pub cors_origins: Vec<String>,
+    /// Origins of web pages that may call the API, comma separated; `*` is all of them, without credentials. Default: all
+    /// when a key is set, pages of this machine (`http://localhost:3000`) when none is
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = CorsOrigin::parse)]
+    pub cors_origins: Vec<CorsOrigin>,
+
+    /// Names of this server, comma separated, by which it may be reached while no key is set, beside addresses,
+    /// `localhost` and the machine's own name
+    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',', value_parser = host_name)]
+    pub allowed_hosts: Vec<String>,
 
     /// Lets anybody list models and voices (`GET /v1/models`, `/v1/audio/models`, `/v1/audio/voices`), for programs that
     /// ask for the lists without their key

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Keys;
 use crate::options::{HttpLimits, HttpOptions};
+use crate::origins::OriginPolicy;
 use crate::quota::Quota;
 use crate::uploads::Uploads;
 
@@ -28,8 +29,7 @@ pub struct App {
     /// When the server started, in seconds since 1970.
     pub started: u64,
     pub limits: HttpLimits,
-    /// Origins of web pages that may open a WebSocket; `*` is all.
-    pub origins: Vec<String>,
+    pub origins: OriginPolicy,
     /// Models and voices are listed also for those who have no key.
     pub public_listings: bool,
 }
@@ -54,23 +54,14 @@ impl App {
             uploads: Uploads::new(largest, of_speech.request_timeout),
             clips: Arc::new(Semaphore::new(CLIPS.max(of_speech.slots()))),
             speech,
+            origins: OriginPolicy::new(options, !keys.open()),
             keys,
             metrics,
             started: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
             limits,
-            origins: allowed_origins(options),
             public_listings: options.public_listings,
         }
     }
-}
-
-/// `null` is what any sandboxed page says it is: it is nobody's origin.
-fn allowed_origins(options: &HttpOptions) -> Vec<String> {
-    let origins = options
-        .cors_origins
-        .iter()
-        .map(|origin| origin.trim().to_owned());
-    origins.filter(|origin| origin != "null").collect()
 }

@@ -49,6 +49,10 @@ pub enum Code {
     Unauthorized,
     /// The page's origin is not one of `CORS_ORIGINS`.
     ForbiddenOrigin,
+    /// The name in `Host` is not one of `ALLOWED_HOSTS`.
+    UnknownHost,
+    /// The body is of a kind that the route does not read.
+    UnsupportedMediaType,
     /// The disk is full.
     StorageFull,
     /// No such route.
@@ -93,6 +97,8 @@ impl Code {
             Self::TooManyRequests => (429, "TOO_MANY_REQUESTS"),
             Self::Unauthorized => (401, "UNAUTHORIZED"),
             Self::ForbiddenOrigin => (403, "FORBIDDEN_ORIGIN"),
+            Self::UnknownHost => (421, "UNKNOWN_HOST"),
+            Self::UnsupportedMediaType => (415, "UNSUPPORTED_MEDIA_TYPE"),
             Self::StorageFull => (507, "STORAGE_FULL"),
             Self::NotFound => (404, "NOT_FOUND"),
             Self::MethodNotAllowed => (405, "METHOD_NOT_ALLOWED"),

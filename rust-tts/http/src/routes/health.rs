@@ -11,6 +11,9 @@ use chatterbox_engine::EngineState;
 
 use crate::state::{App, Shared};
 
+/// What probes ask for, from wherever they are and under any name.
+pub const PATHS: [&str; 4] = ["/health", "/livez", "/ping", "/readyz"];
+
 /// `GET /livez`: the process serves and its engine moves. A supervisor restarts it on 503.
 pub async fn livez(State(app): State<Shared>) -> Response {
     let dead = match app.speech.engine.status().state() {

@@ -1,12 +1,13 @@
 //! One file per dialect, each a thin adapter over the one internal request.
 
 mod accept;
-mod answer;
+pub mod answer;
 mod convert;
 mod docs;
 mod form;
 mod generate;
-mod health;
+pub mod health;
+mod json;
 mod models;
 mod native;
 pub mod openai;
@@ -18,15 +19,13 @@ mod ws;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, patch, post};
 use tower::ServiceExt;
-use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::auth;
-use crate::error::{Dialect, SHOULD_RETRY};
+use crate::error::Dialect;
 use crate::observe;
 use crate::state::{App, Shared};
 
@@ -40,9 +39,9 @@ const OVERHEAD: usize = 64 * 1024;
 /// Every route, with the layers that each request passes.
 pub fn router(app: &Shared) -> Router {
     let router = Router::new()
-        .nest("/api", Dialect::Native.serve(native_routes(app)))
-        .nest("/v1", Dialect::OpenAi.serve(openai_routes(app)))
-        .merge(Dialect::Plain.serve(other_routes(app)))
+        .nest("/api", Dialect::Native.serve(app, native_routes(app)))
+        .nest("/v1", Dialect::OpenAi.serve(app, openai_routes(app)))
+        .merge(Dialect::Plain.serve(app, other_routes(app)))
         .layer(DefaultBodyLimit::max(json_limit(app)))
         .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
         .with_state(app.clone());
@@ -50,7 +49,6 @@ pub fn router(app: &Shared) -> Router {
     let router = ServiceExt::<Request>::map_request(router, without_extra_slashes);
     Router::new()
         .fallback_service(router)
-        .layer(cors(&app.origins))
         .layer(middleware::from_fn(observe::observe))
 }
 
@@ -85,6 +83,11 @@ fn guarded(app: &Shared, routes: Router<Shared>) -> Router<Shared> {
     ))
 }
 
+/// Routes that read JSON, and no body that says that it is something else.
+fn json_only(routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    routes.layer(middleware::from_fn(json::only))
+}
+
 /// Lets a body have a file in it.
 fn with_file(app: &App) -> DefaultBodyLimit {
     let largest = app.speech.voice_options.max_voice_file_size;
@@ -94,12 +97,14 @@ fn with_file(app: &App) -> DefaultBodyLimit {
 /// `/api/*`
 fn native_routes(app: &Shared) -> Router<Shared> {
     use voices::native as voice;
-    let default_voice = get(voice::get_default)
-        .post(voice::set_default)
+    let default_voice = json_only(post(voice::set_default))
+        .get(voice::get_default)
         .delete(voice::clear_default);
-    let one_voice = get(voice::one).patch(voice::update).delete(voice::delete);
+    let one_voice = json_only(patch(voice::update))
+        .get(voice::one)
+        .delete(voice::delete);
     let routes = Router::new()
-        .route("/tts", post(native::speak))
+        .route("/tts", json_only(post(native::speak)))
         .route("/vc", post(convert::convert).layer(with_file(app)))
         .route("/voice/default", default_voice)
         .route("/voices", get(voice::list))
@@ -117,14 +122,14 @@ fn openai_routes(app: &Shared) -> Router<Shared> {
     } else {
         (listings(), Router::new())
     };
-    let consent = get(consents::one)
-        .post(consents::rename)
+    let consent = json_only(post(consents::rename))
+        .get(consents::one)
         .delete(consents::delete);
     let recorded = post(consents::create)
         .layer(with_file(app))
         .get(consents::list);
     let routes = Router::new()
-        .route("/audio/speech", post(openai::speak))
+        .route("/audio/speech", json_only(post(openai::speak)))
         .route("/audio/voices", post(voice::create).layer(with_file(app)))
         .route("/audio/voices/{id}", get(voice::one).delete(voice::delete))
         .route("/audio/voice_consents", recorded)
@@ -144,7 +149,7 @@ fn other_routes(app: &Shared) -> Router<Shared> {
     let routes = Router::new()
         .route(
             "/tts/generate",
-            get(generate::from_query).post(generate::from_json),
+            json_only(post(generate::from_json)).get(generate::from_query),
         )
         .route("/tts", post(synthesize::speak).layer(with_file(app)))
         .route("/tts/json", post(synthesize::measure).layer(with_file(app)))
@@ -183,25 +188,4 @@ fn json_limit(app: &App) -> usize {
         .max_text_length
         .saturating_mul(ESCAPED_CHARACTER);
     JSON_LIMIT.max(text.saturating_add(OVERHEAD))
-}
-
-/// `*` is everybody, and then without credentials: the layer refuses to combine the two.
-fn cors(origins: &[String]) -> CorsLayer {
-    let exposed = answer::AUDIO_HEADERS.into_iter().chain([
-        observe::REQUEST_ID,
-        SHOULD_RETRY,
-        header::RETRY_AFTER,
-    ]);
-    let layer = CorsLayer::new()
-        .allow_methods(Any)
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed.collect::<Vec<_>>());
-    if origins.iter().any(|origin| origin == "*") {
-        return layer.allow_origin(Any);
-    }
-    let listed: Vec<_> = origins
-        .iter()
-        .filter_map(|origin| origin.parse().ok())
-        .collect();
-    layer.allow_origin(listed)
 }

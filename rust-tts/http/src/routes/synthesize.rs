@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::answer::answer;
 use super::form::{Form, Upload};
+use super::json::is_json;
 use super::json_limit;
 use super::native::read;
 use crate::error::ApiError;
@@ -70,6 +71,9 @@ async fn started(
 /// Reads a body of any of the kinds that clients send.
 async fn receive(app: &App, request: Request) -> Result<FlatDraft, Error> {
     app.speech.ready()?;
+    if is_json(request.headers()) {
+        return parse_json(&small(app, request).await?);
+    }
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -89,7 +93,6 @@ async fn receive(app: &App, request: Request) -> Result<FlatDraft, Error> {
             let body = small(app, request).await?;
             parse_pairs(form_urlencoded::parse(&body).into_owned())
         }
-        "application/json" => parse_json(&small(app, request).await?),
         _ => {
             let message = "Expected a form (multipart/form-data) or JSON.";
             Err(Error::new(Code::BadRequest, message))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -62,7 +62,6 @@ pub async fn open(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let mut upgrade = upgrade.map_err(|error| Error::new(Code::BadRequest, error.body_text()))?;
-    check_origin(&app, &headers)?;
     app.speech.ready()?;
     let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
     let permit = app.sockets.take(&client).ok_or_else(|| {
@@ -82,25 +81,6 @@ pub async fn open(
         .on_upgrade(move |socket| {
             tasks.track_future(run_connection(app, socket, permit).instrument(span))
         }))
-}
-
-/// A page of another origin may not use a visitor's network to reach this server, unless it is allowed to.
-fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Error> {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let origin = origin.to_str().unwrap_or_default();
-    if app
-        .origins
-        .iter()
-        .any(|allowed| allowed == "*" || allowed == origin)
-    {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::ForbiddenOrigin,
-        "Pages of this origin may not open a WebSocket here.",
-    ))
 }
 
 impl Host for App {
