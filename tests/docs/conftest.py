@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,24 @@ import pytest
 import soundfile
 from chatterbox_server.bench import random_weights
 from engine_of import voiced
-from running_server import Server, running
+from running_server import COMMAND, Server, clean_environment, running
+
+
+def shown(option: str) -> str:
+    """What the command prints for an option."""
+    command = [str(COMMAND), option]
+    return subprocess.run(command, env=clean_environment({}), capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def help_text() -> str:
+    return shown("--help")
+
+
+@pytest.fixture(scope="session")
+def settings() -> set[str]:
+    """Every environment variable that the server reads."""
+    return set(re.findall(r"\[env: (\w+)", shown("--help-all")))
 
 
 @pytest.fixture(scope="session")

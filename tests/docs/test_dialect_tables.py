@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 
-import pytest
 from documents import ROOT, code_spans, dialect_tables
-from running_server import COMMAND, HTTP, Server, clean_environment
+from running_server import HTTP, Server
 
 TABLES = dialect_tables()
 ROWS = [row for rows in TABLES.values() for row in rows]
@@ -38,15 +36,6 @@ def test_every_route_is_mounted(fake: Server) -> None:
     for method, path in here:
         described = paths[re.sub(r"\{\w+\}", "{id}", path)]
         assert method.lower() in described, f"{method} {path}"
-
-
-@pytest.fixture(scope="module")
-def settings() -> set[str]:
-    """Every environment variable that `chatterbox-server --help` lists."""
-    shown = subprocess.run(
-        [str(COMMAND), "--help-all"], env=clean_environment({}), capture_output=True, text=True, check=True
-    ).stdout
-    return set(re.findall(r"\[env: (\w+)", shown))
 
 
 def test_every_setting_is_known(settings: set[str]) -> None:
