@@ -37,7 +37,7 @@ WRONG: dict[str, list[Any]] = {
     "min_p": [-0.1, 1.1, "all"],
     "top_k": [-1, 1.5, "all"],
     "repetition_penalty": [0.9, 10.1, "x"],
-    "seed": [-1, 1.5, 1 << 53, "x"],
+    "seed": [-2, 1.5, 1 << 53, "x"],
     "speed": [0.2, 4.1, "fast"],
     "format": ["wave", "pcm_u8"],
     "sample_rate": [11_025, -1, "high"],
@@ -181,10 +181,9 @@ def test_what_no_parameter_is_called_is_passed_over(fake: Server, way: Way) -> N
     assert seconds(way(fake.url, text=TEXT, _="1700000000")) == pytest.approx(0.06 * len(TEXT))
 
 
-@pytest.mark.parametrize("way", ["GET", "multipart", "form"])
-def test_an_empty_value_counts_as_left_out(fake: Server, way: str) -> None:
+def test_empty_value_counts_as_left_out(fake: Server, way: Way) -> None:
     empty = dict.fromkeys(set(WRONG) - {"text"}, "")
-    assert seconds(WAYS[way](fake.url, text=TEXT, voice_id="", **empty)) == pytest.approx(0.06 * len(TEXT))
+    assert seconds(way(fake.url, text=TEXT, voice_id="", **empty)) == pytest.approx(0.06 * len(TEXT))
 
 
 def test_a_value_that_comes_twice_is_refused(fake: Server) -> None:

@@ -8,9 +8,10 @@ from collections import deque
 import httpx
 import numpy as np
 import pytest
-from audio_helpers import SAMPLE_RATES, Samples, pitch, read_pcm, read_wav, refusal, speak
+from audio_helpers import SAMPLE_RATES, Samples, clip, pitch, read_pcm, read_wav, refusal, speak
 from chatterbox_server.fake import frequency
 from running_server import HTTP, Server, StartServer
+from voices_helpers import post_file
 
 CONTENT_TYPES = {"wav": "audio/wav", "pcm_s16le": "audio/pcm", "pcm_f32le": "audio/pcm"}
 SENTENCE = "Hello there, this is one sentence."
@@ -154,6 +155,7 @@ def test_the_seed_decides(lite: Server) -> None:
 
 
 def test_lite_refuses_to_clone_and_says_what_can(lite: Server) -> None:
+    assert post_file(lite, "/voices", "file", clip(), "someone.wav").status_code in (201, 409)
     said = refusal(speak(lite.url, voice={"audio_prompt_path": "someone.wav"}), 422, "CANNOT_CLONE")
     assert all(model in said for model in ("standard", "turbo", "multilingual"))
 

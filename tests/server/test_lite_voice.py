@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from audio_helpers import clip
 from numpy.typing import NDArray
 from running_server import Server
+from voices_helpers import post_file
 
 RATE = 24_000
 TEXT = "She sells sea shells by the sea shore."
@@ -84,8 +86,17 @@ def test_a_speed_out_of_range_is_refused(lite: Server, speed: float) -> None:
     assert message.startswith("speed: ")
 
 
-@pytest.mark.parametrize("voice", ["me.wav", "/app/voices/me.wav", "../../etc/passwd"])
+@pytest.mark.parametrize("voice", ["nobody.wav", "../../etc/passwd"])
+def test_missing_voice_is_not_found_with_what_is_there(lite: Server, voice: str) -> None:
+    status, code, message = refusal(lite, TEXT, voice={"audio_prompt_path": voice})
+    assert (status, code) == (404, "VOICE_NOT_FOUND")
+    assert "heart" in message
+    assert voice not in message
+
+
+@pytest.mark.parametrize("voice", ["me.wav", "/app/voices/me.wav"])
 def test_cloning_is_refused_with_what_to_load(lite: Server, voice: str) -> None:
+    assert post_file(lite, "/voices", "file", clip(), "me.wav").status_code in (201, 409)
     status, code, message = refusal(lite, TEXT, voice={"audio_prompt_path": voice})
     assert (status, code) == (422, "CANNOT_CLONE")
     for word in ("standard", "turbo", "multilingual", "LOAD_TURBO"):

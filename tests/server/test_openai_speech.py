@@ -83,7 +83,7 @@ def test_further_fields_are_our_parameters(fake: Server) -> None:
         ("language_id", "xx"),
         ("sample_rate", 12_345),
         ("bitrate", 1),
-        ("seed", -1),
+        ("seed", -2),
         ("max_audio_seconds", 0),
         ("audio_normalization", "loud"),
     ):

@@ -45,7 +45,7 @@ def test_each_error_has_its_code(fake: Server, code: str, message: Message) -> N
     [
         ("text", {"text": 5}),
         ("id", {"id": ["x"]}),
-        ("seed", {"seed": -1}),
+        ("seed", {"seed": -2}),
         ("seed", {"seed": 2**60}),
         ("speed", {"speed": 0}),
         ("language_id", {"language_id": "tlh"}),
@@ -54,7 +54,7 @@ def test_each_error_has_its_code(fake: Server, code: str, message: Message) -> N
         ("audio.sample_rate", {"audio": {"sample_rate": 12345}}),
         ("audio.chunk_size_ms", {"audio": {"chunk_size_ms": 9}}),
         ("audio.chunk_size_ms", {"audio": {"chunk_size_ms": 5001}}),
-        ("audio.binary", {"audio": {"binary": "yes"}}),
+        ("audio.binary", {"audio": {"binary": "maybe"}}),
         ("voice.temperature", {"voice": {"temperature": "hot"}}),
         ("voice.top_p", {"voice": {"top_p": 1.5}}),
         ("voice.cfg_weight", {"voice": {"cfg_weight": -0.1}}),
@@ -154,3 +154,25 @@ def test_no_message_closes_the_socket(fake: Server, messages: list[str]) -> None
         while (message := talk.receive()) != {"type": "cancelled", "id": "the end"}:
             assert message["type"] in {"chunk", "audio", "done", "cancelled", "error", "voice_set", "pong"}
             assert message.get("code") != "GENERATION_ERROR", message
+
+
+def test_halves_of_a_character_are_joined_or_dropped(fake: Server) -> None:
+    with talking(fake) as talk:
+        talk.connection.send('{"type": "say", "id": "1", "text": "Hello \\ud83d", "more": true, "seed": 1}')
+        talk.connection.send('{"type": "append", "id": "1", "text": "\\ude00 there, \\ud83d"}')
+        talk.connection.send('{"type": "append", "id": "1", "text": "you."}')
+        talk.send(type="end", id="1")
+        end = talk.collect().end
+    assert (end["type"], end["id"]) == ("done", "1")
+
+
+def test_byte_order_mark_before_a_message_is_passed_over(fake: Server) -> None:
+    with talking(fake) as talk:
+        talk.connection.send('\ufeff{"type": "ping"}')
+        talk.expect("pong")
+
+
+def test_error_of_one_field_carries_the_id(fake: Server) -> None:
+    with talking(fake) as talk:
+        talk.connection.send('{"type": "say", "id": "7", "text": "Hello.", "speed": 1e999}')
+        assert talk.expect("error", code="INVALID_PARAMETER")["id"] == "7"

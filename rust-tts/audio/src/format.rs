@@ -26,7 +26,7 @@ macro_rules! formats {
             }
 
             /// Other names under which requests may ask for it.
-            fn aliases(self) -> &'static [&'static str] {
+            pub fn aliases(self) -> &'static [&'static str] {
                 match self { $(Self::$variant => &[$($alias),*]),* }
             }
 

@@ -28,6 +28,14 @@ pub fn text(value: &str) -> Result<String, String> {
     Ok(value.trim().to_owned())
 }
 
+/// A number that is one: not infinite, and not `NaN`.
+pub fn finite(value: &str) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("expected a number".into()),
+    }
+}
+
 pub fn non_negative(value: &str) -> Result<f64, String> {
     match value.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),

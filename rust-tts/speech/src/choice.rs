@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::request::{OneOff, VoiceChoice};
 use crate::error::{Code, Error};
+use crate::request::{OneOff, VoiceChoice};
 use crate::service::SpeechService;
 use chatterbox_engine::messages::{EngineInfo, Model};
+use chatterbox_voices::VoiceError;
 
 /// Largest integer that JSON carries exactly.
 const MAX_SEED: u64 = (1 << 53) - 1;
@@ -76,11 +77,15 @@ pub fn choose_voice(
         Some(name) if model.voices.iter().any(|own| own == name) => {
             Ok(VoiceChoice::BuiltIn(Some(name.to_owned())))
         }
-        Some(_) if !model.can_clone => Err(cannot_clone(model)),
         // Looking a voice up reads the folder, and decodes a file that it has not seen.
         Some(reference) => {
             let found = tokio::task::block_in_place(|| service.voices.find(reference));
-            Ok(VoiceChoice::Cloned(found?))
+            match found {
+                Ok(voice) if model.can_clone => Ok(VoiceChoice::Cloned(voice)),
+                Ok(_) => Err(cannot_clone(model)),
+                Err(VoiceError::NotFound) => Err(voice_not_found(model)),
+                Err(error) => Err(error.into()),
+            }
         }
         None if model.can_clone && service.may_have_default_voice() => {
             let default = tokio::task::block_in_place(|| service.default_voice());
@@ -99,6 +104,15 @@ pub fn once(clip: OneOff, model: &Model) -> Result<VoiceChoice, Error> {
     }
 }
 
+fn voice_not_found(model: &Model) -> Error {
+    let Model { name, voices, .. } = model;
+    let own = voices.join(", ");
+    let message = format!(
+        "The voice was not found. {name} has {own}; `GET /voices` lists those that can be cloned."
+    );
+    Error::new(Code::VoiceNotFound, message)
+}
+
 fn cannot_clone(model: &Model) -> Error {
     let message = format!(
         "The model {} has a voice of its own ({}) and cannot clone. Load a model that can: standard, turbo or \
@@ -109,13 +123,8 @@ fn cannot_clone(model: &Model) -> Error {
     Error::new(Code::CannotClone, message)
 }
 
-pub fn choose_seed(seed: Option<u64>) -> Result<u64, Error> {
-    match seed {
-        Some(seed) if seed > MAX_SEED => Err(Error::parameter(
-            "seed",
-            format!("expected 0 to {MAX_SEED}"),
-        )),
-        Some(seed) => Ok(seed),
-        None => Ok(uuid::Uuid::new_v4().as_u64_pair().0 & MAX_SEED),
-    }
+/// -1 is one at random, as is none.
+pub fn choose_seed(seed: Option<i64>) -> u64 {
+    let chosen = seed.and_then(|seed| u64::try_from(seed).ok());
+    chosen.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 & MAX_SEED)
 }

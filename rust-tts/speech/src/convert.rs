@@ -4,59 +4,48 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
-use super::delivery::Delivery;
-use super::draft::AudioDraft;
-use super::output::check_normalization;
-use super::request::{Recording, SpeechRequest};
-use super::trim::Trim;
+use crate::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
+use crate::delivery::Delivery;
 use crate::error::{Code, Error};
+use crate::params::{Names, OutputParams};
+use crate::request::{Recording, SpeechRequest};
 use crate::service::SpeechService;
+use crate::trim::Trim;
 use chatterbox_audio::Format;
 use chatterbox_audio::decode::{self, Clip, DecodeError, Limits};
 use chatterbox_engine::messages::{EngineInfo, Model, Params, Slicing};
 use chatterbox_voices::VoiceError;
 
-/// What a client sends beside the clip.
-#[derive(Debug, Default)]
-pub struct ConvertDraft {
-    pub model: Option<String>,
-    /// The target; the default voice where none is named.
-    pub voice: Option<String>,
-    pub format: Option<String>,
-    pub sample_rate: Option<u32>,
-    /// In kbit/s.
-    pub bitrate: Option<u32>,
-    pub seed: Option<u64>,
-    pub stream: Option<bool>,
-    pub audio_normalization: Option<String>,
+/// A clip to be spoken again, which is known to be good.
+pub struct Conversion {
+    pub clip: Clip,
+    /// The clip's place in memory, where places are counted; the request keeps it.
+    pub place: Option<Arc<OwnedSemaphorePermit>>,
+    pub output: OutputParams,
+    pub names: Names,
 }
 
-impl ConvertDraft {
-    /// Checks everything but the clip, which is known to be good; the request keeps its `place`.
-    pub fn validate(
-        self,
-        service: &SpeechService,
-        clip: Clip,
-        place: Option<Arc<OwnedSemaphorePermit>>,
-    ) -> Result<SpeechRequest, Error> {
+impl Conversion {
+    /// Checks everything but the clip.
+    pub fn validate(self, service: &SpeechService) -> Result<SpeechRequest, Error> {
+        let names = self.names.clone();
+        self.checked(service)
+            .map_err(|error| names.in_errors(error))
+    }
+
+    fn checked(self, service: &SpeechService) -> Result<SpeechRequest, Error> {
+        let output = self.output;
+        output.check_ranges()?;
         let engine = service.ready()?;
-        let model = choose_converter(&engine, self.model.as_deref())?;
-        let voice = choose_voice(service, &model, self.voice.as_deref())?;
-        let audio = AudioDraft {
-            format: self.format,
-            sample_rate: self.sample_rate,
-            bitrate: self.bitrate,
-            ..AudioDraft::default()
-        };
-        let stream = self.stream.unwrap_or(true);
+        let model = choose_converter(&engine, output.model.as_deref())?;
+        let voice = choose_voice(service, &model, output.voice_id.as_deref())?;
         Ok(SpeechRequest {
             text: String::new(),
             text_chunk_size: service.options.text_chunk_size,
             clip: Some(Recording {
-                pcm: clip.samples.into(),
-                sample_rate: clip.sample_rate,
-                place,
+                pcm: self.clip.samples.into(),
+                sample_rate: self.clip.sample_rate,
+                place: self.place,
             }),
             model,
             language: None,
@@ -64,13 +53,14 @@ impl ConvertDraft {
             params: Params::default(),
             slicing: Slicing::default(),
             trim: Trim::default(),
-            seed: choose_seed(self.seed)?,
+            seed: choose_seed(output.seed),
             max_audio_seconds: None,
-            stream,
-            delivery: Delivery::of(stream),
-            normalization: check_normalization(self.audio_normalization.as_deref(), stream)?,
+            stream: output.streams(),
+            delivery: Delivery::of(output.streams()),
+            normalization: output.normalization()?,
             return_tokens: false,
-            output: audio.validate(Format::Wav, "")?,
+            output: output.validate(Format::Wav)?,
+            names: self.names,
         })
     }
 }

@@ -155,15 +155,6 @@ impl Error {
         self
     }
 
-    /// The same error in a dialect that calls its field otherwise: `name` gives the dialect's own name of it.
-    #[must_use]
-    pub fn map_field(mut self, name: impl FnOnce(&str) -> Option<&'static str>) -> Self {
-        if let Some(own) = self.field.as_deref().and_then(name) {
-            self.field = Some(own.to_owned());
-        }
-        self
-    }
-
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use chatterbox_settings::{at_least_one, milliseconds, seconds, text, within};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Most characters of one utterance that may be asked for.
 pub const TEXT_CHUNK: std::ops::RangeInclusive<i64> = 20..=1000;
@@ -134,7 +136,8 @@ fn to_two(value: &str) -> Result<f64, String> {
     within(value, 2.0)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Overlap {
     Full,
     Zero,

@@ -35,7 +35,7 @@ pub async fn run(
     events: EventSender,
     route: &'static str,
 ) {
-    let model = request.model.name.clone();
+    let (model, names) = (request.model.name.clone(), request.names.clone());
     let tracked = service.tasks.token();
     let engine = service.engine.clone();
     let mut driver = Driver::new(service, request, texts, events.clone());
@@ -75,7 +75,7 @@ pub async fn run(
                 .send(Ok(SpeechEvent::Finished { last, summary }))
                 .await
         }
-        Err(Stop::Error(error)) => events.send(Err(error)).await,
+        Err(Stop::Error(error)) => events.send(Err(names.in_errors(error))).await,
         Err(Stop::Cancelled) => Ok(()),
     };
 }

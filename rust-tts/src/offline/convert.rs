@@ -9,7 +9,8 @@ use clap::Args;
 use super::{OutputOptions, WorkProgress, run, write};
 use crate::shutdown::status;
 use crate::telemetry;
-use chatterbox_speech::convert::{ConvertDraft, decode_clip};
+use chatterbox_speech::convert::{Conversion, decode_clip};
+use chatterbox_speech::params::Names;
 use chatterbox_speech::service::SpeechService;
 use chatterbox_speech::{self as speech, Delivery, SpeechEvent, Summary};
 
@@ -55,19 +56,14 @@ async fn speak(
     let longest = service.options.limits.max_convert_seconds;
     let clip = tokio::task::block_in_place(|| decode_clip(bytes, longest));
     let clip = clip.map_err(|error| error.to_string())?;
-    let draft = ConvertDraft {
-        model: output.model.clone(),
-        voice: output.voice.clone(),
-        format: output.format()?,
-        sample_rate: output.sample_rate,
-        bitrate: output.bitrate,
-        seed: output.seed,
-        // Into a file, which has time to be measured.
-        stream: Some(false),
-        audio_normalization: output.audio_normalization.clone(),
-    };
     let bar = WorkProgress::new((clip.duration_seconds() * 1000.0) as u64, true);
-    let request = draft.validate(&service, clip, None);
+    let conversion = Conversion {
+        clip,
+        place: None,
+        output: output.params()?,
+        names: Names::default(),
+    };
+    let request = conversion.validate(&service);
     let mut request = request.map_err(|error| error.to_string())?;
     request.delivery = Delivery::Stream;
     let encoding = request.output.encoding;

@@ -12,6 +12,7 @@ use chatterbox_audio::Format;
 use chatterbox_engine::{EngineKind, EngineOptions, EngineState};
 use chatterbox_speech::error::Error;
 use chatterbox_speech::options::SpeechOptions;
+use chatterbox_speech::params::OutputParams;
 use chatterbox_speech::service::SpeechService;
 use chatterbox_speech::{Speech, SpeechEvent, Summary};
 use chatterbox_voices::VoiceOptions;
@@ -33,33 +34,8 @@ pub struct OutputOptions {
     #[arg(short, long, value_name = "FILE", default_value = "speech.wav")]
     output: PathBuf,
 
-    /// Model that speaks
-    #[arg(long)]
-    model: Option<String>,
-
-    /// A built-in voice, or a file of the voices folder
-    #[arg(long)]
-    voice: Option<String>,
-
-    /// The same seed and input give the same samples
-    #[arg(long)]
-    seed: Option<u64>,
-
-    /// Audio format. Default: what the output file's name says, else wav
-    #[arg(long)]
-    format: Option<String>,
-
-    /// Samples per second
-    #[arg(long, value_name = "HZ")]
-    sample_rate: Option<u32>,
-
-    /// Bit rate of a compressed format, in kbit/s. Default: where speech is beyond telling from the original
-    #[arg(long, value_name = "KBIT")]
-    bitrate: Option<u32>,
-
-    /// Set the level: `peak` (−1 dBFS), `rms` (−20 dBFS) or `lufs` (−18 LUFS). The audio is then kept in memory to its end
-    #[arg(long, value_name = "METHOD")]
-    audio_normalization: Option<String>,
+    #[command(flatten)]
+    params: OutputParams,
 
     #[command(flatten)]
     speech: SpeechOptions,
@@ -72,10 +48,19 @@ pub struct OutputOptions {
 }
 
 impl OutputOptions {
-    /// The format that was asked for, by name or by the file's. The error is a sentence.
+    /// The audio that was asked for. The error is a sentence.
+    fn params(&self) -> Result<OutputParams, String> {
+        let mut params = self.params.clone();
+        params.format = self.format()?;
+        // Into a file, which has time to be measured.
+        params.stream = Some(false);
+        Ok(params)
+    }
+
+    /// The format that was asked for, by name or by the file's.
     fn format(&self) -> Result<Option<String>, String> {
-        if self.format.is_some() {
-            return Ok(self.format.clone());
+        if self.params.format.is_some() {
+            return Ok(self.params.format.clone());
         }
         let Some(extension) = self.output.extension() else {
             return Ok(None);
@@ -165,7 +150,7 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
     let mut settings = options
         .engine
         .load_settings(options.voices.prepared_dir(), 1);
-    if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.model) {
+    if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.params.model) {
         // Only this one is used.
         settings.models = vec![model.clone()];
     }

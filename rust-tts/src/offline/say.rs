@@ -11,7 +11,7 @@ use super::{OutputOptions, WorkProgress, run, sink, write};
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_audio::Format;
-use chatterbox_speech::draft::{AudioDraft, Draft, VoiceDraft};
+use chatterbox_speech::params::{SamplingParams, SpeechParams, TextParams};
 use chatterbox_speech::service::SpeechService;
 use chatterbox_speech::{self as speech, Delivery, SpeechEvent, Summary};
 
@@ -27,45 +27,10 @@ pub struct SayOptions {
     #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
     input: Option<PathBuf>,
 
-    /// Language of the text
-    #[arg(long)]
-    language: Option<String>,
-
-    /// Pace; 2 is twice as fast
-    #[arg(long)]
-    speed: Option<f64>,
-
-    /// Sampling temperature; 0 is greedy
-    #[arg(long)]
-    temperature: Option<f64>,
-
-    /// Nucleus threshold, 0 to 1
-    #[arg(long)]
-    top_p: Option<f64>,
-
-    /// Least share of the likeliest token's probability, 0 to 1
-    #[arg(long)]
-    min_p: Option<f64>,
-
-    /// Candidates kept; 0 keeps all
-    #[arg(long)]
-    top_k: Option<u32>,
-
-    /// Penalty on tokens already spoken, 1 (none) to 10
-    #[arg(long, value_name = "FACTOR")]
-    repetition_penalty: Option<f64>,
-
-    /// Emotional intensity, 0 to 2
-    #[arg(long)]
-    exaggeration: Option<f64>,
-
-    /// Weight of classifier-free guidance, 0 to 1
-    #[arg(long)]
-    cfg_weight: Option<f64>,
-
-    /// Longest audio in seconds
-    #[arg(long, value_name = "SECONDS")]
-    max_audio_seconds: Option<f64>,
+    #[command(flatten)]
+    content: TextParams,
+    #[command(flatten)]
+    sampling: SamplingParams,
 
     /// Write the utterances and their speech tokens to a JSON file
     #[arg(long, value_name = "FILE")]
@@ -113,7 +78,7 @@ async fn speak(
 ) -> Result<Summary, String> {
     let characters = text.chars().count();
     let bar = WorkProgress::new(characters as u64, characters >= LONG_TEXT);
-    let request = options.draft(text)?.validate(&service, Format::Wav, false);
+    let request = options.params(text)?.validate(&service, Format::Wav, false);
     let mut request = request.map_err(|error| error.to_string())?;
     request.return_tokens = options.dump_tokens.is_some();
     request.delivery = Delivery::Stream;
@@ -145,36 +110,15 @@ fn tokens_json(summary: &Summary) -> Vec<u8> {
 }
 
 impl SayOptions {
-    fn draft(&self, text: String) -> Result<Draft, String> {
-        let output = &self.output;
-        Ok(Draft {
-            text: Some(text),
-            model: output.model.clone(),
-            language_id: self.language.clone(),
-            voice: VoiceDraft {
-                audio_prompt_path: output.voice.clone(),
-                exaggeration: self.exaggeration,
-                cfg_weight: self.cfg_weight,
-                temperature: self.temperature,
-                top_p: self.top_p,
-                repetition_penalty: self.repetition_penalty,
-                ..VoiceDraft::default()
+    fn params(&self, text: String) -> Result<SpeechParams, String> {
+        Ok(SpeechParams {
+            text: TextParams {
+                text: Some(text),
+                ..self.content.clone()
             },
-            audio: AudioDraft {
-                format: output.format()?,
-                sample_rate: output.sample_rate,
-                bitrate: output.bitrate,
-                ..AudioDraft::default()
-            },
-            seed: output.seed,
-            min_p: self.min_p,
-            top_k: self.top_k,
-            speed: self.speed,
-            // Into a file, which has time to be measured.
-            stream: Some(false),
-            audio_normalization: output.audio_normalization.clone(),
-            max_audio_seconds: self.max_audio_seconds,
-            ..Draft::default()
+            sampling: self.sampling.clone(),
+            output: self.output.params()?,
+            ..SpeechParams::default()
         })
     }
 }

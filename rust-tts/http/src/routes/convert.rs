@@ -13,8 +13,10 @@ use chatterbox_speech::error::{Code, Error};
 
 use crate::state::{App, Shared};
 use chatterbox_speech as speech;
-use chatterbox_speech::convert::{ConvertDraft, decode_clip};
+use chatterbox_speech::convert::{Conversion, decode_clip};
+use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
+use chatterbox_speech::params::OutputParams;
 
 /// The route as metrics name it.
 const ROUTE: &str = "/api/vc";
@@ -33,13 +35,19 @@ pub async fn convert(
         }
         let mut form = Form::receive(&app, multipart, "file").await?;
         let file = form.file()?;
-        let draft = draft(&mut form)?;
+        let (output, names) = OutputParams::read(Fields::from_texts(form.into_texts()))?;
         // A clip stays in memory until it has been spoken, also while it waits in the queue.
         let place = Arc::clone(&app.clips).try_acquire_owned();
         let place = place.map_err(|_| too_many(&app))?;
         let longest = app.speech.options.limits.max_convert_seconds;
         let decoded = app.uploads.run(move || decode_clip(&file.bytes, longest));
-        draft.validate(&app.speech, decoded.await??, Some(Arc::new(place)))
+        let conversion = Conversion {
+            clip: decoded.await??,
+            place: Some(Arc::new(place)),
+            output,
+            names,
+        };
+        conversion.validate(&app.speech)
     };
     let request = request.await.inspect_err(|_| metrics::refused(ROUTE))?;
     let speech = speech::start(&app.speech, request.clone(), speech::clip(), ROUTE);
@@ -49,17 +57,4 @@ pub async fn convert(
 fn too_many(app: &App) -> Error {
     let message = "Too many clips are being converted.";
     Error::new(Code::QueueFull, message).retry_after(app.speech.admission.retry_after())
-}
-
-fn draft(form: &mut Form) -> Result<ConvertDraft, Error> {
-    Ok(ConvertDraft {
-        model: form.text("model"),
-        voice: form.text("voice"),
-        format: form.text("format"),
-        sample_rate: form.number("sample_rate")?,
-        bitrate: form.number("bitrate")?,
-        seed: form.number("seed")?,
-        stream: form.flag("stream")?,
-        audio_normalization: form.text("audio_normalization"),
-    })
 }

@@ -1,13 +1,13 @@
 //! Multipart bodies with a file in them.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::native::timed_out;
+use chatterbox_settings::boolean;
 use chatterbox_speech::error::{Code, Error};
 
 use crate::state::App;
@@ -108,18 +108,8 @@ impl Form {
 
     /// A switch, unless it is left out.
     pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Error> {
-        self.parsed(name, "expected true or false")
-    }
-
-    /// A whole number, unless it is left out.
-    pub fn number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Error> {
-        self.parsed(name, "expected a whole number")
-    }
-
-    fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Error> {
-        let text = self.text(name);
-        let value = text.map(|text| text.parse()).transpose();
-        value.map_err(|_| Error::parameter(name, expected))
+        let value = self.text(name).map(|text| boolean(&text)).transpose();
+        value.map_err(|problem| Error::parameter(name, problem))
     }
 }
 

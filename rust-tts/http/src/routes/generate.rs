@@ -15,11 +15,10 @@ use super::native::read;
 use crate::state::{App, Shared};
 use chatterbox_audio::Format;
 use chatterbox_speech as speech;
-use chatterbox_speech::draft::parse_json;
 use chatterbox_speech::error::Error;
-use chatterbox_speech::flat::FlatDraft;
+use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
-use chatterbox_speech::pairs::parse_pairs;
+use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::SpeechRequest;
 
 /// The route as metrics name it.
@@ -50,8 +49,8 @@ pub async fn from_query(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let request = validated(&app, parse_pairs(pairs.into_owned()), &headers)?;
+    let fields = Fields::from_urlencoded(uri.query().unwrap_or_default().as_bytes());
+    let request = validated(&app, Ok(fields), &headers)?;
     if method == Method::HEAD {
         // Of a length that is not known, as the audio's.
         let body = Body::from_stream(stream::empty::<Result<Bytes, Error>>());
@@ -67,19 +66,20 @@ pub async fn from_json(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let draft = read(body).and_then(|body| parse_json(&body));
-    let request = validated(&app, draft, &headers)?;
+    let fields = read(body).and_then(|body| Ok(Fields::from_json(&body)?));
+    let request = validated(&app, fields, &headers)?;
     Ok(speak(&app, request).await?)
 }
 
 fn validated(
     app: &App,
-    draft: Result<FlatDraft, Error>,
+    fields: Result<Fields, Error>,
     headers: &HeaderMap,
 ) -> Result<SpeechRequest, Error> {
     let format = preferred(headers, &OFFERS).unwrap_or(Format::Wav);
-    draft
-        .and_then(|draft| draft.validate(&app.speech, format))
+    fields
+        .and_then(|fields| SpeechParams::read(fields, &[]))
+        .and_then(|params| params.validate(&app.speech, format, false))
         .inspect_err(|_| metrics::refused(ROUTE))
 }
 

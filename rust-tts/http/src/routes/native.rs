@@ -13,8 +13,9 @@ use chatterbox_speech::error::{Code, Error};
 
 use crate::state::Shared;
 use chatterbox_speech as speech;
-use chatterbox_speech::draft::{Draft, parse_json};
+use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
+use chatterbox_speech::params::SpeechParams;
 
 /// The route as metrics name it.
 const ROUTE: &str = "/api/tts";
@@ -25,8 +26,8 @@ pub async fn speak(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let request = read(body)
-        .and_then(|body| parse_json::<Draft>(&body))
-        .and_then(|draft| draft.validate(&app.speech, Format::Wav, false))
+        .and_then(|body| SpeechParams::read(Fields::from_json(&body)?, &[]))
+        .and_then(|params| params.validate(&app.speech, Format::Wav, false))
         .inspect_err(|_| metrics::refused(ROUTE))?;
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&app.speech, request.clone(), texts, ROUTE);

@@ -21,10 +21,9 @@ use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
 
 use crate::state::{App, Shared};
-use chatterbox_speech::draft::parse_json;
-use chatterbox_speech::flat::FlatDraft;
+use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
-use chatterbox_speech::pairs::parse_pairs;
+use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::{OneOff, SpeechRequest};
 use chatterbox_speech::{self as speech, Speech, SpeechEvent, Summary};
 
@@ -60,8 +59,8 @@ async fn started(
     request: Request,
     route: &'static str,
 ) -> Result<(SpeechRequest, Speech), Error> {
-    let draft = receive(app, request).await;
-    let request = draft.and_then(|draft| draft.validate(&app.speech, Format::Wav));
+    let params = receive(app, request).await;
+    let request = params.and_then(|params| params.validate(&app.speech, Format::Wav, false));
     let request = request.inspect_err(|_| metrics::refused(route))?;
     let texts = speech::whole(&request.text, request.text_chunk_size);
     let speech = speech::start(&app.speech, request.clone(), texts, route);
@@ -69,10 +68,11 @@ async fn started(
 }
 
 /// Reads a body of any of the kinds that clients send.
-async fn receive(app: &App, request: Request) -> Result<FlatDraft, Error> {
+async fn receive(app: &App, request: Request) -> Result<SpeechParams, Error> {
     app.speech.ready()?;
     if is_json(request.headers()) {
-        return parse_json(&small(app, request).await?);
+        let fields = Fields::from_json(&small(app, request).await?)?;
+        return SpeechParams::read(fields, &[]);
     }
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -83,15 +83,16 @@ async fn receive(app: &App, request: Request) -> Result<FlatDraft, Error> {
             let mut form = Form::receive(app, multipart, PART).await?;
             let upload = form.upload();
             let longest = longest(&mut form)?;
-            let mut draft: FlatDraft = parse_pairs(form.into_texts())?;
+            let fields = Fields::from_texts(form.into_texts());
+            let mut params = SpeechParams::read(fields, &[])?;
             if let Some(upload) = upload {
-                draft.clip = Some(once(app, upload, longest).await?);
+                params.clip = Some(once(app, upload, longest).await?);
             }
-            Ok(draft)
+            Ok(params)
         }
         "application/x-www-form-urlencoded" => {
-            let body = small(app, request).await?;
-            parse_pairs(form_urlencoded::parse(&body).into_owned())
+            let fields = Fields::from_urlencoded(&small(app, request).await?);
+            SpeechParams::read(fields, &[])
         }
         _ => {
             let message = "Expected a form (multipart/form-data) or JSON.";

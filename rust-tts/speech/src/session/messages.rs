@@ -1,12 +1,11 @@
 //! The messages of `/ws/tts`, both ways.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
 use crate::error::Error;
 
-/// What a `say` has beside the fields of a [`crate::draft::Draft`].
+/// What a `say` has beside the fields of a [`SpeechParams`](crate::params::SpeechParams).
 #[derive(Debug, Deserialize)]
 pub struct SayFields {
     pub id: Option<String>,
@@ -14,14 +13,9 @@ pub struct SayFields {
     pub more: Option<bool>,
 }
 
+/// The stream that an `append` or `end` is for.
 #[derive(Debug, Deserialize)]
-pub struct Append {
-    pub id: Option<String>,
-    pub text: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct End {
+pub struct StreamId {
     pub id: Option<String>,
 }
 
@@ -30,14 +24,6 @@ pub struct SetVoice {
     pub voice_path: Option<String>,
     /// `server` (default) or `connection`.
     pub scope: Option<String>,
-}
-
-/// Reads a message's fields; an error names the field.
-pub fn read_fields<T: DeserializeOwned>(message: &serde_json::Value) -> Result<T, Error> {
-    serde_path_to_error::deserialize(message).map_err(|error| {
-        let path = error.path().to_string();
-        Error::parameter(if path == "." { "message" } else { &path }, error.inner())
-    })
 }
 
 #[derive(Debug, Serialize)]

@@ -6,11 +6,12 @@ mod stream;
 use std::collections::BTreeMap;
 
 use crate::SpeechEvent;
-use crate::draft::{Draft, parse_json};
 use crate::error::{Code, Error};
+use crate::fields::{Fields, NotAnObject, Wtf8};
+use crate::params::SpeechParams;
 use crate::request::SpeechRequest;
 use chatterbox_text::Utterance;
-use messages::{Append, End, SayFields, ServerMessage, SetVoice, read_fields};
+use messages::{SayFields, ServerMessage, SetVoice, StreamId};
 use stream::UtteranceStream;
 
 /// Close codes of RFC 6455 that this server sends.
@@ -26,8 +27,8 @@ const MAX_ID: usize = 256;
 
 /// What the session needs of the server around it.
 pub trait Host {
-    /// Checks a draft; `more` allows its text to be absent.
-    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, Error>;
+    /// Checks parameters; `more` allows the text to be absent.
+    fn validate(&self, params: SpeechParams, more: bool) -> Result<SpeechRequest, Error>;
     /// Sets the server's default voice and returns its id.
     fn set_default_voice(&self, reference: &str) -> Result<String, Error>;
     /// The id of a voice that exists.
@@ -191,28 +192,21 @@ impl Session {
         host: &impl Host,
         out: &mut Vec<Action>,
     ) -> Result<(), (Option<String>, Error)> {
-        let parse_error = |problem: String| (None, Error::new(Code::ParseError, problem));
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-        let Some(fields) = value.as_object() else {
-            return Err(parse_error("The message is not a JSON object.".into()));
+        let parse_error = |problem: NotAnObject| {
+            let message = format!("The message {problem}.");
+            (None, Error::new(Code::ParseError, message))
         };
-        let id = fields
-            .get("id")
-            .and_then(|id| id.as_str())
-            .filter(|id| id.len() <= MAX_ID)
-            .map(str::to_owned);
-        let kind = fields
-            .get("type")
-            .and_then(|kind| kind.as_str())
-            .unwrap_or_default()
-            .to_owned();
-        let result = match kind.as_str() {
-            "say" => self.say(&value, host, out),
-            "append" => read_fields(&value).and_then(|append| self.append(append, out)),
-            "end" => read_fields(&value).and_then(|end| self.end(end, out)),
-            "cancel" => self.cancel(fields.get("id"), out),
-            "set_voice" => read_fields(&value).and_then(|voice| self.set_voice(voice, host, out)),
+        let fields = Fields::from_json(text.as_bytes()).map_err(parse_error)?;
+        let word = |name| fields.text(name).ok().flatten().map(Wtf8::to_text);
+        let id = word("id").filter(|id| id.len() <= MAX_ID);
+        let result = match word("type").unwrap_or_default().as_str() {
+            "say" => self.say(fields, host, out),
+            "append" => self.append(&fields, out),
+            "end" => self.end(&fields, out),
+            "cancel" => self.cancel(&fields, out),
+            "set_voice" => fields
+                .read()
+                .and_then(|voice| self.set_voice(voice, host, out)),
             "ping" => {
                 out.push(send(&ServerMessage::Pong {}));
                 Ok(())
@@ -230,15 +224,19 @@ impl Session {
 
     fn say(
         &mut self,
-        message: &serde_json::Value,
+        fields: Fields,
         host: &impl Host,
         out: &mut Vec<Action>,
     ) -> Result<(), Error> {
         if self.draining {
             return Err(Error::new(Code::Draining, "The server is shutting down.").retry_after(5));
         }
-        let head: SayFields = read_fields(message)?;
-        let mut draft: Draft = read_fields(message)?;
+        let head: SayFields = fields.read()?;
+        let mut half = Wtf8::default();
+        if let Some(text) = fields.text("text")? {
+            text.joined_to(&mut half);
+        }
+        let mut params = SpeechParams::read(fields, &[])?;
         let id = head.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if id.is_empty() || id.len() > MAX_ID {
             return Err(Error::parameter(
@@ -257,10 +255,10 @@ impl Session {
             return Err(Error::new(Code::TooManyRequests, message).retry_after(1));
         }
         let more = head.more.unwrap_or(false);
-        if draft.voice.audio_prompt_path.is_none() {
-            draft.voice.audio_prompt_path.clone_from(&self.voice);
+        if params.output.voice_id.is_none() {
+            params.output.voice_id.clone_from(&self.voice);
         }
-        let mut request = host.validate(draft, more)?;
+        let mut request = host.validate(params, more)?;
         if request.stream {
             request.delivery = request.output.chunks();
         }
@@ -273,6 +271,7 @@ impl Session {
             request: Box::new(request),
         });
         stream.append(&text, out);
+        stream.half = half;
         if !more {
             stream.end(out);
         }
@@ -280,14 +279,13 @@ impl Session {
         Ok(())
     }
 
-    fn append(&mut self, append: Append, out: &mut Vec<Action>) -> Result<(), Error> {
-        let id = append
-            .id
-            .ok_or_else(|| Error::parameter("id", "is missing"))?;
-        let text = append
-            .text
-            .ok_or_else(|| Error::new(Code::MissingText, "is missing").in_field("text"))?;
+    fn append(&mut self, fields: &Fields, out: &mut Vec<Action>) -> Result<(), Error> {
+        let StreamId { id } = fields.read()?;
+        let id = id.ok_or_else(|| Error::parameter("id", "is missing"))?;
+        let missing = || Error::new(Code::MissingText, "is missing").in_field("text");
+        let text = fields.text("text")?.ok_or_else(missing)?;
         let stream = self.open_stream(&id)?;
+        let text = text.joined_to(&mut stream.half);
         stream.append(&text, out);
         let (key, length) = (stream.key, stream.characters);
         if length > self.limits.max_text_length {
@@ -301,8 +299,9 @@ impl Session {
         Ok(())
     }
 
-    fn end(&mut self, end: End, out: &mut Vec<Action>) -> Result<(), Error> {
-        let id = end.id.ok_or_else(|| Error::parameter("id", "is missing"))?;
+    fn end(&mut self, fields: &Fields, out: &mut Vec<Action>) -> Result<(), Error> {
+        let StreamId { id } = fields.read()?;
+        let id = id.ok_or_else(|| Error::parameter("id", "is missing"))?;
         self.open_stream(&id)?.end(out);
         Ok(())
     }
@@ -316,15 +315,10 @@ impl Session {
     }
 
     /// One that is not running is acknowledged all the same: it may just have ended.
-    fn cancel(
-        &mut self,
-        id: Option<&serde_json::Value>,
-        out: &mut Vec<Action>,
-    ) -> Result<(), Error> {
-        let ids = match id {
-            None | Some(serde_json::Value::Null) => self.streams.keys().cloned().collect(),
-            Some(serde_json::Value::String(id)) => vec![id.clone()],
-            Some(_) => return Err(Error::parameter("id", "expected a string")),
+    fn cancel(&mut self, fields: &Fields, out: &mut Vec<Action>) -> Result<(), Error> {
+        let ids = match fields.text("id")? {
+            None => self.streams.keys().cloned().collect(),
+            Some(id) => vec![id.to_text()],
         };
         if ids.is_empty() {
             out.push(send(&ServerMessage::Cancelled { id: None }));
@@ -364,22 +358,6 @@ impl Session {
         }));
         Ok(())
     }
-}
-
-/// A number that no float holds spoils the whole message; reading it as a draft finds the field.
-fn not_json(text: &str, error: &serde_json::Error) -> (Option<String>, Error) {
-    let out_of_range = error.to_string().starts_with("number out of range");
-    let named = out_of_range
-        .then(|| parse_json::<Draft>(text.as_bytes()).err())
-        .flatten();
-    let named = named.filter(|error| error.code == Code::InvalidParameter);
-    let unnamed = || {
-        Error::new(
-            Code::ParseError,
-            format!("The message is not JSON: {error}"),
-        )
-    };
-    (None, named.unwrap_or_else(unnamed))
 }
 
 fn send(message: &ServerMessage) -> Action {

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::messages::ServerMessage;
 use super::{Action, Frame, StreamKey, send};
-use crate::output::Output;
-use crate::request::SpeechRequest;
+use crate::fields::Wtf8;
+use crate::request::{Output, SpeechRequest};
 use crate::{Delivery, SpeechEvent, Summary};
 use chatterbox_text::Cutter;
 
@@ -14,6 +14,8 @@ pub struct UtteranceStream {
     pub key: StreamKey,
     /// Characters of text so far.
     pub characters: usize,
+    /// The half of a character that the text so far ends with.
+    pub half: Wtf8,
     /// `None` after the end of the text.
     cutter: Option<Cutter>,
     output: Output,
@@ -28,6 +30,7 @@ impl UtteranceStream {
         Self {
             key,
             characters: 0,
+            half: Wtf8::default(),
             cutter: Some(Cutter::new(request.text_chunk_size as usize)),
             output: request.output,
             whole: request.delivery == Delivery::Whole,

@@ -14,10 +14,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Action, Frame, Host, Session, SessionLimits, StreamKey};
-use crate::draft::Draft;
 use crate::error::{Code, Error};
-use crate::output::Output;
-use crate::request::{SpeechRequest, VoiceChoice};
+use crate::params::{Names, SpeechParams};
+use crate::request::{Output, SpeechRequest, VoiceChoice};
 use crate::trim::Trim;
 use crate::{AnswerEncoder, Delivery, EncodedAudio, SpeechEvent, Summary, Timing};
 use chatterbox_audio::{Encoding, Format};
@@ -31,17 +30,17 @@ const LIMITS: SessionLimits = SessionLimits {
 /// A server with one voice, `known.wav`, that remembers what it was asked.
 #[derive(Default)]
 struct FakeHost {
-    /// `voice.audio_prompt_path` of each validated draft.
+    /// `voice.audio_prompt_path` of each validated request.
     prompts: RefCell<Vec<Option<String>>>,
     default_voice: RefCell<Option<String>>,
 }
 
 impl Host for FakeHost {
-    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, Error> {
+    fn validate(&self, params: SpeechParams, more: bool) -> Result<SpeechRequest, Error> {
         self.prompts
             .borrow_mut()
-            .push(draft.voice.audio_prompt_path);
-        let text = draft.text.unwrap_or_default();
+            .push(params.output.voice_id.clone());
+        let text = params.text.text.unwrap_or_default();
         if text.is_empty() && !more {
             return Err(Error::nothing_to_say());
         }
@@ -55,19 +54,19 @@ impl Host for FakeHost {
             tags: Vec::new(),
             watermark: false,
         };
-        let format = draft
-            .audio
+        let format = params
+            .output
             .format
             .as_deref()
             .map_or(Some(Format::PcmS16le), Format::parse);
         let output = Output {
             encoding: Encoding {
                 format: format.ok_or_else(|| Error::parameter("audio.format", "unknown"))?,
-                sample_rate: draft.audio.sample_rate.unwrap_or(24_000),
+                sample_rate: params.output.sample_rate.unwrap_or(24_000),
                 bitrate: None,
             },
-            chunk_ms: draft.audio.chunk_size_ms.unwrap_or(40),
-            binary: draft.audio.binary.unwrap_or(false),
+            chunk_ms: params.output.chunk_size_ms.unwrap_or(40),
+            binary: params.output.binary.unwrap_or(false),
         };
         Ok(SpeechRequest {
             text,
@@ -79,13 +78,14 @@ impl Host for FakeHost {
             params: Params::default(),
             slicing: Slicing::default(),
             trim: Trim::default(),
-            seed: draft.seed.unwrap_or(0),
+            seed: params.output.seed.unwrap_or(0) as u64,
             max_audio_seconds: None,
-            stream: draft.stream.unwrap_or(true),
-            delivery: Delivery::of(draft.stream.unwrap_or(true)),
+            stream: params.output.streams(),
+            delivery: Delivery::of(params.output.streams()),
             normalization: None,
             return_tokens: false,
             output,
+            names: Names::default(),
         })
     }
 

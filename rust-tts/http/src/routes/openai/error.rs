@@ -5,16 +5,6 @@ use serde_json::{Value, json};
 
 use chatterbox_speech::error::{Code, Error};
 
-/// The same error with the name that its field has here.
-pub fn to_openai(error: Error) -> Error {
-    error.map_field(|field| match field {
-        "text" => Some("input"),
-        "voice_id" => Some("voice"),
-        "format" => Some("response_format"),
-        _ => None,
-    })
-}
-
 /// The status, which is the native one but where all slots are busy: clients take that for a limit of their rate.
 pub fn status(code: Code) -> StatusCode {
     match code {
@@ -57,20 +47,6 @@ pub fn described(error: &Error) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_have_the_names_that_clients_sent() {
-        for (field, param) in [
-            ("text", "input"),
-            ("format", "response_format"),
-            ("speed", "speed"),
-        ] {
-            let error = to_openai(Error::parameter(field, "expected another"));
-            assert_eq!(described(&error)["param"], param);
-        }
-        let error = to_openai(Error::new(Code::Timeout, "No audio: it came too late."));
-        assert!(described(&error)["param"].is_null());
-    }
 
     #[test]
     fn only_what_may_pass_is_worth_another_try() {

@@ -59,8 +59,7 @@ fn done(summary: &Summary, characters: usize) -> Value {
 }
 
 fn failed(failure: &Error) -> Value {
-    let failure = error::to_openai(failure.clone());
-    json!({"type": "error", "error": error::described(&failure)})
+    json!({"type": "error", "error": error::described(failure)})
 }
 
 fn event(data: &Value) -> Bytes {

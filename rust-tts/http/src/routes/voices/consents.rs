@@ -15,7 +15,7 @@ use chatterbox_speech::error::{Code, Error};
 use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::state::Shared;
-use chatterbox_speech::draft::parse_json;
+use chatterbox_speech::fields::Fields;
 use chatterbox_voices::{Consent, VoiceError};
 
 /// Most consents of one page, and how many it has unless asked otherwise.
@@ -98,7 +98,9 @@ pub async fn rename(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let id = reference(path)?;
-    let body: Renamed = parse_json(&read(body)?)?;
+    let body: Renamed = Fields::from_json(&read(body)?)
+        .map_err(Error::from)?
+        .read()?;
     let name = body
         .name
         .ok_or_else(|| Error::parameter("name", "is missing"))?;

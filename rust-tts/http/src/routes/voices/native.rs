@@ -17,7 +17,7 @@ use chatterbox_speech::error::{Code, Error};
 use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::state::Shared;
-use chatterbox_speech::draft::parse_json;
+use chatterbox_speech::fields::Fields;
 use chatterbox_voices::{Change, Details, Edit, Filter};
 
 #[derive(Deserialize)]
@@ -89,7 +89,9 @@ pub async fn update(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let reference = reference(path)?;
-    let wishes: Wishes = parse_json(&read(body)?)?;
+    let wishes: Wishes = Fields::from_json(&read(body)?)
+        .map_err(Error::from)?
+        .read()?;
     let store = app.speech.voices.clone();
     let consent = match wishes.consent {
         Edit::Set(text) => Edit::Set(consent(&app, text).await?),
@@ -146,7 +148,9 @@ pub async fn set_default(
     State(app): State<Shared>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let body: DefaultVoice = parse_json(&read(body)?)?;
+    let body: DefaultVoice = Fields::from_json(&read(body)?)
+        .map_err(Error::from)?
+        .read()?;
     let reference = body
         .voice_path
         .ok_or_else(|| Error::parameter("voice_path", "is missing"))?;

@@ -25,8 +25,8 @@ use chatterbox_speech::error::{Code, Error};
 use crate::observe::RequestId;
 use crate::quota::QuotaPermit;
 use crate::state::{App, Shared};
-use chatterbox_speech::draft::Draft;
 use chatterbox_speech::metrics;
+use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::session::{Action, Frame, Host, Session, SessionLimits, StreamKey, close};
 use chatterbox_speech::{self as speech, SpeechEvent};
@@ -84,8 +84,8 @@ pub async fn open(
 }
 
 impl Host for App {
-    fn validate(&self, draft: Draft, more: bool) -> Result<SpeechRequest, Error> {
-        draft
+    fn validate(&self, params: SpeechParams, more: bool) -> Result<SpeechRequest, Error> {
+        params
             .validate(&self.speech, Format::PcmS16le, more)
             .inspect_err(|_| metrics::refused(ROUTE))
     }

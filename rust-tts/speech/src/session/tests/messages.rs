@@ -61,13 +61,13 @@ const WRONG: &[(&str, &str, &str, Option<&str>)] = &[
         Some(""),
     ),
     (
-        r#"{"type":"say","text":"a","more":1}"#,
+        r#"{"type":"say","text":"a","more":2}"#,
         "INVALID_PARAMETER",
         "more: ",
         None,
     ),
     (
-        r#"{"type":"say","text":"a","stream":"no"}"#,
+        r#"{"type":"say","text":"a","stream":"maybe"}"#,
         "INVALID_PARAMETER",
         "stream: ",
         None,
