@@ -14,7 +14,9 @@ from chatterbox_server._core import Slicing
 from chatterbox_server.chatterbox.checkpoint import locate
 from chatterbox_server.chatterbox.conditionals import Conditionals
 from chatterbox_server.chatterbox.profiles import PROFILES
-from chatterbox_server.chatterbox.s3gen import MelJob, Noise, S3Gen
+from chatterbox_server.chatterbox.s3gen.flow import MelJob
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
+from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.slicing import Slicer
 from chatterbox_server.chatterbox.speech_tokens import LOOKAHEAD
 from chatterbox_server.chatterbox.tensors import open_tensors

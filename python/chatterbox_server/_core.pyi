@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import dataclass_transform
 
-from .chatterbox.t3 import Sampling
+from .chatterbox.t3.sampling import Sampling
 
 _T = TypeVar("_T")
 

@@ -106,7 +106,7 @@ def _load_chatterbox(models: list[str], settings: Mapping[str, object]) -> tuple
                 raise ModuleNotFoundError(f"No module named {package!r}")
         from .chatterbox import loading
         from .chatterbox.tensors import CheckpointError
-        from .chatterbox.watermark import WatermarkError
+        from .chatterbox.watermark.perth import WatermarkError
     except ImportError as error:
         raise LoadError(
             f"{', '.join(models)}: a package of the Chatterbox models cannot be imported ({error}); "

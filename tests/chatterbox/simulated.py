@@ -17,7 +17,7 @@ from chatterbox_server.chatterbox.render_batch import RenderBatch
 from chatterbox_server.chatterbox.rendering import RenderOptions, Samples
 from chatterbox_server.chatterbox.slicing import Slice, Slicer
 from chatterbox_server.chatterbox.speech_tokens import SAMPLE_RATE, TOKENS_PER_SECOND
-from chatterbox_server.chatterbox.t3 import Token
+from chatterbox_server.chatterbox.t3.decoder import Token
 from chatterbox_server.chatterbox.variants import variant
 from chatterbox_server.model_runner import Event
 from engine_helpers import speak

@@ -12,9 +12,11 @@ from unittest import mock
 import torch
 from chatterbox_server.bench.random_weights import t3_config
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.t3 import SPEECH_IDS, STOP_SPEECH, T3, Decoder, Draw, Prompt, Sampling, T3Config
-from chatterbox_server.chatterbox.t3.backbone import Backbone
-from chatterbox_server.chatterbox.t3.weights import Weights
+from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, STOP_SPEECH, Prompt, T3Config
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3, Backbone
+from chatterbox_server.chatterbox.t3.sampling import Draw, Sampling
+from chatterbox_server.chatterbox.t3.torch_backbone import Weights
 from chatterbox_server.chatterbox.tensors import Tensors, open_tensors
 from torch import Tensor
 from torch.nn import functional

@@ -14,7 +14,7 @@ from chatterbox_server.bench.machine import count_work
 from chatterbox_server.bench.subjects import mel_frames, speech_tokens
 from chatterbox_server.bench.work import Floors, Rates, Work
 from chatterbox_server.chatterbox.checkpoint import locate
-from chatterbox_server.chatterbox.t3 import T3Config
+from chatterbox_server.chatterbox.t3.config import T3Config
 from chatterbox_server.chatterbox.tensors import open_tensors
 from torch import Tensor, nn
 

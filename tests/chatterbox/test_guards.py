@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from chatterbox_server.chatterbox.guards import loop_start, token_limit
+from chatterbox_server.chatterbox.speech_tokens import loop_start, token_limit
 
 
 @pytest.mark.parametrize("period", [1, 2, 7, 25])

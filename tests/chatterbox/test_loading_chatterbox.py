@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from chatterbox_server.chatterbox.lane import ChatterboxLane
-from chatterbox_server.chatterbox.watermark import Watermarker, WatermarkError
+from chatterbox_server.chatterbox.watermark.perth import WatermarkError
+from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
 from chatterbox_server.loading import LoadError, load
 from engine_helpers import drain, samples, speak
 from engine_of import engine_of

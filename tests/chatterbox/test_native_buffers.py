@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from chatterbox_server._core import FlowEstimator, LinearLayer, T3Backbone, T3Sampler, VocoderGenerator, biquad
-from chatterbox_server.chatterbox.t3 import Sampling
+from chatterbox_server.chatterbox.t3.sampling import Sampling
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]

@@ -9,16 +9,21 @@ import onnxruntime
 import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.onnx.backbone import GraphBackbone
+from chatterbox_server.chatterbox.interfaces import AcousticModel
 from chatterbox_server.chatterbox.onnx.export.command import main
 from chatterbox_server.chatterbox.onnx.export.flow import NOISE_FRAMES, NOISE_SEED
 from chatterbox_server.chatterbox.onnx.export.graph import quantised
 from chatterbox_server.chatterbox.onnx.files import SUFFIXES
 from chatterbox_server.chatterbox.onnx.sessions import Providers, open_session
-from chatterbox_server.chatterbox.onnx.t3 import GraphT3
+from chatterbox_server.chatterbox.onnx.t3 import OnnxBackbone, OnnxT3
 from chatterbox_server.chatterbox.onnx.voices import load_voice
-from chatterbox_server.chatterbox.s3gen import MelJob, Noise, S3Gen
-from chatterbox_server.chatterbox.t3 import T3, Decoder, Prompt, Sampling
+from chatterbox_server.chatterbox.s3gen.flow import MelJob
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
+from chatterbox_server.chatterbox.s3gen.noise import Noise
+from chatterbox_server.chatterbox.t3.config import Prompt
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3
+from chatterbox_server.chatterbox.t3.sampling import Sampling
 from chatterbox_server.chatterbox.tensors import open_tensors
 from chatterbox_server.chatterbox.voices import GPT2_RECIPE, VoicePreparer, load_builtin
 from chatterbox_server.chatterbox.voices.prepare import LOUDNESS, with_loudness
@@ -53,12 +58,12 @@ def session(folder: Path, graph: str, dtype: str = "fp32") -> onnxruntime.Infere
     return open_session(folder / "onnx" / f"{graph}{SUFFIXES[dtype]}.onnx", Providers("cpu", 1))
 
 
-def graph_t3(folder: Path, dtype: str = "fp32") -> GraphT3:
-    backbone = GraphBackbone(session(folder, "language_model", dtype), device="cpu")
-    return GraphT3(session(folder, "embed_tokens", dtype), backbone, starts=False)
+def graph_t3(folder: Path, dtype: str = "fp32") -> OnnxT3:
+    backbone = OnnxBackbone(session(folder, "language_model", dtype), device="cpu")
+    return OnnxT3(session(folder, "embed_tokens", dtype), backbone, starts=False)
 
 
-def decoded(t3: T3, voice: Conditionals) -> Tokens:
+def decoded(t3: AcousticModel, voice: Conditionals) -> Tokens:
     """The tokens of requests that come and go, some greedy, some sampled."""
     decoder, tokens, joins, step = Decoder(t3, slots=3), dict[int, list[int | None]](), [0, 0, 3, 4, 25], 0
     while step <= max(joins) or not decoder.idle:
@@ -128,7 +133,7 @@ def test_the_tokens_are_those_of_the_weights(checkpoints: Callable[[str], Path],
     if model != "turbo":
         folder = graphs_of(model, checkpoint, "fp32") / model
     graphs = graph_t3(folder)
-    assert isinstance(graphs._backbone, GraphBackbone)
+    assert isinstance(graphs._backbone, OnnxBackbone)
     assert graphs._backbone.together
     voice = load_voice(folder / "default_voice.safetensors")
     expected = decoded(t3_of(checkpoint, model), load_builtin(checkpoint / "conds.pt"))
@@ -143,7 +148,8 @@ def test_the_tokens_are_those_of_the_weights(checkpoints: Callable[[str], Path],
 def test_logits_are_as_near_as_the_precision_allows(folder: Path, weights: T3, dtype: str, far: float) -> None:
     graphs, voice = graph_t3(folder, dtype), load_voice(folder / "default_voice.safetensors")
     logits = []
-    for t3 in (weights, graphs):
+    models: tuple[AcousticModel, ...] = (weights, graphs)
+    for t3 in models:
         cache = t3.cache(1)
         cache.append(1)
         cache.reserve(voice.t3_speaker.shape[0])

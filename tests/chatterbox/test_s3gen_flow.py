@@ -9,9 +9,12 @@ from unittest import mock
 import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.s3gen import FADE_IN, MelJob, Noise, S3Gen
 from chatterbox_server.chatterbox.s3gen.encoder import Encoder
+from chatterbox_server.chatterbox.s3gen.fade import FADE_IN
+from chatterbox_server.chatterbox.s3gen.flow import MelJob
 from chatterbox_server.chatterbox.s3gen.layers import Weights
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
+from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from torch import Tensor
 

@@ -11,10 +11,12 @@ import torch
 from chatterbox_server._core import FlowEstimator
 from chatterbox_server.chatterbox.conditionals import Conditionals
 from chatterbox_server.chatterbox.packed import Precision
-from chatterbox_server.chatterbox.s3gen import MelJob, Noise, S3Gen
+from chatterbox_server.chatterbox.s3gen.estimator import TorchNetwork
+from chatterbox_server.chatterbox.s3gen.flow import MelJob
 from chatterbox_server.chatterbox.s3gen.layers import Weights
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.native import NativeNetwork
-from chatterbox_server.chatterbox.s3gen.network import TorchNetwork
+from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from numpy.typing import NDArray
 from torch import Tensor

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from chatterbox_server._core import VocoderGenerator
-from chatterbox_server.chatterbox.s3gen import SAMPLES_PER_FRAME, Noise, S3Gen, Vocoder
 from chatterbox_server.chatterbox.s3gen.generator import Generator
 from chatterbox_server.chatterbox.s3gen.layers import Weights
-from chatterbox_server.chatterbox.s3gen.native_generator import NativeGenerator
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
+from chatterbox_server.chatterbox.s3gen.native import NativeGenerator
+from chatterbox_server.chatterbox.s3gen.noise import Noise
+from chatterbox_server.chatterbox.s3gen.vocoder import SAMPLES_PER_FRAME, Vocoder
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from torch import Tensor
 

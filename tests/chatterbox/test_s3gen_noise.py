@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from chatterbox_server.chatterbox.s3gen import Noise
-from chatterbox_server.chatterbox.s3gen.noise import _Use
+from chatterbox_server.chatterbox.s3gen.noise import Noise, _Use
 
 CUTS = [[37], [1] * 37, [20, 17], [5, 1, 30, 1]]
 

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 import torch
-from chatterbox_server.chatterbox.s3gen import SAMPLES_PER_FRAME, Noise, Vocoder
 from chatterbox_server.chatterbox.s3gen.layers import Weights
-from chatterbox_server.chatterbox.s3gen.source import Source
+from chatterbox_server.chatterbox.s3gen.noise import Noise
+from chatterbox_server.chatterbox.s3gen.vocoder import SAMPLES_PER_FRAME, Source, Vocoder
 from chatterbox_server.chatterbox.tensors import Tensors, open_tensors
 from torch import Tensor
 

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 import t3_oracle as reference
 import torch
-from chatterbox_server.chatterbox.dimensions import head_count
-from chatterbox_server.chatterbox.t3 import SPEECH_IDS, STOP_SPEECH, T3, Decoder, Prompt, Sampling
-from chatterbox_server.chatterbox.t3.random import exponentials, mix, step_state, stream_start
-from chatterbox_server.chatterbox.t3.sampling import Sampler
-from chatterbox_server.chatterbox.t3.weights import Weights
-from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors
+from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, STOP_SPEECH, Prompt
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3
+from chatterbox_server.chatterbox.t3.sampling import (
+    Sampling,
+    SamplingBatch,
+    exponentials,
+    mix,
+    step_state,
+    stream_start,
+)
+from chatterbox_server.chatterbox.t3.torch_backbone import Weights
+from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, head_count
 from torch import Tensor
 
 KINDS = ("standard", "multilingual", "turbo", "nano")
@@ -342,11 +349,11 @@ def test_random_numbers_are_exponential_and_of_their_seed_and_step() -> None:
 def test_draws_follow_the_probabilities() -> None:
     how = reference.sampling("standard", temperature=1.0, min_p=0.0, repetition_penalty=1.0)
     count = 4000
-    sampler = Sampler([how] * count, penalty_last=False, device=torch.device("cpu"))
+    sampler = SamplingBatch([how] * count, penalty_last=False, device=torch.device("cpu"))
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.19, 0.01])
     states = torch.tensor([step_state(stream_start(0), step) for step in range(count)])
     seen = torch.zeros(count, 5, dtype=torch.bool)
-    ids = sampler.choose(probabilities.log().expand(count, -1), seen, states, range(count), None)
+    ids = sampler.sample(probabilities.log().expand(count, -1), seen, states, range(count), None)
     shares = torch.bincount(ids, minlength=5) / count
     assert shares[1] == 0
     assert float((shares - probabilities).abs().max()) < 0.02

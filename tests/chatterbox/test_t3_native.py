@@ -13,9 +13,12 @@ import pytest
 import t3_oracle as reference
 import torch
 from chatterbox_server._core import T3Backbone
-from chatterbox_server.chatterbox.t3 import SPEECH_IDS, T3, Decoder, Prompt, Sampling
 from chatterbox_server.chatterbox.t3.cache import Span
-from chatterbox_server.chatterbox.t3.native import Precision
+from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, Prompt
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3
+from chatterbox_server.chatterbox.t3.native_backbone import Precision
+from chatterbox_server.chatterbox.t3.sampling import Sampling
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors
 from torch import Tensor
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import t3_oracle as reference
 import torch
-from chatterbox_server.chatterbox.t3 import SPEECH_IDS, START_SPEECH, STOP_SPEECH, T3
-from chatterbox_server.chatterbox.t3.llama import rotation_frequencies
-from chatterbox_server.chatterbox.t3.sampling import Sampler
+from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, START_SPEECH, STOP_SPEECH
+from chatterbox_server.chatterbox.t3.model import T3
+from chatterbox_server.chatterbox.t3.sampling import SamplingBatch
+from chatterbox_server.chatterbox.t3.torch_backbone import rotation_frequencies
 from chatterbox_server.chatterbox.tensors import Tensors
 from torch import Tensor
 
@@ -158,8 +159,8 @@ def test_settings_of_a_batch_equal_upstream_one_by_one(kind: str) -> None:
         drawn.append(probabilities)
         return probabilities.argmax(-1)
 
-    sampler = Sampler(settings, penalty_last=not llama, device=torch.device("cpu"))
-    sampler.choose(logits, seen, torch.zeros(40, dtype=torch.int64), range(40), draw)
+    sampler = SamplingBatch(settings, penalty_last=not llama, device=torch.device("cpu"))
+    sampler.sample(logits, seen, torch.zeros(40, dtype=torch.int64), range(40), draw)
     for row, how in enumerate(settings):
         ids, scores = seen[row].nonzero().T, logits[row : row + 1]
         penalty = processors.RepetitionPenaltyLogitsProcessor(how.repetition_penalty)

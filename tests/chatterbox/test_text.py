@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chatterbox_server.chatterbox.tensors import CheckpointError
-from chatterbox_server.chatterbox.text import EnglishEncoder, MultilingualEncoder, SubwordEncoder
+from chatterbox_server.chatterbox.text.encoders import EnglishEncoder, MultilingualEncoder, SubwordEncoder
 from chatterbox_server.chatterbox.text.languages import LANGUAGES
 
 TEXTS = (

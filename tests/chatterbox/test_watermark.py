@@ -12,9 +12,8 @@ import clips
 import numpy as np
 import pytest
 import torch
-from chatterbox_server.chatterbox.watermark import Watermarker
-from chatterbox_server.chatterbox.watermark.marker import Samples
-from chatterbox_server.chatterbox.watermark.spectrum import FRAME, HALF, frames, level
+from chatterbox_server.chatterbox.watermark.perth import FRAME, HALF, frames, level
+from chatterbox_server.chatterbox.watermark.watermarker import Samples, Watermarker
 from hibari import Hibari
 from hibari.voices import voice_path
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from chatterbox_server.chatterbox.tensors import Tensors
-from chatterbox_server.chatterbox.watermark import Watermarker, WatermarkError, network
+from chatterbox_server.chatterbox.watermark import perth
+from chatterbox_server.chatterbox.watermark.perth import WatermarkError
+from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,13 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damaged_weights_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "weights").write_bytes(content)
-    monkeypatch.setattr(network, "_FILE", tmp_path / "weights")
+    monkeypatch.setattr(perth, "_FILE", tmp_path / "weights")
     with pytest.raises(WatermarkError, match=rf"{tmp_path}/weights cannot be read"):
         Watermarker.load(torch.device("cpu"))
 
 
 def test_weights_of_something_else_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = network.open_weights()
+    whole = perth.open_weights()
     other = Tensors(whole.path, {name: tensor[..., :3] for name, tensor in whole.items()})
     monkeypatch.setattr("chatterbox_server.chatterbox.watermark.watermarker.open_weights", lambda: other)
     with pytest.raises(WatermarkError, match="not those of Perth"):
@@ -61,7 +63,7 @@ def test_perth_itself_is_not_imported() -> None:
     program = """
         import sys, torch
         sys.modules["pkg_resources"] = sys.modules["librosa"] = sys.modules["torchaudio"] = None
-        from chatterbox_server.chatterbox.watermark import Watermarker
+        from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
         Watermarker.load(torch.device("cpu")).self_test()
         assert not [name for name in sys.modules if name.partition(".")[0] in ("perth", "scipy", "numba")]
     """

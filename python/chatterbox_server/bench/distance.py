@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..chatterbox.lane import Parts
 from ..chatterbox.speech_tokens import VALID
-from ..chatterbox.t3 import Decoder, Prompt, Sampling
+from ..chatterbox.t3.config import Prompt
+from ..chatterbox.t3.decoder import Decoder
+from ..chatterbox.t3.sampling import Sampling
 
 __all__ = ["compare", "decibels", "distributions"]
 

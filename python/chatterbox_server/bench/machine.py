@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..chatterbox.checkpoint import CheckpointFiles
-from ..chatterbox.t3 import SPEECH_IDS, T3Config
+from ..chatterbox.t3.config import SPEECH_IDS, T3Config
 from ..chatterbox.tensors import Tensors, open_tensors
 from .work import Rates, Work
 

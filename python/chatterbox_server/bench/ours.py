@@ -16,9 +16,10 @@ import torch
 from .._core import Audio, Done, Failed, Params, Speak
 from ..chatterbox.checkpoint import locate, locate_mean_flow
 from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
-from ..chatterbox.s3gen import MelJob, Noise
+from ..chatterbox.s3gen.flow import MelJob
+from ..chatterbox.s3gen.noise import Noise
 from ..chatterbox.speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE, TOKENS_PER_SECOND
-from ..chatterbox.t3 import Prompt
+from ..chatterbox.t3.config import Prompt
 from ..engine import Engine
 from ..loading import load
 from .distance import compare, decibels, distributions

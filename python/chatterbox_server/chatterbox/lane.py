@@ -12,16 +12,15 @@ from .._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Slicing, Spe
 from ..model_runner import Event, RequestError, has_words
 from .conditionals import Conditionals
 from .deadline import WHOLE_SECONDS, Deadline
-from .guards import loop_start, token_limit
 from .live import Live
 from .memory import memory_errors
 from .parts import Parts
 from .preparations import Preparation, Preparations
 from .rendering import Rendering, RenderOptions, SliceRendering
 from .requests import check_speed, clip_of, language_of, samples_in
-from .s3gen import Noise
-from .speech_tokens import SAMPLE_RATE, SILENCE, TOKENS_PER_SECOND, VALID
-from .t3 import STOP_SPEECH, Prompt
+from .s3gen.noise import Noise
+from .speech_tokens import SAMPLE_RATE, SILENCE, TOKENS_PER_SECOND, VALID, loop_start, token_limit
+from .t3.config import STOP_SPEECH, Prompt
 from .voices import read_portable
 
 __all__ = ["BUILTIN_VOICE", "ChatterboxLane", "Parts"]

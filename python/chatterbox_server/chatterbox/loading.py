@@ -17,15 +17,16 @@ from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from .profiles import PROFILES, Profile
 from .reading import ReadingAhead
 from .render_batch import RenderBatch
-from .s3gen import S3Gen
+from .s3gen.model import S3Gen
 from .speech_tokens import SAMPLE_RATE
-from .t3 import T3, Decoder
-from .t3.native import Precision
+from .t3.decoder import Decoder
+from .t3.model import T3
+from .t3.native_backbone import Precision
 from .tensors import open_tensors
-from .text import EnglishEncoder, MultilingualEncoder, SubwordEncoder, TextEncoder
+from .text.encoders import EnglishEncoder, MultilingualEncoder, SubwordEncoder, TextEncoder
 from .variants import Variant, variant
 from .voices import VoiceCache, VoicePreparer, load_builtin
-from .watermark import Watermarker
+from .watermark.watermarker import Watermarker
 
 __all__ = ["LoadOptions", "S3GenOptions", "SettingError", "choose_device", "load", "profile_named"]
 

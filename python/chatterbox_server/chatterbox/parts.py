@@ -9,12 +9,12 @@ from .._core import Model
 from .conditionals import Conditionals
 from .profiles import Profile
 from .render_batch import RenderBatch
-from .s3gen import S3Gen
-from .t3 import Decoder
-from .text import TextEncoder
+from .s3gen.model import S3Gen
+from .t3.decoder import Decoder
+from .text.encoders import TextEncoder
 from .variants import Variant
 from .voices import VoiceCache, VoicePreparer
-from .watermark import Watermarker
+from .watermark.watermarker import Watermarker
 
 __all__ = ["Parts"]
 

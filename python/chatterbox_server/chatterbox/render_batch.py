@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .live import Live
-from .s3gen import MelJob
+from .s3gen.flow import MelJob
 
 __all__ = ["RenderBatch", "Renderer"]
 

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from .._core import Slicing
 from .conditionals import Conditionals
-from .s3gen import FADE_IN, MelJob, Noise, Vocoder
+from .s3gen.fade import FADE_IN
+from .s3gen.flow import MelJob
+from .s3gen.noise import Noise
+from .s3gen.vocoder import Vocoder
 from .slicing import Slice, Slicer
 from .speech_tokens import FRAMES_PER_TOKEN, LOOKAHEAD, SAMPLE_RATE
 from .stretch import Stretch

@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-__all__ = ["CheckpointError", "Tensors", "open_tensors"]
+__all__ = ["CheckpointError", "Tensors", "head_count", "open_tensors"]
+
 
 _POINTER = b"version https://git-lfs."
 """How a file begins that a clone without Git LFS leaves in place of the weights."""
@@ -132,3 +133,18 @@ def _trouble(path: Path, error: Exception) -> str:
         return "is empty."
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return f"cannot be read as a checkpoint; it may be damaged or cut short ({reason})."
+
+
+HEAD_CHANNELS = 64
+"""Channels of an attention head in every published Chatterbox model."""
+SMALL_HEAD_CHANNELS = 16
+"""The same in a model too narrow to be a published one."""
+SMALL_WIDTH = 256
+
+
+def head_count(width: int) -> int:
+    """Attention heads of a layer with ``width`` channels, which the weights' shapes do not show."""
+    channels = SMALL_HEAD_CHANNELS if width < SMALL_WIDTH else HEAD_CHANNELS
+    if width <= 0 or width % channels:
+        raise ValueError(f"{width} channels cannot be split into attention heads of {channels}.")
+    return width // channels

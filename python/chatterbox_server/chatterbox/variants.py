@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .._core import Params
-from .t3 import Sampling
+from .t3.sampling import Sampling
 from .text.languages import LANGUAGES
 from .voices import GPT2_RECIPE, LLAMA_RECIPE, Recipe
 

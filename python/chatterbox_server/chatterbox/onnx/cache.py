@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
-__all__ = ["Block", "GraphCache", "Row"]
+__all__ = ["Block", "OnnxCache", "Row"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class Row:
     start: int
 
 
-class GraphCache:
+class OnnxCache:
     """The rows of a decoder, or the one row of a voice's prefix.
 
     Unlike ``KeyValueCache`` it holds what the graph gave instead of writing in place: feeding that back costs nothing
@@ -71,7 +71,7 @@ class GraphCache:
         self._rows += [None] * rows
         return self.rows - rows
 
-    def paste(self, row: int, other: GraphCache) -> None:
+    def paste(self, row: int, other: OnnxCache) -> None:
         """Begin ``row`` with the single row of ``other``; both share it."""
         self._rows[row] = other.row(0)
 

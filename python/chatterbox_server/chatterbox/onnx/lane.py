@@ -7,13 +7,13 @@ from ...model_runner import RequestError
 from ..conditionals import Conditionals
 from ..lane import ChatterboxLane
 from ..rendering import RenderOptions, SliceRendering
-from ..text import TextEncoder
+from ..text.encoders import TextEncoder
 from .rendering import WaveRendering
 
-__all__ = ["GraphLane", "GraphText"]
+__all__ = ["GraphLane", "OnnxText"]
 
 
-class GraphText:
+class OnnxText:
     """A text encoder whose texts have at least two ids, for the graphs take one alone for speech."""
 
     def __init__(self, encoder: TextEncoder) -> None:

@@ -15,18 +15,18 @@ from ..loading import LoadOptions, profile_named
 from ..reading import read_ahead
 from ..render_batch import RenderBatch
 from ..speech_tokens import SAMPLE_RATE
-from ..t3 import START_SPEECH, Decoder
-from ..text import SubwordEncoder
+from ..t3.config import START_SPEECH
+from ..t3.decoder import Decoder
+from ..text.encoders import SubwordEncoder
 from ..variants import Variant
 from ..voices import VoiceCache
-from ..watermark import Watermarker
-from .backbone import GraphBackbone
+from ..watermark.watermarker import Watermarker
 from .files import locate
-from .lane import GraphLane, GraphText
-from .rendering import GraphS3Gen
+from .lane import GraphLane, OnnxText
+from .rendering import OnnxS3Gen
 from .sessions import Providers, open_session
-from .t3 import GraphT3
-from .voices import GraphPreparer, load_voice
+from .t3 import OnnxBackbone, OnnxT3
+from .voices import OnnxVoicePreparer, load_voice
 
 __all__ = ["graph_lane"]
 
@@ -54,10 +54,10 @@ def graph_lane(
     for name in ("embed_tokens", "language_model", "conditional_decoder"):
         options.progress(f"loading {files.graphs[name].name}", len(sessions), 3)
         sessions[name] = open_session(files.graphs[name], providers)
-    backbone = GraphBackbone(sessions["language_model"], device=device)
+    backbone = OnnxBackbone(sessions["language_model"], device=device)
     starts = text.encode("a", None)[-1] == START_SPEECH
-    t3 = GraphT3(sessions["embed_tokens"], backbone, starts=starts)
-    preparer = GraphPreparer(encoder, providers)
+    t3 = OnnxT3(sessions["embed_tokens"], backbone, starts=starts)
+    preparer = OnnxVoicePreparer(encoder, providers)
     # A damaged file must show now, not at the first voice; the graph itself is loaded again for it.
     for _ in preparer.load():
         options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
@@ -73,12 +73,12 @@ def graph_lane(
         tags=text.tags,
         watermark=watermarker is not None,
     )
-    s3gen = GraphS3Gen(sessions["conditional_decoder"])
+    s3gen = OnnxS3Gen(sessions["conditional_decoder"])
     profile = profile_named(options.profile)
     parts = Parts(
         model=model,
         variant=chosen,
-        text=GraphText(text),
+        text=OnnxText(text),
         # A voice is a megabyte, but what T3 has computed of it is fifty times as much.
         decoder=Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8),
         s3gen=s3gen,

@@ -16,19 +16,20 @@ from torch import Tensor
 
 from ..conditionals import Conditionals
 from ..rendering import Marker, RenderOptions, Samples, SliceRendering
-from ..s3gen import MelJob, S3Gen
+from ..s3gen.flow import MelJob
+from ..s3gen.model import S3Gen
 from ..s3gen.noise import MEL_CHANNELS
 from ..speech_tokens import FRAME_MS, FRAMES_PER_TOKEN, LOOKAHEAD, SAMPLE_RATE
 from .joining import Seam
 from .sessions import dtype_of, single
 
-__all__ = ["GraphS3Gen", "WaveRendering"]
+__all__ = ["OnnxS3Gen", "WaveRendering"]
 
 _SAMPLES_PER_FRAME = SAMPLE_RATE * FRAME_MS // 1000
 _SAMPLES_PER_TOKEN = FRAMES_PER_TOKEN * _SAMPLES_PER_FRAME
 
 
-class GraphS3Gen(S3Gen):
+class OnnxS3Gen(S3Gen):
     """S3Gen with its vocoder as one graph. Makes samples ``[960 n]`` where the one of the weights makes mel frames."""
 
     def __init__(self, decoder: InferenceSession) -> None:

@@ -18,10 +18,16 @@ from ..conditionals import Conditionals, aligned
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import CheckpointError
 from ..voices.clip import Samples, check_level, check_samples, resample
-from ..voices.prepare import LOUDNESS, MIN_REFERENCE_SECONDS, REFERENCE_SECONDS, VoicePreparer, with_loudness
+from ..voices.prepare import (
+    LOUDNESS,
+    MIN_REFERENCE_SECONDS,
+    REFERENCE_SECONDS,
+    VoicePreparer,
+    with_loudness,
+)
 from .sessions import Providers, open_session, single
 
-__all__ = ["GraphPreparer", "conditionals", "load_voice", "save_voice"]
+__all__ = ["OnnxVoicePreparer", "conditionals", "load_voice", "save_voice"]
 
 _MAX_SECONDS = 30
 """How much of a clip is heard. Half of it would do for all but T3's vector of the speaker, which takes in all."""
@@ -59,7 +65,7 @@ def save_voice(path: Path, features: Tensor, tokens: Tensor, speaker: Tensor, me
     save_file({name: tensor.contiguous() for name, tensor in zip(_OUTPUTS, given, strict=True)}, path)
 
 
-class GraphPreparer(VoicePreparer):
+class OnnxVoicePreparer(VoicePreparer):
     """Prepares clips with the graph ``speech_encoder``, which is loaded when first needed; ``release`` drops it.
 
     A graph runs as a whole, so that one stage takes a second or so of a CPU.

@@ -17,11 +17,10 @@ from torch.nn import functional
 from ..capture import Capturer
 from ..conditionals import Conditionals
 from ..speech_tokens import FRAMES_PER_TOKEN
+from .cuda_graphs import Evaluate, GraphedEstimator
 from .encoder import Encoder
-from .estimator import Estimator, Network, Schedule
-from .graphs import Evaluate, GraphedEstimator
+from .estimator import Estimator, Network, Schedule, TorchNetwork
 from .layers import Linear, MakeLinear, Weights
-from .network import TorchNetwork
 from .noise import MEL_CHANNELS
 
 __all__ = ["Flow", "MelJob"]

@@ -14,12 +14,11 @@ from ..capture import Capturer, CudaCapturer
 from ..packed import PackedLinear, Precision
 from ..speech_tokens import TOKENS_PER_SECOND
 from ..tensors import Tensors
+from .estimator import TorchNetwork
 from .flow import Flow, MelJob
 from .generator import Generator as TorchGenerator
 from .layers import Linear, Weights
-from .native import NativeNetwork
-from .native_generator import NativeGenerator
-from .network import TorchNetwork
+from .native import NativeGenerator, NativeNetwork
 from .vocoder import Vocoder
 
 __all__ = ["S3Gen"]

@@ -1,14 +1,15 @@
-"""What kind of T3 a checkpoint holds, read from the names and shapes of its tensors."""
+"""What kind of T3 a checkpoint holds, from the names and shapes of its tensors, and what it allows of a request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ..dimensions import head_count
-from ..tensors import CheckpointError, Tensors
+from ..conditionals import Conditionals
+from ..tensors import CheckpointError, Tensors, head_count
 
-__all__ = ["SPEECH_IDS", "START_SPEECH", "STOP_SPEECH", "T3Config"]
+__all__ = ["SPEECH_IDS", "START_SPEECH", "STOP_SPEECH", "Prompt", "T3Config", "check"]
+
 
 START_SPEECH = 6561
 """Speech token that a sequence begins with. Upstream lets it be sampled too; S3Gen knows only the ids below it."""
@@ -81,3 +82,39 @@ class T3Config:
             resampled=tensors.shaped(query, 1, -1, width).shape[1] if query in tensors else None,
             emotion="cond_enc.emotion_adv_fc.weight" in tensors,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What is to be said, and how."""
+
+    text_ids: tuple[int, ...]
+    """As the model's tokeniser gives them, with the start and stop ids that the Llama models want."""
+    voice: Conditionals
+    voice_key: str
+    """Names the voice: prompts of one key have the same one."""
+    exaggeration: float
+    """Emotion intensity, 0.5 = neutral; the GPT-2 models have no use for it."""
+
+
+def check(config: T3Config, prompt: Prompt, max_tokens: int) -> None:
+    """Raises ``ValueError``, whose message says what is wrong with a request of at most ``max_tokens`` tokens."""
+    ids, voice = prompt.text_ids, prompt.voice
+    if not ids:
+        raise ValueError("the text has no tokens")
+    if min(ids) < 0 or max(ids) >= config.text_ids:
+        raise ValueError(f"the text has token ids outside of 0 to {config.text_ids - 1}")
+    if max_tokens < 1:
+        raise ValueError("at least one speech token must be allowed")
+    if config.text_positions is not None and len(ids) > config.text_positions:
+        raise ValueError(f"the text has {len(ids)} tokens where {config.text_positions} are the most")
+    if config.speech_positions is not None and max_tokens > config.speech_positions:
+        raise ValueError(f"{max_tokens} speech tokens are asked for where {config.speech_positions} are the most")
+    count = len(voice.t3_tokens)
+    if config.positions is not None:
+        # The last token is never fed back, so the start of speech takes its place in the sum.
+        room = config.positions - config.prefix_length(count) - max_tokens
+        if len(ids) > room:
+            raise ValueError(f"the text has {len(ids)} tokens where there is room for {max(room, 0)}")
+    if config.resampled is not None and not 0 < count <= (config.speech_positions or count):
+        raise ValueError(f"the voice has {count} prompt tokens, 1 to {config.speech_positions} are wanted")

@@ -12,18 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..capture import Capturer, CudaCapturer
-from .backbone import Cache
-from .batch import Batch, Pending
+from ..interfaces import AcousticModel, Cache
+from .batch import Batch, Pending, Prefixes, SampledTokens
 from .cache import KeyValueCache, Span
-from .chosen import Chosen
-from .config import STOP_SPEECH
-from .graphs import Graphs
-from .limits import check
-from .live import Live
-from .model import T3, Prompt
-from .prefixes import Prefixes
-from .random import stream_start
-from .sampling import Draw, Sampling
+from .config import STOP_SPEECH, Prompt, check
+from .cuda_graphs import Graphs
+from .sampling import DecodingRequest, Draw, Sampling, stream_start
 
 __all__ = ["Decoder", "Token"]
 
@@ -64,7 +58,7 @@ class Decoder:
 
     def __init__(
         self,
-        t3: T3,
+        t3: AcousticModel,
         *,
         slots: int,
         draw: Draw | None = None,
@@ -76,7 +70,7 @@ class Decoder:
         self._graphs_allowed = graphs
         self._graphs: Graphs | None = None
         self._ahead = t3.device.type == "cuda" if ahead is None else ahead
-        self._unread: Chosen | None = None
+        self._unread: SampledTokens | None = None
         self._guided = t3.config.guided
         self._waiting: deque[_Waiting] = deque()
         self._cache = t3.cache(slots * (2 if self._guided else 1))
@@ -84,7 +78,7 @@ class Decoder:
         self._batch = Batch(t3.config, slots, t3.device, draw)
 
     @property
-    def t3(self) -> T3:
+    def t3(self) -> AcousticModel:
         """The model that it decodes with."""
         return self._t3
 
@@ -174,25 +168,25 @@ class Decoder:
             tokens, self._unread = self._read(self._unread), None
         if self.idle:
             return tokens
-        chosen: Chosen | None = self._choose()
+        sampled: SampledTokens | None = self._begin_step()
         if self._ahead:
-            chosen, self._unread = self._unread, chosen
-        return tokens if chosen is None else [*tokens, *self._read(chosen)]
+            sampled, self._unread = self._unread, sampled
+        return tokens if sampled is None else [*tokens, *self._read(sampled)]
 
-    def _choose(self) -> Chosen:
+    def _begin_step(self) -> SampledTokens:
         """Begin a step; what it gives is read later."""
         decoding = self._cache.rows
         prefilled = self._admit()
-        ids = self._batch.choose(self._logits(decoding, prefilled))
+        ids = self._batch.sample(self._logits(decoding, prefilled))
         lives = list(self._batch.live.values())
         for live in lives:
             live.generated += 1
-        return Chosen(lives, ids)
+        return SampledTokens(lives, ids)
 
-    def _read(self, chosen: Chosen) -> list[Token]:
+    def _read(self, sampled: SampledTokens) -> list[Token]:
         """The tokens of those who are still there."""
         tokens = []
-        for live, token, limited in chosen.read():
+        for live, token, limited in sampled.read():
             if self._batch.live.get(live.request_id) is not live:
                 continue
             stopped = token == STOP_SPEECH
@@ -205,7 +199,7 @@ class Decoder:
     def _admit(self) -> list[Tensor]:
         """Compute the prompts of waiting requests; gives the last hidden state of their rows in order."""
         budget = PREFILLS_PER_STEP
-        admitted: list[tuple[Live, Cache]] = []
+        admitted: list[tuple[DecodingRequest, Cache]] = []
         while self._waiting and budget > 0 and self._batch.free:
             head = self._waiting[0]
             prefix = self._prefixes.get(head.prompt.voice_key)
@@ -217,7 +211,7 @@ class Decoder:
             rows = 2 if self._guided and head.sampling.cfg_weight != 0 else 1
             first = self._cache.append(rows)
             self._waiting.popleft()
-            live = Live(
+            live = DecodingRequest(
                 request_id=head.request_id,
                 prompt=head.prompt,
                 sampling=head.sampling,
@@ -240,7 +234,7 @@ class Decoder:
         self._prefixes.put(prompt.voice_key, entry)
         return entry
 
-    def _prefill(self, admitted: Sequence[tuple[Live, Cache]]) -> list[Tensor]:
+    def _prefill(self, admitted: Sequence[tuple[DecodingRequest, Cache]]) -> list[Tensor]:
         hidden = []
         start = 0
         while start < len(admitted):
@@ -256,12 +250,12 @@ class Decoder:
     def _prefix_length(self, prompt: Prompt) -> int:
         return self._t3.config.prefix_length(len(prompt.voice.t3_tokens))
 
-    def _prefill_together(self, group: Sequence[tuple[Live, Cache]], prefix_length: int) -> Tensor:
+    def _prefill_together(self, group: Sequence[tuple[DecodingRequest, Cache]], prefix_length: int) -> Tensor:
         t3 = self._t3
         embedded, counts = [], []
         for live, _ in group:
-            make = t3.guided_prompt if len(live.rows) == 2 else t3.prompt
-            embedded.append(make(live.prompt.text_ids, live.prompt.exaggeration))
+            prompt, guided = live.prompt, len(live.rows) == 2
+            embedded.append(t3.prompt(prompt.text_ids, prompt.exaggeration, guided=guided))
             counts += [embedded[-1].shape[1]] * len(live.rows)
         longest = max(counts)
         self._cache.reserve(prefix_length + longest)

@@ -1,16 +1,84 @@
-"""From logits to the next speech token, for a whole batch with each request's own settings."""
+"""From logits to the next speech tokens of all live requests, each with its own settings and random numbers.
+
+Random numbers depend on a seed and a place in its stream, and on nothing else. The generator is SplitMix64 (Steele, Lea
+and Flood, 2014), whose n-th number is a function of n, so that a whole batch is drawn at once, with the same result on
+any device.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .random import exponentials
+from .config import SPEECH_IDS, START_SPEECH, Prompt
 
-__all__ = ["Draw", "Sampler", "Sampling"]
+__all__ = [
+    "DecodingRequest",
+    "Draw",
+    "NativeSampler",
+    "Sampler",
+    "Sampling",
+    "SamplingBatch",
+    "TorchSampler",
+    "exponentials",
+    "make_sampler",
+    "mix",
+    "step_state",
+    "stream_start",
+]
+
+
+INCREMENT = 0x9E3779B97F4A7C15
+FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+SHIFTS = (30, 27, 31)
+WORD = 1 << 64
+NUMBERS_PER_STEP = 8192
+"""Steps lie this far apart in a seed's stream."""
+BITS = 40
+"""Of each word that are used: enough for numbers so small that they decide a draw for an unlikely token."""
+
+
+def mix(states: Tensor) -> Tensor:
+    """SplitMix64's output function, on the bits of int64."""
+    for shift, factor in zip(SHIFTS, FACTORS, strict=False):
+        states = (states ^ _shifted(states, shift)) * _signed(factor)
+    return states ^ _shifted(states, SHIFTS[-1])
+
+
+def stream_start(seed: int) -> int:
+    """State before the first number of the stream of ``seed``, an int64. The seed's low 64 bits count."""
+    # Mixed, or the streams of neighbouring seeds would soon hold the same numbers.
+    return int(mix(torch.tensor(_signed(seed))))
+
+
+def step_state(start: int, step: int) -> int:
+    """State before the numbers that draw the ``step``-th token in the stream from ``start`` on."""
+    return _signed(start + step * NUMBERS_PER_STEP * INCREMENT)
+
+
+def exponentials(states: Tensor, ids: Tensor) -> Tensor:
+    """Exponentially distributed numbers above 0, float32 ``[rows, ids]``, from ``step_state``'s ``[rows]``.
+
+    Each is that of its id, whatever the other ``ids`` are.
+    """
+    words = mix(states[:, None] + (ids + 1) * _signed(INCREMENT))
+    # Odd, so that none is 0; the nearest float32 may be 1, which gives infinity.
+    odd = _shifted(words, 64 - BITS) * 2 + 1
+    return -torch.log1p(-(odd.float() / 2 ** (BITS + 1)))
+
+
+def _shifted(states: Tensor, count: int) -> Tensor:
+    """To the right, with zeros from the left, which int64 by itself does not do."""
+    return states >> count & (1 << 64 - count) - 1
+
+
+def _signed(word: int) -> int:
+    return (word + WORD // 2) % WORD - WORD // 2
+
 
 LEAST_TEMPERATURE = 1e-6
 """Below this, logits would overflow; the likeliest token is what remains anyway."""
@@ -21,7 +89,7 @@ Draw = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are chosen."""
+    """How tokens are sampled."""
 
     temperature: float
     """At least 0. 0 (below ``LEAST_TEMPERATURE``) takes the likeliest token after the penalty, whatever is filtered."""
@@ -38,7 +106,7 @@ class Sampling:
     seed: int
 
 
-class Sampler:
+class SamplingBatch:
     """The settings of a batch of requests as vectors. ``T3Sampler`` does the same on a CPU.
 
     Keeps to upstream's order. Llama (``t3.py`` ``inference``): guidance, repetition penalty, temperature, min-p, top-p.
@@ -74,11 +142,11 @@ class Sampler:
         )
         self._columns = table.to(device).t()[:, :, None]
 
-    def guide(self, logits: Tensor, blind: Tensor) -> Tensor:
-        """Lead ``[requests, ids]`` away from the logits without text; for a request without guidance both are equal."""
-        return logits + self._columns[4] * (logits - blind) if self._guidance else logits
+    def apply_cfg(self, logits: Tensor, unconditional: Tensor) -> Tensor:
+        """Lead ``[requests, ids]`` away from the logits without text, equal for a request without guidance."""
+        return logits + self._columns[4] * (logits - unconditional) if self._guidance else logits
 
-    def choose(
+    def sample(
         self, logits: Tensor, seen: Tensor, states: Tensor, requests: Sequence[int], draw: Draw | None
     ) -> Tensor:
         """The next ids ``[requests]``.
@@ -90,7 +158,7 @@ class Sampler:
         if all(self._greedy):
             return logits.argmax(-1)
         probabilities = logits.softmax(-1)
-        ids = _race(probabilities, states) if draw is None else draw(probabilities, requests)
+        ids = _exponential_race(probabilities, states) if draw is None else draw(probabilities, requests)
         if not any(self._greedy):
             return ids
         return torch.where(self._columns[5, :, 0] > 0, logits.argmax(-1), ids)
@@ -124,7 +192,7 @@ class Sampler:
         return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def _race(probabilities: Tensor, states: Tensor) -> Tensor:
+def _exponential_race(probabilities: Tensor, states: Tensor) -> Tensor:
     """Draw by letting exponential clocks race, as ``torch.multinomial`` does.
 
     Rounding that moves a probability by a millionth changes one draw in a million. In the cumulative distribution the
@@ -133,3 +201,130 @@ def _race(probabilities: Tensor, states: Tensor) -> Tensor:
     """
     ids = torch.arange(probabilities.shape[-1], device=probabilities.device)
     return (probabilities / exponentials(states, ids)).argmax(-1)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class DecodingRequest:
+    """A request that is being decoded."""
+
+    request_id: int
+    prompt: Prompt
+    sampling: Sampling
+    max_tokens: int
+    rows: list[int]
+    """In the cache: with text and, for guidance, without."""
+    stream: int
+    """Start of its random numbers."""
+    length: int = 0
+    """Positions that the cache holds in each row."""
+    generated: int = 0
+    """Tokens sampled so far; the last one is not in the cache."""
+    slot: int = -1
+
+
+class Sampler(Protocol):
+    """Remembers which tokens the request in each slot has had."""
+
+    def join(self, live: DecodingRequest) -> None:
+        """Begin with ``live``, which has a slot and no tokens."""
+
+    def set_requests(self, lives: Sequence[DecodingRequest]) -> None:
+        """Sample for ``lives`` from now on, with the rows that they have now."""
+
+    def sample(self, logits: Tensor) -> Tensor:
+        """The next token ids ``[requests]``, on the device, from the logits ``[rows or more, ids]``."""
+
+
+def make_sampler(latest: Tensor, *, penalty_last: bool, draw: Draw | None) -> Sampler:
+    """One that writes each choice to ``latest`` ``[slots]`` too. ``draw`` replaces the seeded draw."""
+    if latest.device.type == "cpu" and draw is None:
+        return NativeSampler(latest, penalty_last=penalty_last)
+    return TorchSampler(latest, penalty_last=penalty_last, draw=draw)
+
+
+class NativeSampler:
+    """On a CPU, where most of a choice by torch would be calls. The same tokens."""
+
+    def __init__(self, latest: Tensor, *, penalty_last: bool) -> None:
+        from ..._core import T3Sampler  # not at the top: what is on a GPU is there without it
+
+        self._latest = latest.numpy()
+        self._sampler = T3Sampler(len(latest), SPEECH_IDS, START_SPEECH, penalty_last, LEAST_TEMPERATURE)
+        self._lives: Sequence[DecodingRequest] = ()
+
+    def join(self, live: DecodingRequest) -> None:
+        self._sampler.join(live.slot, live.sampling, live.stream)
+
+    def set_requests(self, lives: Sequence[DecodingRequest]) -> None:
+        self._lives = lives
+
+    def sample(self, logits: Tensor) -> Tensor:
+        batch = [(live.slot, live.rows[0], live.rows[-1], live.generated) for live in self._lives]
+        ids = self._sampler.sample(logits.contiguous().numpy(), batch)
+        for live, sampled in zip(self._lives, ids, strict=True):
+            self._latest[live.slot] = sampled
+        return torch.tensor(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Indices on the device, good until a request joins or leaves."""
+
+    slots: Tensor
+    """Slot of each request, ``[requests]``."""
+    rows: Tensor
+    """Row with text of each request."""
+    unconditional_rows: Tensor
+    """Row without text; the one with text where there is none."""
+    settings: SamplingBatch
+
+
+class TorchSampler:
+    """On any device, all requests at once."""
+
+    def __init__(self, latest: Tensor, *, penalty_last: bool, draw: Draw | None) -> None:
+        self._latest = latest
+        self._penalty_last = penalty_last
+        self._draw = draw
+        self._device = latest.device
+        # By slot: what the repetition penalty falls on.
+        self._seen = torch.zeros(len(latest), SPEECH_IDS, dtype=torch.bool, device=latest.device)
+        self._lives: Sequence[DecodingRequest] = ()
+        self._layout: _Layout | None = None
+
+    def join(self, live: DecodingRequest) -> None:
+        self._seen[live.slot] = False
+        self._seen[live.slot, START_SPEECH] = True
+
+    def set_requests(self, lives: Sequence[DecodingRequest]) -> None:
+        self._lives, self._layout = lives, None
+
+    def sample(self, logits: Tensor) -> Tensor:
+        layout, lives = self._laid_out(), self._lives
+        states = self._index([step_state(live.stream, live.generated) for live in lives])
+        guided = layout.settings.apply_cfg(logits[layout.rows], logits[layout.unconditional_rows])
+        requests = [live.request_id for live in lives]
+        ids = layout.settings.sample(guided, self._seen[layout.slots], states, requests, self._draw)
+        if self._penalty_last:
+            # Upstream's GPT-2 loop penalises the start token before the first token, and only then.
+            begun = [live.slot for live in lives if not live.generated]
+            if begun:
+                self._seen[begun, START_SPEECH] = False
+        self._seen[layout.slots, ids] = True
+        self._latest[layout.slots] = ids
+        return ids
+
+    def _laid_out(self) -> _Layout:
+        if self._layout is None:
+            lives = self._lives
+            settings = [live.sampling for live in lives]
+            self._layout = _Layout(
+                slots=self._index([live.slot for live in lives]),
+                rows=self._index([live.rows[0] for live in lives]),
+                unconditional_rows=self._index([live.rows[-1] for live in lives]),
+                settings=SamplingBatch(settings, penalty_last=self._penalty_last, device=self._device),
+            )
+        return self._layout
+
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64).to(self._device, non_blocking=True)

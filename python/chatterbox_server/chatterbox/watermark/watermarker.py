@@ -1,4 +1,4 @@
-"""Perth's watermark: marking, detecting, and a check that both work on this machine."""
+"""Perth's watermark: marking one utterance piece by piece, detecting, and a check that both work on this machine."""
 
 from __future__ import annotations
 
@@ -8,11 +8,103 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from .marker import Samples, WatermarkStream
-from .network import Decoder, Encoder, WatermarkError, open_weights
-from .spectrum import HALF, HOP, SAMPLE_RATE, frames, level
+from .perth import (
+    FRAME,
+    HALF,
+    HOP,
+    SAMPLE_RATE,
+    Decoder,
+    Encoder,
+    WatermarkError,
+    frames,
+    gain,
+    level,
+    open_weights,
+    synthesise,
+)
 
-__all__ = ["Watermarker"]
+__all__ = ["WatermarkStream", "Watermarker"]
+
+
+Samples = NDArray[np.float32]
+
+_BLOCK = 6
+"""Frames that are marked at once. Blocks lie on a grid of their own, so it does not matter how the audio is cut."""
+_BEFORE, _AFTER = 6, 4
+"""Frames around a block that the network sees with it.
+
+Fifteen to either side would make the mark equal to that of the whole file. With these it is as well detected, is as
+strong (within 4 %) and has nearly the same form (a correlation of 0.997), and audio is held back for 110 ms less.
+"""
+_STEP = _BLOCK * HOP
+_SEEN = (_BEFORE + _BLOCK + _AFTER - 1) * HOP + FRAME
+"""Samples that the frames of a block and around it cover."""
+_COVERED = (_BLOCK - 1) * HOP + FRAME
+_FIRST = -(HALF // HOP)
+"""The first frame that reaches into the audio."""
+
+
+class WatermarkStream:
+    """Takes samples at 24 kHz in and gives as many out, 94 to 154 ms later; ``finish`` gives the rest.
+
+    The mark is a signal that is added: nothing above 2 kHz is touched, silence stays silent, and there are no seams,
+    since it is made of frames that overlap by five sixths.
+    """
+
+    def __init__(self, encoder: Encoder, device: torch.device) -> None:
+        self._encoder = encoder
+        self._device = device
+        # Before the audio there is silence, as far as the first block looks back.
+        self._waiting: Samples = np.zeros((_BEFORE - _FIRST) * HOP + HALF, np.float32)
+        self._overlap: Samples = np.zeros(_COVERED - _STEP, np.float32)
+        self._ahead = HALF - _FIRST * HOP
+        """Samples that will come out before the first that went in."""
+        self._owed = 0
+
+    def push(self, samples: Samples) -> Samples:
+        """The marked samples that are ready."""
+        self._owed += samples.size
+        return self._through(samples)
+
+    def finish(self) -> Samples:
+        """The rest of the samples. Nothing may be pushed after it."""
+        # What is held back at most. The silence itself is not given out.
+        return self._through(np.zeros(FRAME + (_BLOCK + _AFTER) * HOP, np.float32))
+
+    def _through(self, samples: Samples) -> Samples:
+        self._waiting = np.concatenate([self._waiting, samples], dtype=np.float32)
+        blocks = (self._waiting.size - _SEEN) // _STEP + 1
+        if blocks <= 0:
+            return np.zeros(0, np.float32)
+        ready = blocks * _STEP
+        mark = np.zeros(ready + self._overlap.size, np.float32)
+        mark[: self._overlap.size] = self._overlap
+        for start, part in zip(range(0, ready, _STEP), self._marks(blocks), strict=True):
+            mark[start : start + _COVERED] += part
+        marked = self._waiting[_BEFORE * HOP :][:ready] + mark[:ready]
+        self._overlap = mark[ready:].copy()
+        self._waiting = self._waiting[ready:].copy()
+        skipped = min(self._ahead, marked.size)
+        self._ahead -= skipped
+        marked = marked[skipped : skipped + self._owed]
+        self._owed -= marked.size
+        return marked
+
+    @torch.inference_mode()
+    def _marks(self, blocks: int) -> Samples:
+        """What is to be added for each of the next ``blocks``: ``[blocks, _COVERED]``."""
+        needed = (blocks - 1) * _STEP + _SEEN
+        waiting = torch.from_numpy(self._waiting[:needed]).to(self._device)
+        spectra, sound = frames(waiting.unfold(0, _SEEN, _STEP), self._encoder.bins)
+        change = self._encoder(level(spectra))
+        own = slice(_BEFORE, _BEFORE + _BLOCK)
+        added = spectra[:, own] * (gain(change[:, own]) - 1) * sound[:, own, None]
+        parts = synthesise(added)
+        covered = parts.new_zeros(blocks, _COVERED)
+        for index in range(_BLOCK):
+            covered[:, index * HOP :][:, :FRAME] += parts[:, index]
+        return covered.cpu().numpy()
+
 
 _MARKED = 0.5
 """Upstream rounds the detector's answer."""

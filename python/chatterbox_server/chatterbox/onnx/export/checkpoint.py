@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from ...checkpoint import CheckpointFiles
-from ...t3 import T3
+from ...t3.model import T3
 from ...tensors import CheckpointError, Tensors, open_tensors
 from ...variants import variant
 from ...voices import load_builtin
 from ...voices.tokens import mel_filters
 from ..files import VOICE
 from ..voices import save_voice
-from .conditional_decoder import write_conditional_decoder
+from .flow import write_conditional_decoder
 from .graph import PRECISIONS, Array
 from .language_model import write_embed_tokens, write_language_model
 from .speech_encoder import write_speech_encoder
@@ -63,7 +63,7 @@ def export(
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
     """Written anew from whatever files the checkpoint has, in the one form that the published folder has."""
-    from ...text.subwords import open_tokenizer
+    from ...text.encoders import open_tokenizer
 
     try:
         open_tokenizer(source).save(str(folder / "tokenizer.json"))

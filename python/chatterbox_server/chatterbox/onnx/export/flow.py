@@ -1,19 +1,21 @@
-"""The flow as part of a graph: speech tokens to a mel spectrogram. The same as ``s3gen/flow.py`` and what it uses."""
+"""The flow as part of a graph, and the graph ``conditional_decoder`` that it begins."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto
 
-from ...dimensions import head_count
 from ...s3gen.noise import MEL_CHANNELS, Noise
 from ...speech_tokens import FRAMES_PER_TOKEN, MAX_TOKENS
-from .graph import Name
-from .layers import Layers
+from ...tensors import CheckpointError, Tensors, head_count
+from .graph import Graph, Layers, Name, Precision
+from .vocoder import vocoder
 
-__all__ = ["NOISE_FRAMES", "NOISE_SEED", "flow"]
+__all__ = ["NOISE_FRAMES", "NOISE_SEED", "flow", "write_conditional_decoder"]
+
 
 NOISE_SEED = 0
 NOISE_FRAMES = FRAMES_PER_TOKEN * (MAX_TOKENS + 280)
@@ -167,3 +169,22 @@ def _transformer(layers: Layers, x: Name) -> Name:
     x = graph.add("Add", x, layers.linear(attended, "attn1.to_out.0"))
     wide = graph.add("Gelu", layers.linear(layers.norm(x, "norm3"), "ff.net.0.proj"), approximate="none")
     return graph.add("Add", x, layers.linear(wide, "ff.net.2"))
+
+
+def write_conditional_decoder(tensors: Tensors, folder: Path, precision: Precision) -> Path:
+    """``speech_tokens`` (the voice's own, then those to be heard) to the ``waveform`` of the latter.
+
+    Rows of a batch are of one length. The vocoder is float32 in every precision, for its phases need it.
+    """
+    if "flow.decoder.estimator.time_embed_mixer.weight" not in tensors:
+        raise CheckpointError(f"{tensors.path}: only a mean-flow S3Gen can be exported, as turbo and nano have.")
+    graph = Graph(folder, "conditional_decoder", precision)
+    tokens = graph.input("speech_tokens", TensorProto.INT64, "batch", "tokens")
+    channels = tensors["flow.spk_embed_affine_layer.weight"].shape[1]
+    speaker = graph.input("speaker_embeddings", TensorProto.FLOAT, "batch", channels)
+    known = graph.input("speaker_features", TensorProto.FLOAT, "batch", "frames", MEL_CHANNELS)
+    mel = flow(Layers(graph, tensors, "flow."), tokens, speaker, known)
+    heard = graph.transpose(graph.slice(mel, 1, graph.size(known, 1)), 0, 2, 1)
+    samples = vocoder(Layers(graph, tensors, "mel2wav."), heard, NOISE_SEED)
+    graph.output(samples, "waveform", TensorProto.FLOAT, "batch", "samples")
+    return graph.save()

@@ -9,8 +9,7 @@ from onnx import TensorProto
 
 from ...s3gen.noise import Noise
 from ...speech_tokens import SAMPLE_RATE
-from .graph import Array, Graph, Name
-from .layers import Layers, folded
+from .graph import Array, Graph, Layers, Name, folded
 
 __all__ = ["SOURCE_FRAMES", "vocoder"]
 

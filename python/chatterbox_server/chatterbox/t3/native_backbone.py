@@ -14,12 +14,13 @@ from ..packed import to_array
 from ..tensors import Tensors
 from .cache import Span
 from .config import SPEECH_IDS, T3Config
-from .llama import rotation_frequencies
+from .torch_backbone import rotation_frequencies
 
 if TYPE_CHECKING:
     from ..._core import T3Backbone, T3Cache
 
 __all__ = ["NativeBackbone", "NativeCache", "Precision"]
+
 
 Precision = Literal["fp32", "bf16", "int8", "int4"]
 """How weights are kept. Whatever it is, sums are float32; below fp32, keys and values are kept in bf16."""

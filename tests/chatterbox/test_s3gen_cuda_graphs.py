@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from chatterbox_server.chatterbox.capture import CudaCapturer
-from chatterbox_server.chatterbox.s3gen import Noise, S3Gen, graphs
-from chatterbox_server.chatterbox.s3gen.graphs import GraphedEstimator, GraphedGenerator
+from chatterbox_server.chatterbox.s3gen import cuda_graphs
+from chatterbox_server.chatterbox.s3gen.cuda_graphs import GraphedEstimator, GraphedGenerator
+from chatterbox_server.chatterbox.s3gen.model import S3Gen
+from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.tensors import open_tensors
 from tape import Failing, TapeCapturer, Wrong, frozen, nan, off
 from test_s3gen_flow import FILES, KINDS, job
@@ -24,9 +26,9 @@ def load(kind: str, folder: Path, device: str = "cpu", dtype: torch.dtype = torc
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs for few frames and rows, as tiny models have them done at once."""
-    monkeypatch.setattr(graphs, "ESTIMATOR_FRAMES", (48, 80, 96))
-    monkeypatch.setattr(graphs, "ESTIMATOR_ROWS", 4)
-    monkeypatch.setattr(graphs, "GENERATOR_FRAMES", (32, 64))
+    monkeypatch.setattr(cuda_graphs, "ESTIMATOR_FRAMES", (48, 80, 96))
+    monkeypatch.setattr(cuda_graphs, "ESTIMATOR_ROWS", 4)
+    monkeypatch.setattr(cuda_graphs, "GENERATOR_FRAMES", (32, 64))
 
 
 @pytest.mark.usefixtures("small")

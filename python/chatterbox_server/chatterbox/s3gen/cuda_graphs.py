@@ -17,6 +17,7 @@ from ..capture import Capturer, Replay, compare, row_counts
 
 __all__ = ["Evaluate", "GraphedEstimator", "GraphedGenerator", "Synthesize"]
 
+
 logger = logging.getLogger(__name__)
 
 ESTIMATOR_FRAMES = (320, 384, 448, 512, 544, 608, 672, 768, 896, 1024)

@@ -13,10 +13,12 @@ import pytest
 import t3_oracle as reference
 import torch
 from chatterbox_server.chatterbox.capture import CudaCapturer, row_counts
-from chatterbox_server.chatterbox.t3 import T3, Decoder, graphs
+from chatterbox_server.chatterbox.t3 import cuda_graphs
 from chatterbox_server.chatterbox.t3.batch import Pending
 from chatterbox_server.chatterbox.t3.cache import KeyValueCache
-from chatterbox_server.chatterbox.t3.graphs import Graphs
+from chatterbox_server.chatterbox.t3.cuda_graphs import Graphs
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3
 from tape import Failing, TapeCapturer, Wrong, frozen, nan, off
 from torch import Tensor
 
@@ -45,8 +47,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets the numbers of positions that there are graphs for."""
 
     def choose(*positions: int) -> None:
-        monkeypatch.setattr(graphs, "POSITIONS", positions)
-        monkeypatch.setattr(graphs, "LEAST_CAPACITY", positions[-1])
+        monkeypatch.setattr(cuda_graphs, "POSITIONS", positions)
+        monkeypatch.setattr(cuda_graphs, "LEAST_CAPACITY", positions[-1])
 
     return choose
 

@@ -1,4 +1,4 @@
-"""The compiled module chooses the tokens that torch chooses."""
+"""The compiled module samples the tokens that torch samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,22 @@ import pytest
 import t3_oracle as reference
 import torch
 from chatterbox_server._core import T3Sampler
-from chatterbox_server.chatterbox.t3 import SPEECH_IDS, T3, Decoder, Sampling, batch
-from chatterbox_server.chatterbox.t3.choosing import Chooser, NativeChooser, TorchChooser, chooser
-from chatterbox_server.chatterbox.t3.live import Live
-from chatterbox_server.chatterbox.t3.random import step_state, stream_start
-from chatterbox_server.chatterbox.t3.sampling import LEAST_TEMPERATURE, Sampler
+from chatterbox_server.chatterbox.t3 import batch
+from chatterbox_server.chatterbox.t3.config import SPEECH_IDS
+from chatterbox_server.chatterbox.t3.decoder import Decoder
+from chatterbox_server.chatterbox.t3.model import T3
+from chatterbox_server.chatterbox.t3.sampling import (
+    LEAST_TEMPERATURE,
+    DecodingRequest,
+    NativeSampler,
+    Sampler,
+    Sampling,
+    SamplingBatch,
+    TorchSampler,
+    make_sampler,
+    step_state,
+    stream_start,
+)
 from torch import Tensor
 
 NEVER, NAN, ENDLESS = float("-inf"), float("nan"), float("inf")
@@ -59,13 +70,13 @@ def grid() -> Iterator[Sampling]:
 
 def by_torch(logits: Tensor, how: Sequence[Sampling], *, penalty_last: bool, start: int, steps: int) -> list[list[int]]:
     """The tokens of each step, from ``logits`` ``[steps, 2, requests, ids]``, of which the second are without text."""
-    sampler = Sampler(how, penalty_last=penalty_last, device=torch.device("cpu"))
+    sampler = SamplingBatch(how, penalty_last=penalty_last, device=torch.device("cpu"))
     seen = torch.zeros(logits.shape[2:], dtype=torch.bool)
     seen[:, start] = True
     found = []
     for step in range(steps):
         states = torch.tensor([step_state(stream_start(each.seed), step) for each in how])
-        ids = sampler.choose(sampler.guide(*logits[step]), seen, states, range(len(how)), None)
+        ids = sampler.sample(sampler.apply_cfg(*logits[step]), seen, states, range(len(how)), None)
         if penalty_last and not step:
             seen[:, start] = False
         seen[torch.arange(len(how)), ids] = True
@@ -87,7 +98,7 @@ def natively(logits: Tensor, how: Sequence[Sampling], *, penalty_last: bool, sta
 @pytest.mark.parametrize("penalty_last", [False, True])
 @pytest.mark.parametrize("ids", [3, 50, SPEECH_IDS])
 @pytest.mark.parametrize("requests", [1, 2, 16])
-def test_ids_equal_torchs(penalty_last: bool, ids: int, requests: int) -> None:
+def test_native_sampler_equals_torch_sampler(penalty_last: bool, ids: int, requests: int) -> None:
     generator = torch.Generator().manual_seed(requests)
     every = list(grid())
     if requests < 16:
@@ -104,7 +115,7 @@ def test_ids_equal_torchs(penalty_last: bool, ids: int, requests: int) -> None:
     assert len(different) > min(ids - 1, 20)
 
 
-def test_edges_are_torchs() -> None:
+def test_native_sampler_edge_cases_equal_torch_sampler() -> None:
     """Equal scores, scores that are never drawn, and those that are no numbers."""
     rows = (
         [1.0, 3.0, 2.0, 3.0, 2.0, 0.0],
@@ -134,16 +145,16 @@ def test_edges_are_torchs() -> None:
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])
-def test_requests_come_and_go_alike(kind: str) -> None:
+def test_samplers_agree_as_requests_join_and_leave(kind: str) -> None:
     """In slots that others had before, with rows that move."""
     chance, generator = random.Random(4), torch.Generator().manual_seed(4)
     latest = [torch.zeros(5, dtype=torch.int64) for _ in range(2)]
     turbo = kind == "turbo"
-    choosers: tuple[Chooser, Chooser] = (
-        NativeChooser(latest[0], penalty_last=turbo),
-        TorchChooser(latest[1], penalty_last=turbo, draw=None),
+    samplers: tuple[Sampler, Sampler] = (
+        NativeSampler(latest[0], penalty_last=turbo),
+        TorchSampler(latest[1], penalty_last=turbo, draw=None),
     )
-    lives: list[Live] = []
+    lives: list[DecodingRequest] = []
     for number in range(60):
         if len(lives) == 5 or (lives and chance.random() < 0.3):
             lives.pop(chance.randrange(len(lives)))
@@ -152,7 +163,7 @@ def test_requests_come_and_go_alike(kind: str) -> None:
             kind, seed=number, temperature=chance.choice((0.0, 0.8)), top_p=chance.choice((0.9, 1.0))
         )
         wanted = reference.prompt(kind)
-        live = Live(
+        live = DecodingRequest(
             request_id=number,
             prompt=wanted,
             sampling=how,
@@ -166,12 +177,12 @@ def test_requests_come_and_go_alike(kind: str) -> None:
         chance.shuffle(rows)
         for each in lives:
             each.rows = [rows.pop(), rows.pop()][: chance.choice((1, 2))]
-        for one in choosers:
+        for one in samplers:
             one.join(live)
-            one.arrange(list(lives))
+            one.set_requests(list(lives))
         for _ in range(3):
             logits = torch.randn(2 * len(lives) + 1, SPEECH_IDS, generator=generator) * 3
-            native, torchs = (one.choose(logits) for one in choosers)
+            native, torchs = (one.sample(logits) for one in samplers)
             assert native.tolist() == torchs.tolist()
             assert native.dtype == torchs.dtype
             assert latest[0].equal(latest[1])
@@ -180,7 +191,7 @@ def test_requests_come_and_go_alike(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["standard", "multilingual", "turbo", "nano"])
-def test_a_decoder_speaks_alike_with_either(
+def test_decoder_tokens_are_equal_with_either_sampler(
     checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     model: T3 = reference.load(kind, checkpoints(kind))
@@ -196,23 +207,23 @@ def test_a_decoder_speaks_alike_with_either(
         return got
 
     native = spoken()
-    monkeypatch.setattr(batch, "chooser", TorchChooser)
+    monkeypatch.setattr(batch, "make_sampler", TorchSampler)
     assert spoken() == native
     assert len({tuple(tokens) for tokens in native.values()}) == 5
 
 
-def test_torch_chooses_where_the_compiled_module_cannot() -> None:
+def test_torch_sampler_is_used_off_the_cpu_and_with_a_draw() -> None:
     def draw(probabilities: Tensor, requests: Sequence[int]) -> Tensor:
         del requests
         return probabilities.argmax(-1)
 
     latest = torch.zeros(2, dtype=torch.int64)
-    assert isinstance(chooser(latest, penalty_last=False, draw=None), NativeChooser)
-    assert isinstance(chooser(latest, penalty_last=False, draw=draw), TorchChooser)
-    assert isinstance(chooser(latest.to("meta"), penalty_last=False, draw=None), TorchChooser)
+    assert isinstance(make_sampler(latest, penalty_last=False, draw=None), NativeSampler)
+    assert isinstance(make_sampler(latest, penalty_last=False, draw=draw), TorchSampler)
+    assert isinstance(make_sampler(latest.to("meta"), penalty_last=False, draw=None), TorchSampler)
 
 
-def test_what_does_not_fit_raises() -> None:
+def test_native_sampler_rejects_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="no 3 below 3"):
         T3Sampler(1, 3, 3, False, 0.0)
     sampler = T3Sampler(2, 3, 0, False, 0.0)

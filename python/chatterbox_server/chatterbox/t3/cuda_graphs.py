@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ..capture import Capturer, Replay, compare, row_counts
+from ..interfaces import AcousticModel
 from .batch import Pending
 from .cache import KeyValueCache, Span
 from .config import SPEECH_IDS
-from .model import T3
 
 __all__ = ["POSITIONS", "Graphs", "StaticStep"]
+
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class StaticStep:
     are written. The cache must be in its fixed space. Gives logits ``[rows, SPEECH_IDS]``.
     """
 
-    def __init__(self, t3: T3, cache: KeyValueCache, latest: Tensor, inputs: Tensor, positions: int) -> None:
+    def __init__(self, t3: AcousticModel, cache: KeyValueCache, latest: Tensor, inputs: Tensor, positions: int) -> None:
         self._t3 = t3
         self._cache = cache
         self._latest = latest
@@ -58,7 +59,9 @@ class Graphs:
     Raises ``RuntimeError`` if a captured step does not compute what the step itself does.
     """
 
-    def __init__(self, t3: T3, cache: KeyValueCache, latest: Tensor, capturer: Capturer, positions: int) -> None:
+    def __init__(
+        self, t3: AcousticModel, cache: KeyValueCache, latest: Tensor, capturer: Capturer, positions: int
+    ) -> None:
         self._cache = cache
         self._positions = [each for each in POSITIONS if each <= positions]
         self._rows = row_counts(cache.scratch_row)
@@ -74,7 +77,7 @@ class Graphs:
                 self._replays[rows, count] = replay
 
     @classmethod
-    def prepare(cls, t3: T3, cache: KeyValueCache, latest: Tensor, capturer: Capturer) -> Self | None:
+    def prepare(cls, t3: AcousticModel, cache: KeyValueCache, latest: Tensor, capturer: Capturer) -> Self | None:
         """Fix the cache and capture all steps.
 
         ``None`` if there is too little memory or a capture fails, with the reason in the log and the cache as it was.
@@ -132,7 +135,7 @@ class _Check:
     Leaves random numbers in all that it is given. In ``latest`` they do no harm: a slot is written before it counts.
     """
 
-    def __init__(self, t3: T3, cache: KeyValueCache, latest: Tensor) -> None:
+    def __init__(self, t3: AcousticModel, cache: KeyValueCache, latest: Tensor) -> None:
         self._config = t3.config
         self._slots = len(latest)
         self._dtype = t3.dtype
