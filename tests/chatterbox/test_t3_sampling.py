@@ -239,6 +239,6 @@ def test_native_sampler_rejects_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="no row 2"):
         sampler.sample(logits, [(0, 0, 2, 0)])
     with pytest.raises(ValueError, match="contiguous"):
-        sampler.sample(logits.T, [(0, 0, 0, 0)])
+        sampler.sample(np.zeros((3, 2), np.float32).T, [(0, 0, 0, 0)])
     with pytest.raises(BufferError):
         sampler.sample(logits.astype(np.float64), [(0, 0, 0, 0)])
