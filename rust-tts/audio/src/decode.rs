@@ -12,13 +12,18 @@ mod sniff;
 mod source;
 #[cfg(test)]
 mod tests;
+mod vorbis;
 
 use std::io;
 use std::panic::catch_unwind;
 use std::time::Instant;
 
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+use symphonia::core::codecs::audio::AudioCodecId;
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_AC3, CODEC_ID_AC4, CODEC_ID_ALAC, CODEC_ID_DCA, CODEC_ID_EAC3,
+    CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS, CODEC_ID_VORBIS,
+};
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::common::Limit;
 use symphonia::core::errors::Error as MediaError;
@@ -74,10 +79,8 @@ impl Clip {
 ///
 /// A [`DecodeError`] that says what is wrong with the file, or which limit it exceeds.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Clip, DecodeError> {
-    if !sniff::is_audio_container(bytes) {
-        return Err(DecodeError::NotAudio);
-    }
     let due = Instant::now() + limits.deadline;
+    let bytes = &*sniff::audio(bytes)?;
     // The demuxer of MP4 computes with offsets from the file unchecked, and panics where overflow is checked. A file
     // must not end the thread that happens to read it.
     let result = catch_unwind(|| decode_until(due, bytes, limits))
@@ -206,12 +209,21 @@ enum Codec {
 
 impl Codec {
     fn new(params: &AudioCodecParameters) -> Result<Self, DecodeError> {
-        if params.codec == CODEC_ID_OPUS {
-            let head = params.extra_data.as_deref().unwrap_or_default();
-            return opus::MonoDecoder::new(head).map(Self::Opus);
+        let head = params.extra_data.as_deref().unwrap_or_default();
+        match params.codec {
+            CODEC_ID_OPUS => return opus::MonoDecoder::new(head).map(Self::Opus),
+            CODEC_ID_VORBIS => vorbis::check(head)?,
+            CODEC_ID_ALAC => check_alac(head)?,
+            _ => {}
         }
         let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(params, &AudioDecoderOptions::default())?;
+            .make_audio_decoder(params, &AudioDecoderOptions::default())
+            .map_err(|error| match error {
+                MediaError::Unsupported(_) => {
+                    DecodeError::UnsupportedCodec(codec_name(params.codec))
+                }
+                error => error.into(),
+            })?;
         Ok(Self::Symphonia {
             decoder,
             interleaved: Vec::new(),
@@ -245,6 +257,39 @@ impl Codec {
                 Ok(buffer.spec().rate())
             }
         }
+    }
+}
+
+/// A codec's name as people know it.
+fn codec_name(codec: AudioCodecId) -> String {
+    match codec {
+        CODEC_ID_AC3 => "Dolby Digital (AC-3)".to_owned(),
+        CODEC_ID_EAC3 => "Dolby Digital Plus (E-AC-3)".to_owned(),
+        CODEC_ID_AC4 => "Dolby AC-4".to_owned(),
+        CODEC_ID_DCA => "DTS".to_owned(),
+        CODEC_ID_AAC => "this profile of AAC".to_owned(),
+        CODEC_ID_MP1 => "MPEG layer I".to_owned(),
+        CODEC_ID_MP2 => "MPEG layer II".to_owned(),
+        other => format!("codec {other}"),
+    }
+}
+
+/// The most samples to a frame of ALAC; encoders write 4096. The decoder's buffers are as long as the file says.
+const MAX_ALAC_FRAME: u32 = 16 * 1024;
+
+/// Refuses a description of ALAC frames that are out of all proportion.
+fn check_alac(cookie: &[u8]) -> Result<(), DecodeError> {
+    // Perhaps behind the heads of two boxes, as QuickTime wrote it.
+    let cookie = match cookie.get(4..8) {
+        Some(b"frma") => cookie.get(24..).unwrap_or_default(),
+        _ => cookie,
+    };
+    match cookie.first_chunk() {
+        Some(length) if u32::from_be_bytes(*length) <= MAX_ALAC_FRAME => Ok(()),
+        Some(_) => Err(DecodeError::Corrupt(
+            "its ALAC frames are too long".to_owned(),
+        )),
+        None => Err(DecodeError::Corrupt("its ALAC header".to_owned())),
     }
 }
 

@@ -260,4 +260,4 @@ fn float(id: u32, value: f64) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

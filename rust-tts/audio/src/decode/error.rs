@@ -10,8 +10,10 @@ pub enum DecodeError {
     /// The content is none of the known containers.
     #[error("The file is not audio of a known kind; send WAV, MP3, FLAC, Ogg, WebM or M4A.")]
     NotAudio,
-    /// The container is known, its codec is not.
-    #[error("The audio codec in this file is not supported ({0}).")]
+    /// The kind of file is known, and it is not decoded.
+    #[error(
+        "The audio in this file is of a kind that is not supported ({0}); convert it to WAV, FLAC or MP3."
+    )]
     UnsupportedCodec(String),
     /// Longer than [`super::Limits::max_seconds`] or [`super::Limits::max_samples`].
     #[error("The audio is longer than the {0:.0} seconds that are allowed.")]

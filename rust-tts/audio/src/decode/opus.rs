@@ -1,4 +1,4 @@
-//! Opus, as browsers record it, in Ogg and `WebM`.
+//! Opus, as browsers record it, in Ogg, `WebM` and MP4.
 
 use super::DecodeError;
 
@@ -25,8 +25,11 @@ impl MonoDecoder {
                 "Opus with more than two channels".to_owned(),
             ));
         }
-        let skip = match head.get(10..12) {
-            Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
+        let skip = match (head.get(8), head.get(10..12)) {
+            // The same header in MP4 has version 0 and is big-endian ("Encapsulation of Opus in ISO Base Media File
+            // Format", section 4.3.2).
+            (Some(0), Some(&[high, low])) => usize::from(u16::from_be_bytes([high, low])),
+            (_, Some(&[low, high])) => usize::from(u16::from_le_bytes([low, high])),
             _ => 0,
         };
         let decoder =

@@ -1,48 +1,210 @@
-//! Telling audio from everything else by its first bytes.
+//! Telling audio from everything else by its first bytes, and where it begins.
 //!
 //! The demuxer's own search looks for a marker anywhere in the file, and two bytes of MPEG audio turn up in any zip.
-//! A clip has to *begin* as a known container does.
+//! A clip has to begin as a known container does, or hold several frames of MPEG audio in a row.
 
-/// Whether `bytes` begin as one of the containers that [`super::decode`] reads.
-pub(super) fn is_audio_container(bytes: &[u8]) -> bool {
-    let at = |offset: usize, magic: &[u8]| {
-        bytes
-            .get(offset..)
-            .is_some_and(|rest| rest.starts_with(magic))
-    };
-    let wav = (at(0, b"RIFF") || at(0, b"RIFX") || at(0, b"RF64")) && at(8, b"WAVE");
-    let matroska = at(0, &[0x1A, 0x45, 0xDF, 0xA3]);
-    wav || matroska
-        || at(0, b"fLaC")
-        || at(0, b"OggS")
-        || at(4, b"ftyp")
-        || at(0, b"ID3")
-        || is_mpeg_frame(bytes)
+use std::borrow::Cow;
+
+use super::DecodeError;
+
+/// How far into a file without a container the first frame of MPEG audio may lie, in bytes.
+const MAX_JUNK: usize = 64 * 1024;
+/// Frames that must follow each other where a stream begins with something else.
+const FRAMES_IN_ROW: usize = 4;
+const ID3_HEADER_BYTES: usize = 10;
+
+/// Kinds of files that people take for audio files and that are not decoded, by their first bytes.
+const UNSUPPORTED: [(usize, &[u8], &str); 7] = [
+    (0, b"FORM", "AIFF"),
+    (0, b"caff", "Apple CAF"),
+    (0, b"#!AMR", "AMR"),
+    (
+        0,
+        b"\x30\x26\xB2\x75\x8E\x66\xCF\x11",
+        "Windows Media (WMA)",
+    ),
+    (0, b"MThd", "MIDI"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"MAC ", "Monkey's Audio (APE)"),
+];
+
+/// Files that may hold a whole MP3 file, and are none.
+const OTHER_KINDS: [&[u8]; 8] = [
+    b"PK", b"Rar!", b"7z", b"%PDF", b"\x7FELF", b"\x80", b"RIFF", b"MZ",
+];
+
+/// The audio in a file of one of the containers that [`super::decode`] reads: without what stands before it, and with
+/// sizes in its head that are right.
+pub(super) fn audio(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
+    // Tags are of no use here, and pictures in them may be large.
+    let untagged = after_id3(bytes);
+    if is_container(untagged) {
+        return Ok(with_known_size(untagged));
+    }
+    let other_kind = OTHER_KINDS.iter().any(|magic| untagged.starts_with(magic));
+    if let Some(start) = first_frame(untagged).filter(|_| !other_kind) {
+        return Ok(Cow::Borrowed(&untagged[start..]));
+    }
+    let named = |&&(offset, magic, _): &&(usize, &[u8], &str)| at(bytes, offset, magic);
+    Err(match UNSUPPORTED.iter().find(named) {
+        Some((_, _, name)) => DecodeError::UnsupportedCodec((*name).to_owned()),
+        None => DecodeError::NotAudio,
+    })
 }
 
 /// The usual extension of such a file, by its content; `wav` for bytes that are no audio.
 pub fn extension(bytes: &[u8]) -> &'static str {
-    match bytes {
+    match after_id3(bytes) {
         [b'f', b'L', b'a', b'C', ..] => "flac",
         [b'O', b'g', b'g', b'S', ..] => "ogg",
         [0x1A, 0x45, 0xDF, 0xA3, ..] => "webm",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => "m4a",
+        [b'R', b'I', b'F' | b'X', ..] => "wav",
         [0xFF, second, ..] if second & 0xF6 == 0xF0 => "aac",
-        [b'I', b'D', b'3', ..] | [0xFF, ..] => "mp3",
+        [0xFF, ..] => "mp3",
+        rest if first_frame(rest).is_some() => "mp3",
         _ => "wav",
     }
 }
 
-/// Whether the bytes begin with a frame header of MPEG audio: MP3, or AAC in ADTS (ISO/IEC 11172-3, 13818-7).
-fn is_mpeg_frame(bytes: &[u8]) -> bool {
-    let &[0xFF, second, third, ..] = bytes else {
-        return false;
-    };
-    let adts = second & 0xF6 == 0xF0 && (third >> 2) & 0xF <= 12;
-    // Sync, a known version, layer III, and neither a forbidden bit rate nor a forbidden sample rate.
-    let mp3 = second & 0xE6 == 0xE2
-        && (second >> 3) & 0b11 != 0b01
-        && third >> 4 != 0xF
-        && (third >> 2) & 0b11 != 0b11;
-    adts || mp3
+fn at(bytes: &[u8], offset: usize, magic: &[u8]) -> bool {
+    bytes
+        .get(offset..)
+        .is_some_and(|rest| rest.starts_with(magic))
+}
+
+fn is_wav(bytes: &[u8]) -> bool {
+    (at(bytes, 0, b"RIFF") || at(bytes, 0, b"RIFX") || at(bytes, 0, b"RF64"))
+        && at(bytes, 8, b"WAVE")
+}
+
+fn is_container(bytes: &[u8]) -> bool {
+    is_wav(bytes)
+        || at(bytes, 0, &[0x1A, 0x45, 0xDF, 0xA3])
+        || at(bytes, 0, b"fLaC")
+        || at(bytes, 0, b"OggS")
+        || at(bytes, 4, b"ftyp")
+        || is_adts(bytes)
+        || MpegFrame::parse(bytes).is_some()
+}
+
+/// What follows the ID3 tags at the start (ID3v2.4, sections 3.1 and 3.4).
+fn after_id3(mut bytes: &[u8]) -> &[u8] {
+    while let Some(
+        [
+            b'I',
+            b'D',
+            b'3',
+            _,
+            _,
+            flags,
+            a @ ..=0x7F,
+            b @ ..=0x7F,
+            c @ ..=0x7F,
+            d @ ..=0x7F,
+        ],
+    ) = bytes.first_chunk::<ID3_HEADER_BYTES>()
+    {
+        let size = [a, b, c, d]
+            .iter()
+            .fold(0, |size, &&byte| size << 7 | usize::from(byte));
+        let footer = if flags & 0x10 == 0 {
+            0
+        } else {
+            ID3_HEADER_BYTES
+        };
+        let end = ID3_HEADER_BYTES + size + footer;
+        bytes = bytes.get(end..).unwrap_or_default();
+    }
+    bytes
+}
+
+/// A WAV file as it would be if its recorder had not been cut off: data of no size lasts to the end of the file.
+fn with_known_size(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !at(bytes, 0, b"RIFF") || !is_wav(bytes) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut chunk = 12;
+    while let Some(head) = bytes.get(chunk..chunk + 8) {
+        let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        let is_data = head.starts_with(b"data");
+        if is_data && size == 0 {
+            let mut whole = bytes.to_vec();
+            whole[4..8].fill(0xFF);
+            whole[chunk + 4..chunk + 8].fill(0xFF);
+            return Cow::Owned(whole);
+        }
+        if is_data {
+            break;
+        }
+        chunk += 8 + (size as usize).next_multiple_of(2);
+    }
+    Cow::Borrowed(bytes)
+}
+
+/// Whether the bytes begin with a frame of AAC in ADTS (ISO/IEC 13818-7).
+fn is_adts(bytes: &[u8]) -> bool {
+    matches!(bytes, &[0xFF, second, third, ..] if second & 0xF6 == 0xF0 && (third >> 2) & 0xF <= 12)
+}
+
+/// Where a row of MP3 frames begins.
+fn first_frame(bytes: &[u8]) -> Option<usize> {
+    (0..bytes.len().min(MAX_JUNK)).find(|&start| {
+        let mut rest = &bytes[start..];
+        let Some(first) = MpegFrame::parse(rest) else {
+            return false;
+        };
+        for _ in 0..FRAMES_IN_ROW {
+            let Some(frame) = MpegFrame::parse(rest).filter(|frame| frame.kind == first.kind)
+            else {
+                return false;
+            };
+            let Some(next) = rest.get(frame.bytes..) else {
+                return false;
+            };
+            rest = next;
+        }
+        true
+    })
+}
+
+/// The header of a frame of MPEG audio, layer III (ISO/IEC 11172-3, section 2.4.1.3, and 13818-3).
+struct MpegFrame {
+    /// What all frames of a stream have in common: the version and the sample rate.
+    kind: (u8, u8),
+    /// The frame's length with its header; 4 where the header does not tell ("free format").
+    bytes: usize,
+}
+
+impl MpegFrame {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let &[0xFF, second, third, ..] = bytes else {
+            return None;
+        };
+        let (version, rate, bit_rate) = (second >> 3 & 0b11, third >> 2 & 0b11, third >> 4);
+        // Sync, a known version, layer III, and neither a forbidden bit rate nor a forbidden sample rate.
+        if second & 0xE6 != 0xE2 || version == 0b01 || bit_rate == 0xF || rate == 0b11 {
+            return None;
+        }
+        let mpeg1 = version == 0b11;
+        let kbps: [usize; 15] = if mpeg1 {
+            [
+                0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+            ]
+        } else {
+            [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160]
+        };
+        let divisor = match version {
+            0b11 => 1,
+            0b10 => 2,
+            _ => 4,
+        };
+        let hertz = [44_100, 48_000, 32_000][usize::from(rate)] / divisor;
+        let slots = if mpeg1 { 144_000 } else { 72_000 };
+        let padding = usize::from(third >> 1 & 1);
+        Some(Self {
+            kind: (version, rate),
+            bytes: (slots * kbps[usize::from(bit_rate)] / hertz + padding).max(4),
+        })
+    }
 }

@@ -9,7 +9,8 @@ use std::f32::consts::TAU;
 use std::time::Duration;
 
 use super::fixtures::{flac_silence, tone, wav, wav_header};
-use super::{Clip, DecodeError, Limits, decode};
+use super::{Clip, DecodeError, Limits, decode, extension};
+use crate::webm::tests::webm_file;
 
 macro_rules! clip {
     ($name:literal) => {
@@ -26,7 +27,7 @@ macro_rules! clip {
 }
 
 /// Every committed clip with its rate once decoded.
-const CLIPS: [((&str, &[u8]), u32); 8] = [
+const CLIPS: [((&str, &[u8]), u32); 10] = [
     (clip!("tone.mp3"), 24_000),
     (clip!("tone-vorbis.ogg"), 24_000),
     (clip!("tone-opus.ogg"), 48_000),
@@ -35,6 +36,8 @@ const CLIPS: [((&str, &[u8]), u32); 8] = [
     (clip!("tone-fragmented.m4a"), 24_000),
     (clip!("tone.aac"), 24_000),
     (clip!("tone.flac"), 8_000),
+    (clip!("tone-opus.mp4"), 48_000),
+    (clip!("tone-alac.m4a"), 8_000),
 ];
 
 /// The share of a clip's energy that lies at 220 Hz.
@@ -108,6 +111,117 @@ fn files_without_a_length_and_files_cut_short_are_read_as_far_as_they_go() {
             "{name}: {} s",
             clip.duration_seconds()
         );
+    }
+}
+
+fn committed(wanted: &str) -> &'static [u8] {
+    let found = CLIPS.iter().find(|((name, _), _)| *name == wanted);
+    found.unwrap().0.1
+}
+
+/// The file has the packets of `tone.webm`.
+#[test]
+fn test_opus_in_mp4_has_the_samples_of_opus_in_webm() {
+    let [mp4, webm] = ["tone-opus.mp4", "tone.webm"]
+        .map(|name| decode(committed(name), &Limits::default()).unwrap());
+    assert!(mp4.samples == webm.samples);
+}
+
+#[test]
+fn test_wav_whose_recorder_was_cut_off_is_read_to_its_end() {
+    let samples = tone(0.5, 24_000);
+    for riff_size in [0_u32, 36, u32::MAX] {
+        let mut file = wav_header(24_000, 1, 0);
+        file[4..8].copy_from_slice(&riff_size.to_le_bytes());
+        file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+        let clip = decode(&file, &Limits::default()).unwrap();
+        assert!(clip.samples == samples, "RIFF size {riff_size}");
+    }
+}
+
+#[test]
+fn test_mp3_is_found_behind_junk_and_tags() {
+    let mp3 = committed("tone.mp3");
+    let expected = decode(mp3, &Limits::default()).unwrap();
+    let tag = |size: usize| {
+        let mut tag = b"ID3\x03\0\0".to_vec();
+        tag.extend([21, 14, 7, 0].map(|shift| (size >> shift) as u8 & 0x7F));
+        tag.resize(10 + size, 0);
+        tag
+    };
+    let junk: Vec<u8> = (0..3000_u32).map(|n| ((n * n) >> 3) as u8).collect();
+    let start = mp3
+        .windows(2)
+        .position(|two| two[0] == 0xFF && two[1] >= 0xE0);
+    let frames = &mp3[start.unwrap()..];
+    for before in [
+        vec![0; 500],
+        junk.clone(),
+        // A frame's header alone does not begin a stream.
+        [frames[..4].to_vec(), junk.clone()].concat(),
+        tag(200),
+        [tag(10), tag(5000), vec![0; 300]].concat(),
+    ] {
+        let file = [before, frames.to_vec()].concat();
+        assert_eq!(extension(&file), "mp3");
+        let clip = decode(&file, &Limits::default()).unwrap();
+        assert_eq!(clip.sample_rate, expected.sample_rate);
+        let missing = expected.samples.len().abs_diff(clip.samples.len());
+        // The encoder's first frames may refer to what was cut off before them.
+        assert!(missing <= 3 * 1152, "{missing} samples");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn test_large_tags_are_skipped_unread() {
+    if !is_alone("decode::tests::test_large_tags_are_skipped_unread") {
+        return;
+    }
+    let mut file = b"ID3\x03\0\0\x18\0\0\0".to_vec();
+    file.resize(10 + (0x18 << 21), b'x');
+    file.extend(committed("tone.mp3"));
+    let before = peak_kib();
+    decode(&file, &Limits::default()).unwrap();
+    let grown = peak_kib() - before;
+    assert!(grown < 16 * 1024, "{grown} KiB");
+}
+
+#[test]
+fn test_kinds_that_are_not_decoded_are_named() {
+    let aiff = b"FORM\0\0\x10\0AIFFCOMM".as_slice();
+    for (bytes, name) in [(aiff, "AIFF"), (b"#!AMR\n\x3C".as_slice(), "AMR")] {
+        let error = decode(bytes, &Limits::default()).unwrap_err();
+        assert_eq!(error, DecodeError::UnsupportedCodec(name.to_owned()));
+        assert!(error.to_string().contains("convert it to WAV"), "{error}");
+    }
+    let ac3 = webm_file(b"A_AC3", &[], &[vec![0x0B, 0x77, 0, 0]]);
+    let error = decode(&ac3, &Limits::default()).unwrap_err();
+    let name = "Dolby Digital (AC-3)".to_owned();
+    assert_eq!(error, DecodeError::UnsupportedCodec(name));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn test_alac_frames_out_of_proportion_are_refused() {
+    if !is_alone("decode::tests::test_alac_frames_out_of_proportion_are_refused") {
+        return;
+    }
+    let clip = committed("tone-alac.m4a");
+    // The second `alac` is the box with the description, whose first number is the frame's length.
+    let boxes: Vec<_> = clip
+        .windows(4)
+        .enumerate()
+        .filter(|(_, name)| *name == b"alac")
+        .collect();
+    let length = boxes[1].0 + 8;
+    assert_eq!(clip[length..length + 4], 4096_u32.to_be_bytes());
+    for samples in [16_385_u32, 1 << 24, u32::MAX] {
+        let mut bomb = clip.to_vec();
+        bomb[length..length + 4].copy_from_slice(&samples.to_be_bytes());
+        let before = peak_kib();
+        assert!(decode(&bomb, &Limits::default()).is_err());
+        assert!(peak_kib() - before < 16 * 1024, "{samples}");
     }
 }
 
@@ -186,7 +300,7 @@ fn silence_made_here_is_flac() {
 
 /// Peak resident memory of this process in KiB.
 #[cfg(target_os = "linux")]
-fn peak_kib() -> u64 {
+pub(super) fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
@@ -195,25 +309,29 @@ fn peak_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Runs in a process of its own, as the peak is the process's.
+/// Runs the test of this name in a process of its own, as the peak is the process's; whether this is that process.
+#[cfg(target_os = "linux")]
+pub(super) fn is_alone(test: &str) -> bool {
+    const CHILD: &str = "DECODE_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child
+        .args(["--exact", test])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}");
+    assert!(report.contains("1 passed"), "{report}");
+    false
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_hours_of_silence_are_refused_in_flat_memory() {
-    const CHILD: &str = "DECODE_BOMB_CHILD";
-    if std::env::var_os(CHILD).is_none() {
-        let name = "decode::tests::ten_hours_of_silence_are_refused_in_flat_memory";
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = child
-            .args(["--exact", name])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    if !is_alone("decode::tests::ten_hours_of_silence_are_refused_in_flat_memory") {
         return;
     }
     let bomb = flac_silence(36_000, 48_000);

@@ -3,6 +3,39 @@ use super::*;
 use crate::decode::{Limits, decode};
 use crate::{Format, SAMPLE_RATES};
 
+/// A `WebM` file with a track of any codec, whose headers are `private`.
+pub(crate) fn webm_file(codec: &[u8], private: &[u8], packets: &[Vec<u8>]) -> Vec<u8> {
+    let audio = [
+        float(id::SAMPLING_FREQUENCY, 24_000.0),
+        uint(id::CHANNELS, 1),
+    ];
+    let track = [
+        uint(id::TRACK_NUMBER, 1),
+        uint(id::TRACK_UID, 1),
+        uint(id::TRACK_TYPE, AUDIO_TRACK),
+        element(id::CODEC_ID, codec),
+        element(id::CODEC_PRIVATE, private),
+        parent(id::AUDIO, &audio),
+    ];
+    let mut file = [ebml(), open(id::SEGMENT)].concat();
+    file.extend(parent(
+        id::INFO,
+        &[
+            uint(id::TIMESTAMP_SCALE, TIMESTAMP_SCALE),
+            element(id::MUXING_APP, b"test"),
+            element(id::WRITING_APP, b"test"),
+        ],
+    ));
+    file.extend(parent(id::TRACKS, &[parent(id::TRACK_ENTRY, &track)]));
+    file.extend(open(id::CLUSTER));
+    file.extend(uint(id::TIMESTAMP, 0));
+    for packet in packets {
+        let block = [&[0x81, 0, 0, FLAG_KEYFRAME], packet.as_slice()].concat();
+        file.extend(element(id::SIMPLE_BLOCK, &block));
+    }
+    file
+}
+
 /// Elements in file order, one level after the other; what is in a parent follows it.
 const PARENTS: [u32; 9] = [
     id::SEGMENT,
