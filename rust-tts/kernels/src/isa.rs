@@ -1,5 +1,5 @@
-//! One source for every instruction set: plain loops that the compiler vectorises, compiled once for each set that is worth
-//! it, of which the best that the processor has is taken at run time.
+//! Function multiversioning: plain loops that the compiler vectorises, compiled for several instruction sets, of which the best
+//! that the processor has is chosen at run time.
 
 /// Instruction sets that loops are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

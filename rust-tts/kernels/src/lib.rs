@@ -1,10 +1,9 @@
-//! What the Chatterbox models spend their time on, for CPUs: matrix products from packed weights, the networks made of
-//! them, and the choice of tokens. Knows nothing of Python.
+//! CPU kernels of the Chatterbox models: matrix products with packed weights, the networks made of them (`t3`, `flow`,
+//! `vocoder`), and the sampling of tokens. Knows nothing of Python.
 
 // A loop that is compiled for several instruction sets must be inlined into each of the functions that have them.
 #![allow(clippy::inline_always)]
 
-pub mod floors;
 pub mod flow;
 mod isa;
 mod math;
@@ -19,3 +18,15 @@ pub mod vocoder;
 
 pub use matrix::{Matrix, Precision};
 pub use pool::Pool;
+
+/// Sizes that do not fit together, or an argument that is out of range, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(pub String);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,9 +1,9 @@
-//! Functions that the compiler can vectorise: for use inside of `vectorised!`, but for `add`, which is so already.
+//! Elementary functions that the compiler can vectorise, for use inside of `vectorised!`.
 
 use crate::isa::{multiply_add, vectorised};
 
-/// A number whose addition rounds to an integer, which the sum's low bits then hold.
-pub(crate) const ROUNDER: f32 = 12_582_912.0;
+/// 1.5 * 2^23: adding it rounds to the nearest integer, which the low bits of the sum then hold.
+pub(crate) const ROUNDING_BIAS: f32 = 12_582_912.0;
 /// `2^f` for `f` in -0.5 to 0.5, from the highest power down; a Chebyshev fit, relative error 3e-9 before rounding.
 const POWERS: [f32; 7] = [
     0.000_154_697_32,
@@ -20,8 +20,8 @@ const POWERS: [f32; 7] = [
 pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
     let x = if x > -126.0 { x } else { -126.0 };
     let x = if x < 126.0 { x } else { 126.0 };
-    let rounded = x + ROUNDER;
-    let f = x - (rounded - ROUNDER);
+    let rounded = x + ROUNDING_BIAS;
+    let f = x - (rounded - ROUNDING_BIAS);
     let mut power = POWERS[0];
     for coefficient in &POWERS[1..] {
         power = multiply_add::<FMA>(power, f, *coefficient);
@@ -52,7 +52,7 @@ mod tests {
     use super::exp;
 
     #[test]
-    fn exp_equals_the_standard_librarys() {
+    fn exp_matches_f64() {
         for n in -8700..=8700_i16 {
             let x = f32::from(n) / 100.0;
             let exact = f64::from(x).exp();

@@ -1,4 +1,6 @@
-//! Threads that share the work of one computation at a time.
+//! A fork-join thread pool: parallel loops of short tasks, which follow each other within microseconds.
+//!
+//! Its threads spin between the loops of a network, and a job costs one allocation-free handover.
 
 #[cfg(test)]
 mod tests;
@@ -11,34 +13,33 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread without work looks for some before it sleeps: longer than the gaps between the layers of a network,
-/// shorter than anything a meter of processor time would show.
+/// How long a thread without work spins before it sleeps: longer than the gaps between the layers of a network, too short to
+/// show as processor time.
 const SPIN: Duration = Duration::from_micros(100);
-/// How often a waiting thread looks before it asks for the time.
-const LOOKS: u32 = 64;
+/// How often a spinning thread polls before it reads the clock.
+const POLLS: u32 = 64;
 
-/// A job's numbers are claimed from a word of its serial number (high half) and the tasks that are left (low half). A claim
-/// is a compare-and-swap of the whole word, so that a thread that comes late can take nothing but a task of the job that is
-/// running.
-const LEFT: u64 = u32::MAX as u64;
+/// Mask of the tasks of a job that are not claimed yet; the high half of the word is the job's serial number. A claim is a
+/// compare-and-swap of the whole word, so that a late thread can only claim a task of the job that is running.
+const REMAINING: u64 = u32::MAX as u64;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A fixed number of threads, the caller's among them. They sleep when there is nothing to do.
 pub struct Pool {
-    shared: Arc<Shared>,
+    state: Arc<State>,
     workers: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+struct State {
     claims: AtomicU64,
     job: UnsafeCell<Job>,
     done: AtomicUsize,
-    /// Taken by the caller for as long as its job runs: one job at a time.
-    turn: Mutex<()>,
+    /// Held by the caller while its job runs: one job at a time.
+    job_lock: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleeping: AtomicUsize,
-    asleep: Mutex<()>,
+    sleep_lock: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
 }
@@ -49,44 +50,44 @@ struct Job {
     tasks: usize,
 }
 
-// SAFETY: `job` is the only part that is not `Sync` by itself. It is written by the holder of `turn` while `claims` offers no
+// SAFETY: `job` is the only part that is not `Sync` by itself. It is written by the holder of `job_lock` while `claims` offers no
 // task, and read only by a thread that has claimed a task of it, which its caller waits for.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for State {}
 // SAFETY: as above; the pointer in `job` is to something `Sync`.
-unsafe impl Send for Shared {}
+unsafe impl Send for State {}
 
 thread_local! {
-    /// Whether this thread is running a task: what it starts from there it does itself.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is running a task: loops that it starts then run on it alone.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Pool {
     /// `threads` counts the one that calls `run`; 0 is taken as 1. Where the system gives no more threads, the pool has fewer.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(State {
             claims: AtomicU64::new(0),
             job: UnsafeCell::new(Job {
                 work: None,
                 tasks: 0,
             }),
             done: AtomicUsize::new(0),
-            turn: Mutex::new(()),
+            job_lock: Mutex::new(()),
             panic: Mutex::new(None),
             sleeping: AtomicUsize::new(0),
-            asleep: Mutex::new(()),
+            sleep_lock: Mutex::new(()),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let workers = (1..threads)
             .map_while(|number| {
-                let shared = Arc::clone(&shared);
+                let state = Arc::clone(&state);
                 std::thread::Builder::new()
                     .name(format!("compute-{number}"))
-                    .spawn(move || shared.serve())
+                    .spawn(move || state.worker_loop())
                     .ok()
             })
             .collect();
-        Self { shared, workers }
+        Self { state, workers }
     }
 
     pub fn threads(&self) -> usize {
@@ -94,47 +95,55 @@ impl Pool {
     }
 
     /// Runs `work` once for every number below `tasks`, on all threads, and returns when all are done. Tasks are claimed in
-    /// order. A second caller waits for the first; a task that calls `run` does those tasks itself. A panic of a task goes on
-    /// in the caller after the last task.
+    /// order. A second caller waits for the first; a task that calls `run` does those tasks itself. A panic of a task is
+    /// resumed in the caller after the last task.
     pub fn run(&self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         let countable = u32::try_from(tasks).is_ok();
-        if tasks <= 1 || self.workers.is_empty() || !countable || INSIDE.get() {
+        if tasks <= 1 || self.workers.is_empty() || !countable || IN_TASK.get() {
             (0..tasks).for_each(work);
             return;
         }
-        let shared = &*self.shared;
-        let turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &*self.state;
+        let job_lock = state
+            .job_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime changes. `work` outlives the job: this function returns when every task is done, and no
-        // thread looks at the job without having claimed one.
+        // thread reads the job without having claimed one.
         let work = unsafe { std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
-        // SAFETY: the last job has no task left, so nobody reads it, and `turn` keeps other writers out.
+        // SAFETY: the last job has no task left, so nobody reads it, and `job_lock` keeps other writers out.
         unsafe {
-            *shared.job.get() = Job {
+            *state.job.get() = Job {
                 work: Some(std::ptr::from_ref(work)),
                 tasks,
             };
         }
-        shared.done.store(0, Ordering::Relaxed);
-        let serial = (shared.claims.load(Ordering::Relaxed) | LEFT).wrapping_add(1);
-        shared.claims.store(serial | tasks as u64, Ordering::SeqCst);
-        if shared.sleeping.load(Ordering::SeqCst) > 0 {
-            drop(shared.asleep.lock().unwrap_or_else(PoisonError::into_inner));
-            shared.wake.notify_all();
+        state.done.store(0, Ordering::Relaxed);
+        let serial = (state.claims.load(Ordering::Relaxed) | REMAINING).wrapping_add(1);
+        state.claims.store(serial | tasks as u64, Ordering::SeqCst);
+        if state.sleeping.load(Ordering::SeqCst) > 0 {
+            drop(
+                state
+                    .sleep_lock
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            state.wake.notify_all();
         }
-        while shared.work() {}
-        let mut waiting = Waiting::new();
-        while shared.done.load(Ordering::Acquire) < tasks {
-            if waiting.is_over() {
+        while state.run_one() {}
+        let mut wait = SpinWait::new();
+        while state.done.load(Ordering::Acquire) < tasks {
+            if wait.expired() {
                 // Another process may have the core that the last task needs.
                 std::thread::yield_now();
             }
         }
-        let panic = shared
+        let panic = state
             .panic
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        drop(turn);
+        drop(job_lock);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -143,14 +152,14 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        self.state.stop.store(true, Ordering::SeqCst);
         drop(
-            self.shared
-                .asleep
+            self.state
+                .sleep_lock
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        self.shared.wake.notify_all();
+        self.state.wake.notify_all();
         for worker in self.workers.drain(..) {
             // A worker catches its tasks' panics, so it ends well.
             drop(worker.join());
@@ -158,42 +167,47 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
-    /// A worker's life.
-    fn serve(&self) {
+impl State {
+    /// What a worker thread runs.
+    fn worker_loop(&self) {
         while !self.stop.load(Ordering::Relaxed) {
-            let mut waiting = Waiting::new();
-            while !self.work() {
+            let mut wait = SpinWait::new();
+            while !self.run_one() {
                 if self.stop.load(Ordering::Relaxed) {
                     return;
                 }
-                if waiting.is_over() {
+                if wait.expired() {
                     self.sleep();
-                    waiting = Waiting::new();
+                    wait = SpinWait::new();
                 }
             }
         }
     }
 
-    /// Sleeps until there may be work. The caller of a job looks at `sleeping` after it has offered tasks, this thread looks
-    /// for tasks after it has counted itself: one of the two sees the other.
+    /// Sleeps until there may be work. The caller of a job reads `sleeping` after it has published tasks, this thread reads the
+    /// tasks after it has counted itself: one of the two notices the other.
     fn sleep(&self) {
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sleep_lock = self
+            .sleep_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.sleeping.fetch_add(1, Ordering::SeqCst);
-        while self.claims.load(Ordering::SeqCst) & LEFT == 0 && !self.stop.load(Ordering::SeqCst) {
-            asleep = self
+        while self.claims.load(Ordering::SeqCst) & REMAINING == 0
+            && !self.stop.load(Ordering::SeqCst)
+        {
+            sleep_lock = self
                 .wake
-                .wait(asleep)
+                .wait(sleep_lock)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Claims one task and does it; false if there was none.
-    fn work(&self) -> bool {
+    /// Claims one task and runs it; false if there was none.
+    fn run_one(&self) -> bool {
         let mut claims = self.claims.load(Ordering::Relaxed);
         loop {
-            if claims & LEFT == 0 {
+            if claims & REMAINING == 0 {
                 return false;
             }
             match self.claims.compare_exchange_weak(
@@ -209,11 +223,11 @@ impl Shared {
         // SAFETY: the claimed task is not done, so the job's caller waits and the job stays as it is.
         let job = unsafe { *self.job.get() };
         if let Some(work) = job.work {
-            let task = job.tasks - (claims & LEFT) as usize;
-            INSIDE.set(true);
+            let task = job.tasks - (claims & REMAINING) as usize;
+            IN_TASK.set(true);
             // SAFETY: the caller holds what `work` points to until this task is counted in `done`.
             let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*work)(task) }));
-            INSIDE.set(false);
+            IN_TASK.set(false);
             if let Err(panic) = result {
                 *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
@@ -223,27 +237,27 @@ impl Shared {
     }
 }
 
-/// A wait that keeps the core for `SPIN`.
-struct Waiting {
-    looks: u32,
+/// Spins for [`SPIN`].
+struct SpinWait {
+    polls: u32,
     since: Option<Instant>,
 }
 
-impl Waiting {
+impl SpinWait {
     fn new() -> Self {
         Self {
-            looks: 0,
+            polls: 0,
             since: None,
         }
     }
 
-    fn is_over(&mut self) -> bool {
+    fn expired(&mut self) -> bool {
         std::hint::spin_loop();
-        self.looks += 1;
-        if self.looks < LOOKS {
+        self.polls += 1;
+        if self.polls < POLLS {
             return false;
         }
-        self.looks = 0;
+        self.polls = 0;
         self.since.get_or_insert_with(Instant::now).elapsed() > SPIN
     }
 }

@@ -2,19 +2,19 @@
 
 use std::marker::PhantomData;
 
-/// A slice of which tasks take parts.
-pub(crate) struct Shared<'a, T> {
+/// A slice that tasks write, each an own part of it.
+pub(crate) struct SharedSlice<'a, T> {
     start: *mut T,
     length: usize,
     whole: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it hands out what a `&mut [T]` does, and `part`'s caller keeps the parts apart.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
+// SAFETY: it hands out what a `&mut [T]` does, and `slice`'s callers keep the parts apart.
+unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
+unsafe impl<T: Send> Send for SharedSlice<'_, T> {}
 
-impl<'a, T> Shared<'a, T> {
+impl<'a, T> SharedSlice<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self {
             start: slice.as_mut_ptr(),
@@ -29,14 +29,14 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// Parts that exist at the same time must not overlap.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn part(&self, first: usize, count: usize) -> &mut [T] {
+    pub(crate) unsafe fn slice(&self, first: usize, count: usize) -> &mut [T] {
         assert!(first <= self.length && count <= self.length - first);
         // SAFETY: inside of the slice, which is borrowed for `'a`; the caller keeps parts apart.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), count) }
     }
 
     /// The address of the element at `index`, which must be inside of the slice.
-    pub(crate) fn at(&self, index: usize) -> *mut T {
+    pub(crate) fn pointer(&self, index: usize) -> *mut T {
         assert!(index < self.length);
         self.start.wrapping_add(index)
     }

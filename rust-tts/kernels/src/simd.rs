@@ -1,8 +1,8 @@
-//! Products' inner loops, written once over [`Simd`] and compiled for each instruction set.
+//! Loops written once over [`Simd`] and compiled for each instruction set.
 
 use crate::isa::Isa;
 
-/// Neighbouring outputs that a [`Simd`] register group holds.
+/// Lanes of a [`Simd`] vector: the outputs of a panel.
 pub(crate) const LANES: usize = 16;
 
 /// Runs `task` compiled for `isa`, which must be one that this processor has.
@@ -25,16 +25,16 @@ pub(crate) trait Task {
     fn run<S: Simd>(self) -> Self::Output;
 }
 
-/// How far ahead of its use a weight is asked for: the time that memory takes, at the rate that it gives.
-pub(crate) const AHEAD: usize = 2048;
+/// How far ahead of its use a weight is prefetched, in bytes: memory's latency times its bandwidth.
+pub(crate) const PREFETCH_DISTANCE: usize = 2048;
 
-/// Asks for the cache line [`AHEAD`] of `p`, which may be outside of what `p` belongs to.
+/// Prefetches the cache line [`PREFETCH_DISTANCE`] behind `p`, which may be out of bounds.
 #[inline(always)]
 pub(crate) fn prefetch<T>(p: *const T) {
-    prefetch_line(p.wrapping_byte_add(AHEAD));
+    prefetch_line(p.wrapping_byte_add(PREFETCH_DISTANCE));
 }
 
-/// Asks for the cache line of `p`, which may be anywhere.
+/// Prefetches the cache line of `p`, which may be any address.
 #[inline(always)]
 pub(crate) fn prefetch_line<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -54,9 +54,9 @@ pub(crate) fn prefetch_line<T>(p: *const T) {
 /// they say; nothing needs to be aligned.
 pub(crate) trait Simd {
     type V: Copy;
-    /// Rows of a tile of a product, and groups of sixteen columns: as many sums as the registers hold.
-    const ROWS: usize;
-    const GROUPS: usize;
+    /// Rows of a micro-kernel's tile, and its width in vectors: as many accumulators as the registers hold.
+    const MR: usize;
+    const NR: usize;
     /// Whether `f32::mul_add` is one instruction. Where it is not, it is a call into a library.
     const FMA: bool;
 
@@ -73,13 +73,13 @@ pub(crate) trait Simd {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 }
 
-/// For what the compiler makes of plain loops.
+/// Plain loops, as the compiler vectorises them for the target.
 pub(crate) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; LANES];
-    const ROWS: usize = 4;
-    const GROUPS: usize = 1;
+    const MR: usize = 4;
+    const NR: usize = 1;
     const FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
     #[inline(always)]
@@ -154,8 +154,8 @@ pub(crate) mod x86 {
 
     impl Simd for Avx2 {
         type V = (__m256, __m256);
-        const ROWS: usize = 6;
-        const GROUPS: usize = 1;
+        const MR: usize = 6;
+        const NR: usize = 1;
         const FMA: bool = true;
 
         #[inline(always)]
@@ -215,8 +215,8 @@ pub(crate) mod x86 {
 
     impl Simd for Avx512 {
         type V = __m512;
-        const ROWS: usize = 12;
-        const GROUPS: usize = 2;
+        const MR: usize = 12;
+        const NR: usize = 2;
         const FMA: bool = true;
 
         #[inline(always)]

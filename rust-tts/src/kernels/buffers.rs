@@ -22,8 +22,8 @@ pub(super) type Argument<'a> = (&'a str, &'a PyBuffer<f32>, &'a [usize]);
 /// overlaps another argument.
 pub(super) fn check(inputs: &[Argument<'_>], outputs: &[Argument<'_>]) -> PyResult<()> {
     for (name, buffer, shape) in inputs.iter().chain(outputs) {
-        check_shape(name, buffer, shape)?;
         check_contiguous(name, buffer)?;
+        check_shape(name, buffer, shape)?;
     }
     for (index, (name, buffer, _)) in outputs.iter().enumerate() {
         if buffer.readonly() {

@@ -2,18 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chatterbox_kernels::flow::{Block, Convolution, Estimator, Memory, Norm, Resnet, Transformer};
-use chatterbox_kernels::matrix::Source;
+use chatterbox_kernels::flow::{
+    Block, Convolution, Estimator, Norm, Resnet, Transformer, Workspace,
+};
+use chatterbox_kernels::matrix::Layout;
 use chatterbox_kernels::{Matrix, Pool, Precision};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::buffers::{ANY, Weights, check};
-use super::pool;
+use super::{pool, value_error};
 
-/// The memory of a call with more frames than this (30 s, with the reference) is given back after it. That of others, up to
-/// 40 MB, is there for the next.
+/// The buffers of a call with more frames than this (30 s, with the reference) are freed after it. Those of others, up to
+/// 40 MB, are kept for the next.
 const KEPT_FRAMES: usize = 1500;
 
 /// The network of `s3gen/estimator.py` without what makes biases of a step's time.
@@ -23,7 +25,7 @@ pub struct FlowEstimator {
     estimator: Estimator,
     /// Channels of a bias.
     width: usize,
-    memory: Mutex<Memory>,
+    workspace: Mutex<Workspace>,
 }
 
 #[pymethods]
@@ -50,23 +52,23 @@ impl FlowEstimator {
         let middle = middle.iter().enumerate();
         let estimator = Estimator {
             down: checkpoint.block("down_blocks.0", down)?,
-            after_down: checkpoint.convolution("down_blocks.0.2")?,
+            down_convolution: checkpoint.convolution("down_blocks.0.2")?,
             middle: middle
                 .map(|(index, layers)| checkpoint.block(&format!("mid_blocks.{index}"), *layers))
                 .collect::<PyResult<_>>()?,
             up: checkpoint.block("up_blocks.0", up)?,
-            after_up: checkpoint.convolution("up_blocks.0.2")?,
-            last: checkpoint.convolution("final_block.block.0")?,
-            last_norm: checkpoint.norm("final_block.block.2")?,
-            out: checkpoint.convolution("final_proj")?,
+            up_convolution: checkpoint.convolution("up_blocks.0.2")?,
+            final_convolution: checkpoint.convolution("final_block.block.0")?,
+            final_norm: checkpoint.norm("final_block.block.2")?,
+            projection: checkpoint.convolution("final_proj")?,
         };
-        estimator.check().map_err(PyValueError::new_err)?;
+        estimator.check().map_err(value_error)?;
         let width = estimator.width();
         Ok(Self {
             pool,
             estimator,
             width,
-            memory: Mutex::default(),
+            workspace: Mutex::default(),
         })
     }
 
@@ -98,25 +100,28 @@ impl FlowEstimator {
         if lengths.iter().any(|length| *length > frames) {
             return Err(PyValueError::new_err("a row is longer than x"));
         }
-        let (given, biases, mut found) =
+        let (noisy, biases, mut velocity) =
             (x.to_vec(py)?, biases.to_vec(py)?, directions.to_vec(py)?);
         py.detach(|| {
-            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut workspace = self
+                .workspace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for (row, length) in lengths.into_iter().enumerate() {
-                let x = &given[row * frames * inputs..][..length * inputs];
+                let x = &noisy[row * frames * inputs..][..length * inputs];
                 let biases = &biases[row * blocks * self.width..][..blocks * self.width];
-                let direction = self.estimator.run(&self.pool, x, biases, &mut memory);
-                found[row * frames * outputs..][..direction.len()].copy_from_slice(direction);
+                let direction = self.estimator.run(&self.pool, x, biases, &mut workspace);
+                velocity[row * frames * outputs..][..direction.len()].copy_from_slice(direction);
             }
             if frames > KEPT_FRAMES {
-                *memory = Memory::default();
+                *workspace = Workspace::default();
             }
         });
-        directions.copy_from_slice(py, &found)
+        directions.copy_from_slice(py, &velocity)
     }
 }
 
-/// What the flow's networks are kept in. Raises `ValueError` for a name that there is not.
+/// The precision of the flow's weights. Raises `ValueError` for a name that there is not.
 pub(super) fn parse_precision(name: &str) -> PyResult<Precision> {
     match name {
         "fp32" => Ok(Precision::F32),
@@ -127,7 +132,7 @@ pub(super) fn parse_precision(name: &str) -> PyResult<Precision> {
     }
 }
 
-/// Where weights come from, by name.
+/// The weights of a checkpoint, by name.
 struct Checkpoint<'a, 'py> {
     get_weight: &'a Bound<'py, PyAny>,
     pool: &'a Pool,
@@ -168,10 +173,10 @@ impl Checkpoint<'_, '_> {
         if outputs == 0 || inputs == 0 {
             return Err(PyValueError::new_err("a layer has no weights"));
         }
-        let source = Source::Rows(row);
+        let layout = Layout::Rows(row);
         let (pool, precision) = (self.pool, self.precision);
         let py = self.get_weight.py();
-        Ok(py.detach(|| Matrix::pack_from(pool, outputs, inputs, precision, source)))
+        Ok(py.detach(|| Matrix::pack_from(pool, outputs, inputs, precision, layout)))
     }
 
     fn norm(&self, name: &str) -> PyResult<Norm> {
@@ -181,18 +186,19 @@ impl Checkpoint<'_, '_> {
 
     /// Of `[outputs, inputs, kernel]`.
     fn convolution(&self, name: &str) -> PyResult<Convolution> {
-        let given = self.array(&format!("{name}.weight"), &[ANY; 3])?;
-        let [outputs, inputs, kernel] = [given.shape()[0], given.shape()[1], given.shape()[2]];
-        let mut turned = Vec::with_capacity(given.len());
-        for output in given.chunks_exact((inputs * kernel).max(1)) {
+        let weights = self.array(&format!("{name}.weight"), &[ANY; 3])?;
+        let [outputs, inputs, kernel] =
+            [weights.shape()[0], weights.shape()[1], weights.shape()[2]];
+        let mut transposed = Vec::with_capacity(weights.len());
+        for output in weights.chunks_exact((inputs * kernel).max(1)) {
             for step in 0..kernel {
-                turned.extend(output.iter().skip(step).step_by(kernel));
+                transposed.extend(output.iter().skip(step).step_by(kernel));
             }
         }
         let length = inputs * kernel;
         Ok(Convolution {
             weights: self.pack(outputs, length, &|output| {
-                &turned[output * length..][..length]
+                &transposed[output * length..][..length]
             })?,
             bias: self.vector(&format!("{name}.bias"))?,
             inputs,
@@ -224,14 +230,14 @@ impl Checkpoint<'_, '_> {
             head_width: self.head_width,
             quantised: self.precision == Precision::Int8,
             attention_norm: self.norm(&part("norm1"))?,
-            inputs: self.matrix([&query, &key, &value])?,
-            mixed: self.matrix([&part("attn1.to_out.0")])?,
-            mixed_bias: self.vector(&part("attn1.to_out.0.bias"))?,
+            projections: self.matrix([&query, &key, &value])?,
+            output: self.matrix([&part("attn1.to_out.0")])?,
+            output_bias: self.vector(&part("attn1.to_out.0.bias"))?,
             feed_forward_norm: self.norm(&part("norm3"))?,
-            widen: self.matrix([&part("ff.net.0.proj")])?,
-            widen_bias: self.vector(&part("ff.net.0.proj.bias"))?,
-            narrow: self.matrix([&part("ff.net.2")])?,
-            narrow_bias: self.vector(&part("ff.net.2.bias"))?,
+            up: self.matrix([&part("ff.net.0.proj")])?,
+            up_bias: self.vector(&part("ff.net.0.proj.bias"))?,
+            down: self.matrix([&part("ff.net.2")])?,
+            down_bias: self.vector(&part("ff.net.2.bias"))?,
         })
     }
 }

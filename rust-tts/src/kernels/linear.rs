@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chatterbox_kernels::matrix::Source;
+use chatterbox_kernels::matrix::Layout;
 use chatterbox_kernels::{Matrix, Pool};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -45,7 +45,7 @@ impl LinearLayer {
         let pool = pool();
         let row = |output: usize| &weights[output * inputs..][..inputs];
         let weights =
-            py.detach(|| Matrix::pack_from(&pool, outputs, inputs, precision, Source::Rows(&row)));
+            py.detach(|| Matrix::pack_from(&pool, outputs, inputs, precision, Layout::Rows(&row)));
         Ok(Self {
             pool,
             weights,

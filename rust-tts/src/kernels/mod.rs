@@ -12,6 +12,7 @@ pub mod vocoder;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chatterbox_kernels::Pool;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// What networks made from now on compute with. One for all: they run one after the other.
@@ -35,4 +36,8 @@ pub fn available_threads() -> usize {
 pub fn set_threads(count: usize) {
     let pool = Arc::new(Pool::new(count));
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = Some(pool);
+}
+
+fn value_error(error: chatterbox_kernels::Error) -> PyErr {
+    PyValueError::new_err(error.0)
 }

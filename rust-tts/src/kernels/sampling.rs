@@ -1,16 +1,16 @@
-//! The choice of speech tokens.
+//! The sampling of speech tokens.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chatterbox_kernels::Pool;
-use chatterbox_kernels::sampling::{Sampler, Settings, Turn};
+use chatterbox_kernels::sampling::{BatchItem, Sampler, Settings};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
 use super::buffers::{ANY, read_in_place};
-use super::t3::refuse;
+use super::value_error;
 
-/// What is known of the requests in some slots: their settings, and which tokens they have had.
+/// The settings of the requests in a number of slots, and the tokens that they have had.
 #[pyclass(frozen, module = "chatterbox_server._core")]
 pub struct T3Sampler {
     pool: Arc<Pool>,
@@ -41,7 +41,7 @@ impl T3Sampler {
         penalty_last: bool,
         least_temperature: f32,
     ) -> PyResult<Self> {
-        let sampler = Sampler::new(slots, ids, start, penalty_last).map_err(refuse)?;
+        let sampler = Sampler::new(slots, ids, start, penalty_last).map_err(value_error)?;
         Ok(Self {
             pool: super::pool(),
             sampler: Mutex::new(sampler),
@@ -62,7 +62,7 @@ impl T3Sampler {
         };
         self.lock()
             .join(slot, settings, stream.cast_unsigned())
-            .map_err(refuse)
+            .map_err(value_error)
     }
 
     /// The next token of each request in `batch`, from `logits` `[…, ids]`, C-contiguous, whose rows are numbered across all
@@ -82,19 +82,19 @@ impl T3Sampler {
         if let Some(last) = shape.last_mut() {
             *last = self.lock().ids();
         }
-        let batch: Vec<Turn> = batch
+        let batch: Vec<BatchItem> = batch
             .into_iter()
-            .map(|(slot, row, blind_row, step)| Turn {
+            .map(|(slot, row, unconditional_row, step)| BatchItem {
                 slot,
                 row,
-                blind_row,
+                unconditional_row,
                 step,
             })
             .collect();
         read_in_place(py, ("logits", &logits, &shape), |logits| {
-            self.lock().choose(&self.pool, logits, &batch)
+            self.lock().sample(&self.pool, logits, &batch)
         })?
-        .map_err(refuse)
+        .map_err(value_error)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chatterbox_kernels::t3::{
-    Backbone, Cache, Gpt2Layer, Invalid, Keep, Linear, LlamaLayer, Norm, Positions,
+    Backbone, Cache, CacheFormat, Gpt2Layer, Linear, LlamaLayer, Norm, Positions,
 };
 use chatterbox_kernels::{Pool, Precision};
 use pyo3::buffer::PyBuffer;
@@ -14,6 +14,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::buffers::{ANY, Weights, check};
+use super::value_error;
 
 /// The transformer and the head of a T3.
 ///
@@ -22,7 +23,7 @@ use super::buffers::{ANY, Weights, check};
 pub struct T3Backbone {
     backbone: Backbone,
     pool: Arc<Pool>,
-    keep: Keep,
+    format: CacheFormat,
 }
 
 /// Keys and values of the past positions of some rows.
@@ -74,7 +75,7 @@ impl T3Backbone {
                 down,
             };
             py.detach(|| made.backbone.add_llama(&made.pool, &layer))
-                .map_err(refuse)?;
+                .map_err(value_error)?;
         }
         Ok(made)
     }
@@ -120,14 +121,14 @@ impl T3Backbone {
                 down: linear(10),
             };
             py.detach(|| made.backbone.add_gpt2(&made.pool, layer))
-                .map_err(refuse)?;
+                .map_err(value_error)?;
         }
         Ok(made)
     }
 
     /// An empty cache for this model.
     fn cache(&self) -> T3Cache {
-        T3Cache(Mutex::new(self.backbone.cache(self.keep)))
+        T3Cache(Mutex::new(self.backbone.cache(self.format)))
     }
 
     /// Takes `embedded` `[rows, new, width]` through every layer, to `hidden` of the same shape: of each of the cache's rows
@@ -153,7 +154,7 @@ impl T3Backbone {
             self.backbone
                 .forward(&self.pool, embedded, &mut cache.lock(), first, &starts)
         });
-        hidden.copy_from_slice(py, &computed.map_err(refuse)?)
+        hidden.copy_from_slice(py, &computed.map_err(value_error)?)
     }
 
     /// Logits of the next token, to `logits` `[rows, ids]`, from the rows' last position `hidden` `[rows, width]`.
@@ -166,7 +167,7 @@ impl T3Backbone {
         )?;
         let hidden = hidden.to_vec(py)?;
         let computed = py.detach(|| self.backbone.logits(&self.pool, &hidden));
-        logits.copy_from_slice(py, &computed.map_err(refuse)?)
+        logits.copy_from_slice(py, &computed.map_err(value_error)?)
     }
 }
 
@@ -180,7 +181,7 @@ impl T3Backbone {
         norm: Norm,
         (head, bias): (PyBuffer<f32>, Option<PyBuffer<f32>>),
     ) -> PyResult<Self> {
-        let (precision, keep) = parse(precision)?;
+        let (precision, format) = parse_precision(precision)?;
         let (Norm::Rms { weight } | Norm::Layer { weight, .. }) = &norm;
         let width = weight.len();
         let weight = Weights::new("head", head, &[ANY; 2])?;
@@ -196,11 +197,11 @@ impl T3Backbone {
         let pool = super::pool();
         let backbone = py
             .detach(|| Backbone::new(&pool, (width, heads), precision, positions, norm, &head))
-            .map_err(refuse)?;
+            .map_err(value_error)?;
         Ok(Self {
             backbone,
             pool,
-            keep,
+            format,
         })
     }
 }
@@ -229,12 +230,14 @@ impl T3Cache {
         if std::ptr::eq(self, other) {
             return Err(PyValueError::new_err("a cache is pasted into itself"));
         }
-        self.lock().paste(row, &other.lock(), 0).map_err(refuse)
+        self.lock()
+            .paste(row, &other.lock(), 0)
+            .map_err(value_error)
     }
 
     /// Drop `row`; the last one takes its number.
     fn remove(&self, row: usize) -> PyResult<()> {
-        self.lock().remove(row).map_err(refuse)
+        self.lock().remove(row).map_err(value_error)
     }
 }
 
@@ -257,18 +260,14 @@ fn layer_weights<const N: usize>(layer: &Bound<'_, PyAny>) -> PyResult<[Weights;
 }
 
 /// How weights are kept, and keys and values with them.
-fn parse(precision: &str) -> PyResult<(Precision, Keep)> {
+fn parse_precision(precision: &str) -> PyResult<(Precision, CacheFormat)> {
     match precision {
-        "fp32" => Ok((Precision::F32, Keep::F32)),
-        "bf16" => Ok((Precision::Bf16, Keep::Bf16)),
-        "int8" => Ok((Precision::Int8, Keep::Bf16)),
-        "int4" => Ok((Precision::Int4, Keep::Bf16)),
+        "fp32" => Ok((Precision::F32, CacheFormat::F32)),
+        "bf16" => Ok((Precision::Bf16, CacheFormat::Bf16)),
+        "int8" => Ok((Precision::Int8, CacheFormat::Bf16)),
+        "int4" => Ok((Precision::Int4, CacheFormat::Bf16)),
         _ => Err(PyValueError::new_err(format!(
             "precision {precision:?} is unknown; fp32, bf16, int8 and int4 are there"
         ))),
     }
-}
-
-pub(super) fn refuse(invalid: Invalid) -> PyErr {
-    PyValueError::new_err(invalid.0)
 }

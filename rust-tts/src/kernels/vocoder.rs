@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chatterbox_kernels::Pool;
 use chatterbox_kernels::vocoder::{
-    Convolution, Generator, Geometry, Memory, Pair, Residual, Snake, Stage,
+    Convolution, Generator, Geometry, Pair, Residual, Snake, Stage, Workspace,
 };
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::buffers::{ANY, Weights, check, shape_error};
-use super::pool;
+use super::{pool, value_error};
 
-/// The memory of a call for more samples than this (10 s) is given back after it. That of others, up to 60 MB, is there for
-/// the next.
+/// The buffers of a call for more samples than this (10 s) are freed after it. Those of others, up to 60 MB, are kept for the
+/// next.
 const KEPT_SAMPLES: usize = 240_000;
 
 /// The network of `s3gen/generator.py`.
@@ -22,7 +22,7 @@ const KEPT_SAMPLES: usize = 240_000;
 pub struct VocoderGenerator {
     pool: Arc<Pool>,
     generator: Generator,
-    memory: Mutex<Memory>,
+    workspace: Mutex<Workspace>,
 }
 
 #[pymethods]
@@ -71,12 +71,11 @@ impl VocoderGenerator {
             checkpoint.convolution("conv_pre", 1)?,
             checkpoint.convolution("conv_post", 1)?,
         );
-        let generator =
-            Generator::new(&pool, before, stages, after).map_err(PyValueError::new_err)?;
+        let generator = Generator::new(&pool, before, stages, after).map_err(value_error)?;
         Ok(Self {
             pool,
             generator,
-            memory: Mutex::default(),
+            workspace: Mutex::default(),
         })
     }
 
@@ -107,20 +106,23 @@ impl VocoderGenerator {
             &[("samples", &samples, &[count])],
         )?;
         let (mel, source) = (mel.to_vec(py)?, source.to_vec(py)?);
-        let mut found = vec![0.0; count];
+        let mut computed = vec![0.0; count];
         py.detach(|| {
-            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut workspace = self
+                .workspace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             self.generator
-                .run(&self.pool, &mel, &source, &mut found, &mut memory);
+                .run(&self.pool, &mel, &source, &mut computed, &mut workspace);
             if count > KEPT_SAMPLES {
-                *memory = Memory::default();
+                *workspace = Workspace::default();
             }
         });
-        samples.copy_from_slice(py, &found)
+        samples.copy_from_slice(py, &computed)
     }
 }
 
-/// Where weights come from, by name.
+/// The weights of a checkpoint, by name.
 struct Checkpoint<'a, 'py> {
     get_weight: &'a Bound<'py, PyAny>,
     pool: &'a Pool,
@@ -153,14 +155,14 @@ impl Checkpoint<'_, '_> {
         })
     }
 
-    /// One of `[outputs, inputs, taps]` around each step.
+    /// A convolution `[outputs, inputs, taps]` centred on each step.
     fn convolution(&self, name: &str, dilation: usize) -> PyResult<Convolution> {
         let kernel = self.kernel(name, 0)?;
         let before = dilation * (kernel.sizes[2] - 1) / 2;
         Ok(self.pack(&kernel, (dilation, 1), before))
     }
 
-    /// One of `[outputs, inputs, taps]` that makes one step of `rate`.
+    /// A convolution `[outputs, inputs, taps]` with a stride of `rate`.
     fn source(&self, name: &str, rate: usize) -> PyResult<Convolution> {
         let before = if rate == 1 { 0 } else { rate / 2 };
         Ok(self.pack(&self.kernel(name, 0)?, (1, rate), before))
@@ -186,7 +188,7 @@ impl Checkpoint<'_, '_> {
         })
     }
 
-    /// One of `[inputs, outputs, taps]` that makes `rate` steps of one.
+    /// A transposed convolution `[inputs, outputs, taps]` with a stride of `rate`.
     fn transposed(&self, name: &str, rate: usize) -> PyResult<Convolution> {
         let kernel = self.kernel(name, 1)?;
         let [inputs, outputs, taps] = kernel.sizes;

@@ -1,8 +1,9 @@
-//! The whole network.
+//! The estimator's network.
 
 use super::functions::Norm;
 use super::resnet::{Convolution, Resnet};
 use super::transformer::{Scratch, Transformer};
+use crate::Error;
 use crate::pool::Pool;
 
 /// A residual block and the transformer layers after it.
@@ -14,19 +15,19 @@ pub struct Block {
 /// Weights of the network. Widths follow from them; those of neighbours must agree.
 pub struct Estimator {
     pub down: Block,
-    pub after_down: Convolution,
+    pub down_convolution: Convolution,
     pub middle: Vec<Block>,
-    /// Its input is what comes out of the middle beside what came out of `down`.
+    /// Its input is the output of the middle and, beside it, that of `down`.
     pub up: Block,
-    pub after_up: Convolution,
-    pub last: Convolution,
-    pub last_norm: Norm,
-    pub out: Convolution,
+    pub up_convolution: Convolution,
+    pub final_convolution: Convolution,
+    pub final_norm: Norm,
+    pub projection: Convolution,
 }
 
-/// Memory that is kept from call to call; as large as the longest row needs.
+/// Buffers that are kept from call to call, as large as the longest row needs.
 #[derive(Default)]
-pub struct Memory {
+pub struct Workspace {
     x: Vec<f32>,
     y: Vec<f32>,
     skip: Vec<f32>,
@@ -42,15 +43,15 @@ impl Estimator {
         pool: &Pool,
         x: &[f32],
         biases: &[f32],
-        memory: &'a mut Memory,
+        workspace: &'a mut Workspace,
     ) -> &'a [f32] {
-        let Memory {
-            x: here,
+        let Workspace {
+            x: hidden,
             y: next,
             skip,
             padded,
             scratch,
-        } = memory;
+        } = workspace;
         let mut biases = biases.chunks_exact(biases.len() / (self.middle.len() + 2));
         let mut block = |block: &Block, x: &[f32], y: &mut Vec<f32>, padded: &mut Vec<f32>| {
             let time = biases.next().unwrap_or_default();
@@ -62,49 +63,53 @@ impl Estimator {
             }
         };
         block(&self.down, x, skip, padded);
-        self.after_down.run(pool, skip, here, padded);
+        self.down_convolution.run(pool, skip, hidden, padded);
         for middle in &self.middle {
-            block(middle, here, next, padded);
-            std::mem::swap(here, next);
+            block(middle, hidden, next, padded);
+            std::mem::swap(hidden, next);
         }
-        beside(here, skip, self.up.resnet.first.inputs, next);
-        block(&self.up, next, here, padded);
-        self.after_up.run(pool, here, next, padded);
-        self.last.run(pool, next, here, padded);
-        next.resize(here.len(), 0.0);
-        self.last_norm
-            .run_mish(pool, here, next, &vec![0.0; self.width()]);
-        self.out.run(pool, next, here, padded);
-        here
+        concat_channels(hidden, skip, self.up.resnet.first.inputs, next);
+        block(&self.up, next, hidden, padded);
+        self.up_convolution.run(pool, hidden, next, padded);
+        self.final_convolution.run(pool, next, hidden, padded);
+        next.resize(hidden.len(), 0.0);
+        self.final_norm
+            .run_mish(pool, hidden, next, &vec![0.0; self.width()]);
+        self.projection.run(pool, next, hidden, padded);
+        hidden
     }
 
-    /// Whether the layers fit together; says which do not. To be asked before the first run.
-    pub fn check(&self) -> Result<(), String> {
+    /// Returns an error that names the layers that do not fit together. Must be called before the first run.
+    pub fn check(&self) -> Result<(), Error> {
         let width = self.width();
         let in_chain = [
-            (&self.after_down, "down_blocks.0.2"),
-            (&self.after_up, "up_blocks.0.2"),
-            (&self.last, "final_block"),
+            (&self.down_convolution, "down_blocks.0.2"),
+            (&self.up_convolution, "up_blocks.0.2"),
+            (&self.final_convolution, "final_block"),
         ];
         for (convolution, name) in in_chain {
             if !convolution.fits(width, width) {
-                return Err(format!("{name} is not of {width} channels"));
+                return Err(Error(format!("{name} is not of {width} channels")));
             }
         }
         let middle = self.middle.iter().map(|block| (block, width));
         let blocks = [(&self.down, self.inputs()), (&self.up, 2 * width)];
         for (block, inputs) in blocks.into_iter().chain(middle) {
             if !block.resnet.fits(inputs, width) {
-                return Err(format!(
+                return Err(Error(format!(
                     "a residual block is not of {inputs} and {width} channels"
-                ));
+                )));
             }
             if !block.layers.iter().all(|layer| layer.fits(width)) {
-                return Err(format!("a transformer layer is not of {width} channels"));
+                return Err(Error(format!(
+                    "a transformer layer is not of {width} channels"
+                )));
             }
         }
-        if !self.last_norm.fits(width) || !self.out.fits(width, self.outputs()) {
-            return Err(format!("the last layers are not of {width} channels"));
+        if !self.final_norm.fits(width) || !self.projection.fits(width, self.outputs()) {
+            return Err(Error(format!(
+                "the final_convolution layers are not of {width} channels"
+            )));
         }
         Ok(())
     }
@@ -121,7 +126,7 @@ impl Estimator {
 
     /// Channels of a direction.
     pub fn outputs(&self) -> usize {
-        self.out.weights.outputs()
+        self.projection.weights.outputs()
     }
 
     /// Blocks, each of which has a bias for the time.
@@ -130,8 +135,8 @@ impl Estimator {
     }
 }
 
-/// Rows of `a` and of `b` side by side, `width` channels together.
-fn beside(a: &[f32], b: &[f32], width: usize, both: &mut Vec<f32>) {
+/// Concatenates the rows of `a` and of `b`, `width` channels together.
+fn concat_channels(a: &[f32], b: &[f32], width: usize, both: &mut Vec<f32>) {
     both.clear();
     for (a, b) in a.chunks_exact(width / 2).zip(b.chunks_exact(width / 2)) {
         both.extend_from_slice(a);

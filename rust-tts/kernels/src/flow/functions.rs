@@ -1,4 +1,4 @@
-//! Activations and normalisation, as many numbers at a time as the processor takes.
+//! Vectorised activations and layer norms.
 
 use super::{ROWS, chunks};
 use crate::isa::{multiply_add, vectorised};
@@ -7,7 +7,7 @@ use crate::pool::Pool;
 
 /// What `torch.nn.LayerNorm` adds to the variance.
 const EPSILON: f32 = 1e-5;
-/// A row's sums are made in so many parts: two registers of the widest processor.
+/// Lanes of a row's sum: two of the widest registers.
 const PARTS: usize = 32;
 
 /// `x tanh(log(1 + e^x))` (arXiv 1908.08681).

@@ -1,4 +1,4 @@
-//! The network that says in which direction a noisy mel becomes a clean one (`s3gen/estimator.py` has it in torch).
+//! The flow-matching estimator: the velocity from a noisy mel to a clean one (`s3gen/estimator.py` has it in torch).
 //!
 //! Rows of a batch are computed one after another, each on all threads: its length is its own, nothing is padded, and it
 //! comes out to the bit as it would alone.
@@ -12,18 +12,18 @@ mod resnet;
 mod tests;
 mod transformer;
 
-pub use estimator::{Block, Estimator, Memory};
+pub use estimator::{Block, Estimator, Workspace};
 pub use functions::Norm;
 pub use resnet::{Convolution, Resnet};
 pub use transformer::Transformer;
 
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 
-/// Rows that one task of a layer without weights treats.
+/// Rows of a task of an elementwise layer.
 const ROWS: usize = 32;
 
-/// Runs `work` on every run of `size` elements of `whole` (the last may be shorter) with its number.
+/// Calls `work` in parallel with every chunk of `size` elements of `whole` (the last may be shorter) and its number.
 pub(crate) fn chunks<T: Send>(
     pool: &Pool,
     whole: &mut [T],
@@ -31,12 +31,12 @@ pub(crate) fn chunks<T: Send>(
     work: &(dyn Fn(usize, &mut [T]) + Sync),
 ) {
     let length = whole.len();
-    let shared = Shared::new(whole);
+    let shared = SharedSlice::new(whole);
     pool.run(length.div_ceil(size), &|index| {
         let start = index * size;
         // SAFETY: every task has a run of its own.
         work(index, unsafe {
-            shared.part(start, size.min(length - start))
+            shared.slice(start, size.min(length - start))
         });
     });
 }

@@ -1,4 +1,4 @@
-//! Causal convolutions, and the residual block made of them that knows the time.
+//! Causal convolutions, and the residual block made of them.
 
 use super::functions::Norm;
 use crate::math::add;
@@ -15,7 +15,7 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// Whether it is one of `inputs` to `outputs` channels.
+    /// Whether it maps `inputs` to `outputs` channels.
     pub(super) fn fits(&self, inputs: usize, outputs: usize) -> bool {
         let all = self.weights.inputs();
         self.inputs == inputs
@@ -25,7 +25,7 @@ impl Convolution {
             && self.bias.len() == outputs
     }
 
-    /// Makes `y` of `x`; `padded` is scratch.
+    /// Computes `y` from `x`; `padded` is a buffer.
     pub(super) fn run(&self, pool: &Pool, x: &[f32], y: &mut Vec<f32>, padded: &mut Vec<f32>) {
         y.resize(x.len() / self.inputs * self.weights.outputs(), 0.0);
         padded.clear();
@@ -51,7 +51,7 @@ pub struct Resnet {
 }
 
 impl Resnet {
-    /// Whether it is one of `inputs` to `outputs` channels.
+    /// Whether it maps `inputs` to `outputs` channels.
     pub(super) fn fits(&self, inputs: usize, outputs: usize) -> bool {
         self.first.fits(inputs, outputs)
             && self.first_norm.fits(outputs)
@@ -62,8 +62,8 @@ impl Resnet {
             && self.shortcut_bias.len() == outputs
     }
 
-    /// Makes `y` `[frames, outputs]` of `x` `[frames, inputs]`; `time` `[outputs]` is what a step's time adds. `normed` and
-    /// `padded` are scratch.
+    /// Computes `y` `[frames, outputs]` from `x` `[frames, inputs]`; `time` `[outputs]` is what a step's time adds. `normed` and
+    /// `padded` are buffers.
     pub(super) fn run(
         &self,
         pool: &Pool,

@@ -30,8 +30,8 @@ fn close(found: &[f32], wanted: &[f64], bound: f64) {
 fn attention_in_f64(inputs: &[f32], heads: Heads) -> Vec<f64> {
     let channels = heads.channels();
     let rows: Vec<&[f32]> = inputs.chunks_exact(3 * channels).collect();
-    let mut mixed = vec![0.0; rows.len() * channels];
-    for (query, mixed) in rows.iter().zip(mixed.chunks_exact_mut(channels)) {
+    let mut attended = vec![0.0; rows.len() * channels];
+    for (query, attended) in rows.iter().zip(attended.chunks_exact_mut(channels)) {
         for head in (0..channels).step_by(heads.width) {
             let span = head..head + heads.width;
             let weights: Vec<f64> = rows
@@ -49,15 +49,15 @@ fn attention_in_f64(inputs: &[f32], heads: Heads) -> Vec<f64> {
                 let values = rows
                     .iter()
                     .map(|row| f64::from(row[2 * channels + channel]));
-                mixed[channel] = values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / sum;
+                attended[channel] = values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / sum;
             }
         }
     }
-    mixed
+    attended
 }
 
 #[test]
-fn attention_is_a_softmax_over_all_frames() {
+fn attention_matches_f64_softmax() {
     let mut attention = Attention::default();
     for (frames, count, width) in [
         (1, 1, 16),
@@ -74,15 +74,15 @@ fn attention_is_a_softmax_over_all_frames() {
             .collect();
         let wanted = attention_in_f64(&inputs, heads);
         for threads in [1, 3] {
-            let mut mixed = vec![f32::NAN; wanted.len()];
-            attention.run(&Pool::new(threads), &inputs, &mut mixed, heads);
-            close(&mixed, &wanted, 2e-4);
+            let mut attended = vec![f32::NAN; wanted.len()];
+            attention.run(&Pool::new(threads), &inputs, &mut attended, heads);
+            close(&attended, &wanted, 2e-4);
         }
     }
 }
 
 #[test]
-fn attention_of_bytes_bears_large_scores() {
+fn quantised_attention_handles_large_scores() {
     let heads = Heads {
         count: 1,
         width: 64,
@@ -95,15 +95,15 @@ fn attention_of_bytes_bears_large_scores() {
             }
             frame[2 * 64..].fill(1.0);
         }
-        let mut mixed = vec![f32::NAN; frames * 64];
-        QuantisedAttention::default().run(&Pool::new(1), &inputs, &mut mixed, heads);
+        let mut attended = vec![f32::NAN; frames * 64];
+        QuantisedAttention::default().run(&Pool::new(1), &inputs, &mut attended, heads);
         // Whatever the weights are, together they are one.
-        assert!(mixed.iter().all(|value| (value - 1.0).abs() < 0.02));
+        assert!(attended.iter().all(|value| (value - 1.0).abs() < 0.02));
     }
 }
 
 #[test]
-fn attention_of_bytes_is_near() {
+fn quantised_attention_approximates_f64() {
     let mut attention = QuantisedAttention::default();
     for (frames, count, width) in [
         (1, 1, 16),
@@ -118,10 +118,10 @@ fn attention_of_bytes_is_near() {
             .map(|number| 1.5 * number)
             .collect();
         let wanted = attention_in_f64(&inputs, heads);
-        let mut mixed = vec![f32::NAN; wanted.len()];
-        attention.run(&Pool::new(1), &inputs, &mut mixed, heads);
-        close(&mixed, &wanted, 0.1);
-        let squares = mixed
+        let mut attended = vec![f32::NAN; wanted.len()];
+        attention.run(&Pool::new(1), &inputs, &mut attended, heads);
+        close(&attended, &wanted, 0.1);
+        let squares = attended
             .iter()
             .zip(&wanted)
             .map(|(a, b)| (f64::from(*a) - b).powi(2));
@@ -129,12 +129,12 @@ fn attention_of_bytes_is_near() {
         assert!(error < 0.02, "{frames} {count} {width}: {error}");
         let mut again = vec![f32::NAN; wanted.len()];
         attention.run(&Pool::new(3), &inputs, &mut again, heads);
-        assert_eq!(mixed, again);
+        assert_eq!(attended, again);
     }
 }
 
 #[test]
-fn gelu_is_exact_to_rounding() {
+fn gelu_matches_f64() {
     let x: Vec<f32> = (-6000..6000).map(|step| step as f32 / 500.0).collect();
     let mut found = x.clone();
     add_and_gelu(&mut found, &vec![0.25; x.len()]);
@@ -158,7 +158,7 @@ fn normal_gelu(x: f64) -> f64 {
 }
 
 #[test]
-fn norm_has_mean_and_variance_of_a_row() {
+fn layer_norm_matches_f64() {
     for width in [20, 256, 300] {
         let (gain, bias) = (numbers(width, 1), numbers(width, 2));
         let after = numbers(width, 3);
@@ -190,7 +190,7 @@ fn norm_has_mean_and_variance_of_a_row() {
 }
 
 #[test]
-fn convolution_looks_back() {
+fn causal_convolution_matches_f64() {
     let (frames, inputs, outputs) = (9, 20, 40);
     for kernel in [1, 3, 5] {
         let (weights, bias) = (numbers(outputs * kernel * inputs, 1), numbers(outputs, 2));

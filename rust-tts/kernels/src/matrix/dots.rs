@@ -1,29 +1,29 @@
-//! Products of small integers, for each instruction set.
+//! Dot products of 8-bit and 4-bit integers, for each instruction set.
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use crate::isa::{Isa, isa};
 use crate::simd::{LANES, Portable, Simd};
 
-/// Inputs that one step of a dot product takes.
-pub(crate) const STEP: usize = 4;
-/// Inputs of a group of 4-bit weights.
+/// Elements of `k` that one dot-product instruction multiplies and sums into a 32-bit lane.
+pub(crate) const DOT: usize = 4;
+/// Elements of `k` that share a scale and a minimum in 4-bit weights.
 pub(crate) const GROUP: usize = 32;
-/// Steps whose products a processor may add in 16 bits, of every second pair of inputs: see [`Dots`] for AVX2.
-pub(crate) const TOGETHER: usize = 2;
-/// The most that the 8-bit weights of one sign among those four of an output add up to.
-pub(crate) const MOST_TOGETHER: i32 = 182;
-/// The same of bytes that are multiplied with unsigned ones.
-pub(crate) const MOST_UNSIGNED: i32 = 128;
-/// Pairs of steps in a group.
-pub(crate) const GROUP_CHUNKS: usize = GROUP / STEP / 2;
-/// Bytes of the weights of [`LANES`] outputs for one step, and (4 bits each) for one group.
-pub(crate) const STEP_BYTES: usize = STEP * LANES;
+/// Dots whose products AVX2 adds in 16 bits before it widens them (every second pair of elements).
+pub(crate) const PAIR: usize = 2;
+/// The most that those of the four 8-bit weights added in 16 bits which have one sign may add up to.
+pub(crate) const MAX_PAIR_SUM: i32 = 182;
+/// The same for signed bytes that are multiplied by unsigned ones.
+pub(crate) const MAX_SIGNED_PAIR_SUM: i32 = 128;
+/// Pairs of dots in a group.
+pub(crate) const GROUP_CHUNKS: usize = GROUP / DOT / 2;
+/// Bytes of the weights of [`LANES`] columns for one dot, and (4 bits each) for one group.
+pub(crate) const DOT_BYTES: usize = DOT * LANES;
 pub(crate) const GROUP_BYTES: usize = GROUP * LANES / 2;
 
-/// Instructions for dot products of bytes.
+/// Instruction sets with dot products of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DotSet {
+pub(crate) enum DotIsa {
     Baseline,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -33,35 +33,35 @@ pub(crate) enum DotSet {
     Avx512Vnni,
 }
 
-/// What a product is computed with.
+/// The instruction sets that a product is computed with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Set {
-    pub floats: Isa,
-    pub dots: DotSet,
+pub(crate) struct Isas {
+    pub float: Isa,
+    pub dot: DotIsa,
 }
 
-impl Set {
+impl Isas {
     /// The best that this processor has.
     pub(crate) fn best() -> Self {
-        let floats = isa();
-        let dots = DotSet::all().last().copied().unwrap_or(DotSet::Baseline);
-        Self { floats, dots }
+        let float = isa();
+        let dot = DotIsa::all().last().copied().unwrap_or(DotIsa::Baseline);
+        Self { float, dot }
     }
 }
 
-impl DotSet {
+impl DotIsa {
     /// Those that this processor has, the best last.
     pub(crate) fn all() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         {
-            const ALL: [DotSet; 4] = [
-                DotSet::Baseline,
-                DotSet::Avx2,
-                DotSet::AvxVnni,
-                DotSet::Avx512Vnni,
+            const ALL: [DotIsa; 4] = [
+                DotIsa::Baseline,
+                DotIsa::Avx2,
+                DotIsa::AvxVnni,
+                DotIsa::Avx512Vnni,
             ];
-            const WITHOUT_AVX_VNNI: [DotSet; 3] =
-                [DotSet::Baseline, DotSet::Avx2, DotSet::Avx512Vnni];
+            const WITHOUT_AVX_VNNI: [DotIsa; 3] =
+                [DotIsa::Baseline, DotIsa::Avx2, DotIsa::Avx512Vnni];
             let avx_vnni = is_x86_feature_detected!("avxvnni");
             match isa() {
                 Isa::Baseline => &ALL[..1],
@@ -106,51 +106,48 @@ pub(crate) trait DotTask {
     fn run<D: Dots>(self);
 }
 
-/// Dot products for [`LANES`] outputs at once.
+/// Dot products for [`LANES`] columns (outputs) at once.
 ///
 /// # Safety
 /// The functions may be called only where the processor has the instruction set, and with pointers to as many elements as
 /// they say; nothing needs to be aligned.
 pub(crate) trait Dots {
-    /// The same processor's floats.
-    type Floats: Simd;
-    /// Sixteen sums of 32 bits.
-    type Sums: Copy;
+    /// The same processor's f32 vectors.
+    type Float: Simd;
+    /// Sixteen 32-bit accumulators.
+    type Acc: Copy;
 
-    /// Rows and panels of a tile, with 8-bit and with 4-bit weights.
-    const SHAPE8: (usize, usize);
-    const ROWS4: usize;
-    /// The largest input, and what is added to inputs because the instruction wants them unsigned, for 8-bit weights.
-    const LARGEST: i8;
-    const OFFSET: u8;
+    /// Rows and panels of a micro-kernel tile with 8-bit weights, and rows with 4-bit weights (one panel).
+    const TILE_I8: (usize, usize);
+    const MR_I4: usize;
+    /// The largest quantised input, and what is added to inputs because the instruction takes them unsigned, for 8-bit
+    /// weights.
+    const MAX_INPUT: i8;
+    const ZERO_POINT: u8;
 
-    /// `starts` and the products of `rounds` times [`TOGETHER`] steps of `R` rows' ready inputs `[step][R]` with `P` times the
-    /// weights `[step][LANES][STEP]`.
-    unsafe fn products<const R: usize, const P: usize>(
+    /// `initial` and the dot products over `pairs` times [`PAIR`] dots of `R` packed rows `[dot][R]` with `P` panels of
+    /// weights `[dot][LANES][DOT]`.
+    unsafe fn dot_products<const R: usize, const P: usize>(
         x: *const u32,
         w: [*const i8; P],
-        rounds: usize,
-        starts: &[[i32; LANES]; P],
-    ) -> [[Self::Sums; P]; R];
-    /// The same, from zero, of signed bytes in the rows, of which no four that are added in 16 bits exceed
-    /// [`MOST_UNSIGNED`], with unsigned ones `[step][LANES][STEP]`.
-    unsafe fn unsigned<const R: usize>(
-        x: *const u32,
-        w: *const u8,
-        rounds: usize,
-    ) -> [Self::Sums; R];
-    /// The products of [`GROUP_BYTES`] of weights `[GROUP_CHUNKS][LANES][STEP]`, each byte that of a step in its low half
-    /// and that of the next in its high one, with the bytes of `R` rows `[GROUP / STEP][R][STEP]`. `chunks` is
-    /// [`GROUP_CHUNKS`], not known to the compiler, which would unroll more than the registers hold.
-    unsafe fn group<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Sums; R];
-    unsafe fn floats(sums: Self::Sums) -> <Self::Floats as Simd>::V;
+        pairs: usize,
+        initial: &[[i32; LANES]; P],
+    ) -> [[Self::Acc; P]; R];
+    /// The same from zero, of signed bytes in the rows, of which no four that are added in 16 bits exceed
+    /// [`MAX_SIGNED_PAIR_SUM`], with unsigned bytes `[dot][LANES][DOT]`.
+    unsafe fn dot_u8<const R: usize>(x: *const u32, w: *const u8, pairs: usize) -> [Self::Acc; R];
+    /// The dot products of one group of weights `[GROUP_CHUNKS][LANES][DOT]`, a dot in the low nibbles and the next in the
+    /// high ones, with the bytes of `R` rows `[GROUP / DOT][R][DOT]`. `chunks` is [`GROUP_CHUNKS`], hidden from the compiler,
+    /// which would unroll more than the registers hold.
+    unsafe fn dot_i4<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Acc; R];
+    unsafe fn to_f32(sums: Self::Acc) -> <Self::Float as Simd>::V;
 }
 
-/// Adds the products of a row's bytes, signed ones, with those of each lane.
+/// Adds the dot product of a row's four signed bytes with those of each lane.
 #[inline(always)]
-fn dot<T: Copy + Into<i32>>(x: u32, w: [T; STEP_BYTES], sums: &mut [i32; LANES]) {
+fn accumulate<T: Copy + Into<i32>>(x: u32, w: [T; DOT_BYTES], sums: &mut [i32; LANES]) {
     let x = x.to_le_bytes();
-    for (sum, w) in sums.iter_mut().zip(w.as_chunks::<STEP>().0) {
+    for (sum, w) in sums.iter_mut().zip(w.as_chunks::<DOT>().0) {
         for (&x, &w) in x.iter().zip(w) {
             *sum += i32::from(x.cast_signed()) * w.into();
         }
@@ -158,28 +155,28 @@ fn dot<T: Copy + Into<i32>>(x: u32, w: [T; STEP_BYTES], sums: &mut [i32; LANES])
 }
 
 impl Dots for Portable {
-    type Floats = Self;
-    type Sums = [i32; LANES];
-    const SHAPE8: (usize, usize) = (4, 1);
-    const ROWS4: usize = 4;
-    const LARGEST: i8 = i8::MAX;
-    const OFFSET: u8 = 0;
+    type Float = Self;
+    type Acc = [i32; LANES];
+    const TILE_I8: (usize, usize) = (4, 1);
+    const MR_I4: usize = 4;
+    const MAX_INPUT: i8 = i8::MAX;
+    const ZERO_POINT: u8 = 0;
 
     #[inline(always)]
-    unsafe fn products<const R: usize, const P: usize>(
+    unsafe fn dot_products<const R: usize, const P: usize>(
         x: *const u32,
         w: [*const i8; P],
-        rounds: usize,
-        starts: &[[i32; LANES]; P],
-    ) -> [[Self::Sums; P]; R] {
-        let mut sums = [*starts; R];
-        for step in 0..rounds * TOGETHER {
+        pairs: usize,
+        initial: &[[i32; LANES]; P],
+    ) -> [[Self::Acc; P]; R] {
+        let mut sums = [*initial; R];
+        for dot in 0..pairs * PAIR {
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (sums, w) in sums.iter_mut().zip(w) {
                     // SAFETY: `x` and `w` point to as many words and bytes.
                     unsafe {
-                        let w = w.add(step * STEP_BYTES).cast::<[i8; STEP_BYTES]>();
-                        dot(*x.add(step * R + r), w.read_unaligned(), sums);
+                        let w = w.add(dot * DOT_BYTES).cast::<[i8; DOT_BYTES]>();
+                        accumulate(*x.add(dot * R + r), w.read_unaligned(), sums);
                     }
                 }
             }
@@ -188,18 +185,14 @@ impl Dots for Portable {
     }
 
     #[inline(always)]
-    unsafe fn unsigned<const R: usize>(
-        x: *const u32,
-        w: *const u8,
-        rounds: usize,
-    ) -> [Self::Sums; R] {
+    unsafe fn dot_u8<const R: usize>(x: *const u32, w: *const u8, pairs: usize) -> [Self::Acc; R] {
         let mut sums = [[0; LANES]; R];
-        for step in 0..rounds * TOGETHER {
+        for dot in 0..pairs * PAIR {
             for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `x` and `w` point to as many words and bytes.
                 unsafe {
-                    let w = w.add(step * STEP_BYTES).cast::<[u8; STEP_BYTES]>();
-                    dot(*x.add(step * R + r), w.read_unaligned(), sums);
+                    let w = w.add(dot * DOT_BYTES).cast::<[u8; DOT_BYTES]>();
+                    accumulate(*x.add(dot * R + r), w.read_unaligned(), sums);
                 }
             }
         }
@@ -207,21 +200,21 @@ impl Dots for Portable {
     }
 
     #[inline(always)]
-    unsafe fn group<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Sums; R] {
+    unsafe fn dot_i4<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Acc; R] {
         let mut sums = [[0; LANES]; R];
         for chunk in 0..chunks {
             // SAFETY: `w` and `x` point to as many bytes and words.
             unsafe {
                 let both = w
-                    .add(chunk * STEP_BYTES)
-                    .cast::<[u8; STEP_BYTES]>()
+                    .add(chunk * DOT_BYTES)
+                    .cast::<[u8; DOT_BYTES]>()
                     .read_unaligned();
                 let low = both.map(|both| (both & 15).cast_signed());
                 let high = both.map(|both| (both >> 4).cast_signed());
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = x.add(2 * chunk * R + r);
-                    dot(*x, low, sums);
-                    dot(*x.add(R), high, sums);
+                    accumulate(*x, low, sums);
+                    accumulate(*x.add(R), high, sums);
                 }
             }
         }
@@ -229,7 +222,7 @@ impl Dots for Portable {
     }
 
     #[inline(always)]
-    unsafe fn floats(sums: Self::Sums) -> [f32; LANES] {
+    unsafe fn to_f32(sums: Self::Acc) -> [f32; LANES] {
         sums.map(|sum| sum as f32)
     }
 }

@@ -1,22 +1,22 @@
-//! Weights kept as floats, of 32 or 16 bits; the arithmetic is of 32 bits.
+//! Weights kept as f32 or bf16; the arithmetic is f32.
 
 use std::ops::Range;
 
-use super::dots::Set;
-use super::drive::{Kernel, Tile};
-use super::source::Given;
-use crate::memory::{Buffer, Plain};
+use super::dots::Isas;
+use super::gemm::{Kernel, Tile};
+use super::source::WeightSource;
+use crate::memory::{Buffer, Pod};
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 use crate::simd::{self, LANES, Simd, Task};
 
-/// Inputs of one step: sixteen outputs' weights for them stay in the first cache beside a tile's rows.
-const DEPTH: usize = 256;
+/// Depth of a block of `k`: a panel's weights for it stay in the first-level cache beside a tile's rows.
+const BLOCK_DEPTH: usize = 256;
 
-/// A number format of weights.
-pub(crate) trait Format: Plain {
+/// The format of a weight.
+pub(crate) trait Element: Pod {
     /// Packs neighbouring panels.
-    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]);
+    fn pack(source: &WeightSource, panels: Range<usize>, packed: &mut [Self]);
 
     /// Sixteen weights from `p`.
     ///
@@ -25,9 +25,9 @@ pub(crate) trait Format: Plain {
     unsafe fn load<S: Simd>(p: *const Self) -> S::V;
 }
 
-impl Format for f32 {
-    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]) {
-        given.read(panels, packed.as_chunks_mut().0);
+impl Element for f32 {
+    fn pack(source: &WeightSource, panels: Range<usize>, packed: &mut [Self]) {
+        source.read(panels, packed.as_chunks_mut().0);
     }
 
     #[inline(always)]
@@ -37,11 +37,11 @@ impl Format for f32 {
     }
 }
 
-/// The upper half of a float.
-impl Format for u16 {
-    fn pack(given: &Given, panels: Range<usize>, packed: &mut [Self]) {
-        given.lines(panels, |lines| {
-            for (packed, x) in packed.iter_mut().zip(lines.as_flattened()) {
+/// bf16: the upper half of an f32.
+impl Element for u16 {
+    fn pack(source: &WeightSource, panels: Range<usize>, packed: &mut [Self]) {
+        source.rows(panels, |rows| {
+            for (packed, x) in packed.iter_mut().zip(rows.as_flattened()) {
                 *packed = to_bf16(*x);
             }
         });
@@ -65,26 +65,26 @@ pub(crate) fn to_bf16(x: f32) -> u16 {
     }
 }
 
-/// Panels of sixteen outputs, `[panel][input][LANES]`; the last one is filled up with zeros.
-pub(crate) struct Float<T: Plain> {
+/// Panels of sixteen outputs, `[panel][k][LANES]`; the last one is filled up with zeros.
+pub(crate) struct FloatMatrix<T: Pod> {
     outputs: usize,
     inputs: usize,
     weights: Buffer<T>,
 }
 
-impl<T: Format> Float<T> {
-    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
-        let length = given.inputs * LANES;
-        let mut weights = Buffer::together(given.panels() * length);
-        let parts = Shared::new(&mut weights);
-        given.each_group(pool, &|panels| {
+impl<T: Element> FloatMatrix<T> {
+    pub(crate) fn pack(pool: &Pool, source: &WeightSource) -> Self {
+        let length = source.inputs * LANES;
+        let mut weights = Buffer::in_arena(source.panels() * length);
+        let parts = SharedSlice::new(&mut weights);
+        source.for_each_group(pool, &|panels| {
             // SAFETY: panels do not overlap.
-            let packed = unsafe { parts.part(panels.start * length, panels.len() * length) };
-            T::pack(given, panels, packed);
+            let packed = unsafe { parts.slice(panels.start * length, panels.len() * length) };
+            T::pack(source, panels, packed);
         });
         Self {
-            outputs: given.outputs,
-            inputs: given.inputs,
+            outputs: source.outputs,
+            inputs: source.inputs,
             weights,
         }
     }
@@ -94,7 +94,7 @@ impl<T: Format> Float<T> {
     }
 }
 
-impl<T: Format> Kernel for Float<T> {
+impl<T: Element> Kernel for FloatMatrix<T> {
     fn outputs(&self) -> usize {
         self.outputs
     }
@@ -103,36 +103,36 @@ impl<T: Format> Kernel for Float<T> {
         self.inputs
     }
 
-    fn shape(&self, set: Set, rows: usize) -> (usize, usize) {
-        simd::run(set.floats, Shape { rows })
+    fn tile_shape(&self, isas: Isas, rows: usize) -> (usize, usize) {
+        simd::run(isas.float, TileShape { rows })
     }
 
-    fn depth(&self) -> usize {
-        DEPTH
+    fn block_depth(&self) -> usize {
+        BLOCK_DEPTH
     }
 
-    fn prepared(&self, _set: Set) -> usize {
+    fn packed_words(&self, _isas: Isas) -> usize {
         self.inputs
     }
 
-    /// Transposes, so that a tile reads on: `[input][rows]`.
-    fn prepare(&self, set: Set, rows: usize, x: &[f32], stride: usize, prepared: &mut [u32]) {
+    /// Transposes, so that a tile reads in order: `[k][rows]`.
+    fn pack_a(&self, isas: Isas, rows: usize, x: &[f32], stride: usize, packed: &mut [u32]) {
         simd::run(
-            set.floats,
-            Prepare {
+            isas.float,
+            PackA {
                 rows,
                 inputs: self.inputs,
                 x,
                 stride,
-                prepared,
+                packed,
             },
         );
     }
 
-    unsafe fn tile(&self, set: Set, tile: &Tile) {
+    unsafe fn micro_kernel(&self, isas: Isas, tile: &Tile) {
         simd::run(
-            set.floats,
-            Product {
+            isas.float,
+            MicroKernel {
                 weights: self,
                 tile,
             },
@@ -140,11 +140,11 @@ impl<T: Format> Kernel for Float<T> {
     }
 }
 
-struct Shape {
+struct TileShape {
     rows: usize,
 }
 
-impl Task for Shape {
+impl Task for TileShape {
     type Output = (usize, usize);
 
     /// With few rows, as many panels as keep the multipliers busy.
@@ -153,21 +153,21 @@ impl Task for Shape {
         let panels = match self.rows {
             1 => 4,
             2 => 2,
-            _ => S::GROUPS,
+            _ => S::NR,
         };
-        (S::ROWS, panels)
+        (S::MR, panels)
     }
 }
 
-struct Prepare<'a> {
+struct PackA<'a> {
     rows: usize,
     inputs: usize,
     x: &'a [f32],
     stride: usize,
-    prepared: &'a mut [u32],
+    packed: &'a mut [u32],
 }
 
-impl Task for Prepare<'_> {
+impl Task for PackA<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -175,8 +175,8 @@ impl Task for Prepare<'_> {
         macro_rules! transposed {
             ($($rows:literal)*) => {
                 match self.rows {
-                    $($rows if $rows <= S::ROWS => self.transpose::<$rows>(),)*
-                    _ => unreachable!("a block has as many rows as `shape` says"),
+                    $($rows if $rows <= S::MR => self.transpose::<$rows>(),)*
+                    _ => unreachable!("a strip has as many rows as `tile_shape` says"),
                 }
             };
         }
@@ -184,28 +184,28 @@ impl Task for Prepare<'_> {
     }
 }
 
-impl Prepare<'_> {
+impl PackA<'_> {
     #[inline(always)]
     fn transpose<const R: usize>(self) {
         let mut rows = [self.x; R];
         for (row, x) in rows.iter_mut().enumerate() {
             *x = &self.x[row * self.stride..][..self.inputs];
         }
-        let (prepared, _) = self.prepared.as_chunks_mut::<R>();
-        for (input, prepared) in prepared.iter_mut().enumerate() {
-            for (prepared, x) in prepared.iter_mut().zip(rows) {
-                *prepared = x[input].to_bits();
+        let (packed, _) = self.packed.as_chunks_mut::<R>();
+        for (input, packed) in packed.iter_mut().enumerate() {
+            for (packed, x) in packed.iter_mut().zip(rows) {
+                *packed = x[input].to_bits();
             }
         }
     }
 }
 
-struct Product<'a, T: Plain> {
-    weights: &'a Float<T>,
+struct MicroKernel<'a, T: Pod> {
+    weights: &'a FloatMatrix<T>,
     tile: &'a Tile,
 }
 
-impl<T: Format> Task for Product<'_, T> {
+impl<T: Element> Task for MicroKernel<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -213,29 +213,29 @@ impl<T: Format> Task for Product<'_, T> {
         macro_rules! shapes {
             ($($rows:literal)*) => {
                 match (self.tile.rows, self.tile.panels) {
-                    (1, 3) => self.sums::<S, 1, 3>(),
-                    (1, 4) => self.sums::<S, 1, 4>(),
+                    (1, 3) => self.multiply::<S, 1, 3>(),
+                    (1, 4) => self.multiply::<S, 1, 4>(),
                     $(
-                        ($rows, 1) if $rows <= S::ROWS => self.sums::<S, $rows, 1>(),
-                        ($rows, 2) if $rows <= 2 || $rows <= S::ROWS && S::GROUPS >= 2 => self.sums::<S, $rows, 2>(),
+                        ($rows, 1) if $rows <= S::MR => self.multiply::<S, $rows, 1>(),
+                        ($rows, 2) if $rows <= 2 || $rows <= S::MR && S::NR >= 2 => self.multiply::<S, $rows, 2>(),
                     )*
-                    _ => unreachable!("a tile has as many rows and panels as `shape` says"),
+                    _ => unreachable!("a tile has as many rows and panels as `tile_shape` says"),
                 }
             };
         }
-        // SAFETY: this is compiled for `S` and runs where it may; the tile is what `Kernel::tile` asks for.
+        // SAFETY: this is compiled for `S` and runs where it may; the tile is what `Kernel::micro_kernel` requires.
         unsafe { shapes!(1 2 3 4 5 6 7 8 9 10 11 12) }
     }
 }
 
-impl<T: Format> Product<'_, T> {
+impl<T: Element> MicroKernel<'_, T> {
     /// # Safety
     /// The processor must have the instruction set, and the tile `R` rows and `P` panels.
     #[inline(always)]
-    unsafe fn sums<S: Simd, const R: usize, const P: usize>(&self) {
+    unsafe fn multiply<S: Simd, const R: usize, const P: usize>(&self) {
         let (weights, tile) = (self.weights, self.tile);
-        let first = tile.step * DEPTH;
-        let depth = DEPTH.min(weights.inputs - first);
+        let first = tile.block * BLOCK_DEPTH;
+        let block_depth = BLOCK_DEPTH.min(weights.inputs - first);
         // SAFETY: the tile's inputs, panels and rows are inside of what the pointers point to.
         unsafe {
             let mut x = tile.x.cast::<f32>().add(first * R);
@@ -243,40 +243,40 @@ impl<T: Format> Product<'_, T> {
             for (p, w) in w.iter_mut().enumerate() {
                 *w = w.add(((tile.panel + p) * weights.inputs + first) * LANES);
             }
-            // Tiles that use these weights after the first one have them in the cache: what comes next is fetched by all of them.
+            // Tiles that reuse these weights have them in the cache; together they prefetch the next ones.
             let line = LANES * size_of::<T>();
-            let (mut ahead, pace) = if tile.turns == 1 {
-                (simd::AHEAD, line)
+            let (mut distance, advance) = if tile.reuses == 1 {
+                (simd::PREFETCH_DISTANCE, line)
             } else {
-                let pace = line / tile.turns.min(line);
-                (depth * (line + tile.turn * pace), pace)
+                let advance = line / tile.reuses.min(line);
+                (block_depth * (line + tile.reuse * advance), advance)
             };
-            let mut sums = [[S::splat(0.0); P]; R];
-            for _ in 0..depth {
+            let mut acc = [[S::splat(0.0); P]; R];
+            for _ in 0..block_depth {
                 let mut weights = [S::splat(0.0); P];
                 for (weights, w) in weights.iter_mut().zip(&mut w) {
                     *weights = T::load::<S>(*w);
-                    simd::prefetch_line(w.wrapping_byte_add(ahead));
+                    simd::prefetch_line(w.wrapping_byte_add(distance));
                     *w = w.add(LANES);
                 }
-                ahead = ahead.wrapping_add(pace).wrapping_sub(line);
-                for (r, sums) in sums.iter_mut().enumerate() {
+                distance = distance.wrapping_add(advance).wrapping_sub(line);
+                for (r, acc) in acc.iter_mut().enumerate() {
                     let x = S::splat(*x.add(r));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = S::mul_add(x, weights, *sum);
+                    for (acc, weights) in acc.iter_mut().zip(weights) {
+                        *acc = S::mul_add(x, weights, *acc);
                     }
                 }
                 x = x.add(R);
             }
-            for (r, sums) in sums.iter().enumerate() {
-                for (p, &sum) in sums.iter().enumerate() {
+            for (r, acc) in acc.iter().enumerate() {
+                for (p, &acc) in acc.iter().enumerate() {
                     let y = tile.y.add(r * tile.stride + p * LANES);
-                    let sum = if tile.step > 0 {
-                        S::add(S::load(y), sum)
+                    let acc = if tile.block > 0 {
+                        S::add(S::load(y), acc)
                     } else {
-                        sum
+                        acc
                     };
-                    S::store(y, sum);
+                    S::store(y, acc);
                 }
             }
         }

@@ -1,28 +1,29 @@
-//! Weights of 4 bits, in groups of neighbouring inputs with a scale and a least value each. Inputs are rounded to 8 bits, with
-//! a scale for each row; the sums of a group's products are exact.
+//! Weights of 4 bits, in groups of neighbouring inputs with a scale and a minimum each. Inputs are quantised to 8 bits, with a
+//! scale for each row; the integer sums of a group are exact.
 
 use std::hint::black_box;
 
-use super::dots::{DotTask, Dots, GROUP, GROUP_BYTES, GROUP_CHUNKS, STEP, Set};
-use super::drive::{Kernel, Tile};
-use super::grid::Pack;
-use super::quantise::{each_step, scale};
-use super::source::Given;
+use super::dots::{DOT, DotTask, Dots, GROUP, GROUP_BYTES, GROUP_CHUNKS, Isas};
+use super::gemm::{Kernel, Tile};
+use super::quantize::{quantize_row, row_scale};
+use super::quantize_i4::QuantizeI4;
+use super::source::WeightSource;
 use crate::isa::isa;
 use crate::memory::Buffer;
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 use crate::simd::{self, LANES, Simd};
 
-/// Steps of a group, and words that a row's inputs of a group take: the steps, and the sum of the inputs.
-const STEPS: usize = GROUP / STEP;
-const WORDS: usize = STEPS + 1;
-/// Halves (`u16`) of a group of sixteen outputs: weights, scales, least values.
+/// Dots of a group, and words of a row for a group: the dots, and the sum of the inputs.
+const DOTS: usize = GROUP / DOT;
+const WORDS: usize = DOTS + 1;
+/// `u16` elements of a group of sixteen outputs: nibbles, scales, minima.
 pub(crate) const LENGTH: usize = GROUP_BYTES / 2 + 2 * LANES;
-/// Halves in a cache line.
-const LINE: usize = 32;
-/// Panels of sixteen outputs, `[panel][group][LENGTH]`: the nibbles as [`Dots::group`] wants them, then scales and least
-/// values as bf16. Filled up with zeros.
+/// `u16` elements of a cache line.
+const CACHE_LINE: usize = 32;
+
+/// Panels of sixteen outputs, `[panel][group][LENGTH]`: the nibbles as [`Dots::dot_i4`] wants them, then scales and minima as
+/// bf16. Filled up with zeros.
 pub(crate) struct Int4 {
     outputs: usize,
     inputs: usize,
@@ -30,18 +31,18 @@ pub(crate) struct Int4 {
 }
 
 impl Int4 {
-    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
-        let length = given.inputs.div_ceil(GROUP) * LENGTH;
-        let mut weights = Buffer::together(given.panels() * length);
-        let parts = Shared::new(&mut weights);
-        given.each_panel(pool, &|panel, lines| {
+    pub(crate) fn pack(pool: &Pool, source: &WeightSource) -> Self {
+        let length = source.inputs.div_ceil(GROUP) * LENGTH;
+        let mut weights = Buffer::in_arena(source.panels() * length);
+        let parts = SharedSlice::new(&mut weights);
+        source.for_each_panel(pool, &|panel, rows| {
             // SAFETY: panels do not overlap.
-            let panel: &mut [u16] = unsafe { parts.part(panel * length, length) };
-            simd::run(isa(), Pack { lines, panel });
+            let panel: &mut [u16] = unsafe { parts.slice(panel * length, length) };
+            simd::run(isa(), QuantizeI4 { rows, panel });
         });
         Self {
-            outputs: given.outputs,
-            inputs: given.inputs,
+            outputs: source.outputs,
+            inputs: source.inputs,
             weights,
         }
     }
@@ -64,83 +65,83 @@ impl Kernel for Int4 {
         self.inputs
     }
 
-    fn shape(&self, set: Set, _rows: usize) -> (usize, usize) {
-        let mut most = 0;
-        set.dots.run(Rows(&mut most));
-        (most, 1)
+    fn tile_shape(&self, isas: Isas, _rows: usize) -> (usize, usize) {
+        let mut rows = 0;
+        isas.dot.run(TileRows(&mut rows));
+        (rows, 1)
     }
 
-    /// A panel of this many bits fits into the first cache whole, or nearly.
-    fn depth(&self) -> usize {
+    /// All of `k`: a panel of 4-bit weights fits into the first-level cache, or nearly.
+    fn block_depth(&self) -> usize {
         self.inputs.max(1)
     }
 
     /// The groups and the scale.
-    fn prepared(&self, _set: Set) -> usize {
+    fn packed_words(&self, _isas: Isas) -> usize {
         self.groups() * WORDS + 1
     }
 
-    /// For each group the bytes `[STEPS][rows]` and the sums of the inputs, then the scales of the rows.
-    fn prepare(&self, set: Set, rows: usize, x: &[f32], stride: usize, prepared: &mut [u32]) {
-        set.dots.run(Prepare {
+    /// For each group the bytes `[DOTS][rows]` and the sums of the inputs, then the scales of the rows.
+    fn pack_a(&self, isas: Isas, rows: usize, x: &[f32], stride: usize, packed: &mut [u32]) {
+        isas.dot.run(PackA {
             rows,
             groups: self.groups(),
             inputs: self.inputs,
             x,
             stride,
-            prepared,
+            packed,
         });
     }
 
-    unsafe fn tile(&self, set: Set, tile: &Tile) {
-        set.dots.run(Product {
+    unsafe fn micro_kernel(&self, isas: Isas, tile: &Tile) {
+        isas.dot.run(MicroKernel {
             weights: self,
             tile,
         });
     }
 }
 
-struct Rows<'a>(&'a mut usize);
+struct TileRows<'a>(&'a mut usize);
 
-impl DotTask for Rows<'_> {
+impl DotTask for TileRows<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
-        *self.0 = D::ROWS4;
+        *self.0 = D::MR_I4;
     }
 }
 
-struct Prepare<'a> {
+struct PackA<'a> {
     rows: usize,
     groups: usize,
     inputs: usize,
     x: &'a [f32],
     stride: usize,
-    prepared: &'a mut [u32],
+    packed: &'a mut [u32],
 }
 
-impl DotTask for Prepare<'_> {
+impl DotTask for PackA<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
         let rows = self.rows;
-        let (groups, scales) = self.prepared.split_at_mut(self.groups * WORDS * rows);
-        // The last group may have fewer steps than there is room for.
+        let (groups, scales) = self.packed.split_at_mut(self.groups * WORDS * rows);
+        // The last group may be shorter.
         if let Some(last) = groups.len().checked_sub(WORDS * rows) {
             groups[last..].fill(0);
         }
         for row in 0..rows {
             let x = &self.x[row * self.stride..][..self.inputs];
-            let (scale, inverse) = scale(x, i8::MAX);
+            let (scale, inverse) = row_scale(x, i8::MAX);
             scales[row] = scale.to_bits();
             let mut sum = 0;
-            each_step(
+            quantize_row(
                 x,
                 inverse,
                 0,
                 #[inline(always)]
-                |step, word| {
-                    let group = step / STEPS * WORDS * rows;
-                    groups[group + step % STEPS * rows + row] = word;
-                    if step % STEPS == 0 {
+                |dot, word| {
+                    let group = dot / DOTS * WORDS * rows;
+                    groups[group + dot % DOTS * rows + row] = word;
+                    if dot % DOTS == 0 {
                         sum = 0;
                     }
                     let bytes = word.to_le_bytes();
@@ -148,39 +149,39 @@ impl DotTask for Prepare<'_> {
                         .iter()
                         .map(|&x| i32::from(x.cast_signed()))
                         .sum::<i32>();
-                    groups[group + STEPS * rows + row] = (sum as f32).to_bits();
+                    groups[group + DOTS * rows + row] = (sum as f32).to_bits();
                 },
             );
         }
     }
 }
 
-struct Product<'a> {
+struct MicroKernel<'a> {
     weights: &'a Int4,
     tile: &'a Tile,
 }
 
-impl DotTask for Product<'_> {
+impl DotTask for MicroKernel<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
         macro_rules! shapes {
             ($($rows:literal)*) => {
                 match self.tile.rows {
-                    $($rows if $rows <= D::ROWS4 => self.sums::<D, D::Floats, $rows>(),)*
-                    _ => unreachable!("a tile has as many rows as `shape` says"),
+                    $($rows if $rows <= D::MR_I4 => self.multiply::<D, D::Float, $rows>(),)*
+                    _ => unreachable!("a tile has as many rows as `tile_shape` says"),
                 }
             };
         }
-        // SAFETY: this is compiled for `D` and runs where it may; the tile is what `Kernel::tile` asks for.
+        // SAFETY: this is compiled for `D` and runs where it may; the tile is what `Kernel::micro_kernel` requires.
         unsafe { shapes!(1 2 3 4 5 6 7 8 9 10 11 12) }
     }
 }
 
-impl Product<'_> {
+impl MicroKernel<'_> {
     /// # Safety
     /// The processor must have the instruction set, and the tile `R` rows and one panel.
     #[inline(always)]
-    unsafe fn sums<D: Dots<Floats = S>, S: Simd, const R: usize>(&self) {
+    unsafe fn multiply<D: Dots<Float = S>, S: Simd, const R: usize>(&self) {
         let (int4, tile) = (self.weights, self.tile);
         let groups = int4.groups();
         // SAFETY: the tile's inputs, panel and rows are inside of what the pointers point to.
@@ -190,16 +191,16 @@ impl Product<'_> {
             let mut sums = [S::splat(0.0); R];
             let chunks = black_box(GROUP_CHUNKS);
             for _ in 0..groups {
-                for line in 0..LENGTH / LINE {
-                    simd::prefetch(w.add(line * LINE));
+                for line in 0..LENGTH / CACHE_LINE {
+                    simd::prefetch(w.add(line * CACHE_LINE));
                 }
-                let products = D::group::<R>(w.cast(), x, chunks);
+                let products = D::dot_i4::<R>(w.cast(), x, chunks);
                 let scale = S::load_bf16(w.add(GROUP_BYTES / 2));
-                let least = S::load_bf16(w.add(GROUP_BYTES / 2 + LANES));
+                let minimum = S::load_bf16(w.add(GROUP_BYTES / 2 + LANES));
                 for (r, (sum, products)) in sums.iter_mut().zip(products).enumerate() {
-                    let inputs = S::splat(f32::from_bits(*x.add(STEPS * R + r)));
-                    *sum = S::mul_add(D::floats(products), scale, *sum);
-                    *sum = S::mul_add(inputs, least, *sum);
+                    let inputs = S::splat(f32::from_bits(*x.add(DOTS * R + r)));
+                    *sum = S::mul_add(D::to_f32(products), scale, *sum);
+                    *sum = S::mul_add(inputs, minimum, *sum);
                 }
                 w = w.add(LENGTH);
                 x = x.add(WORDS * R);

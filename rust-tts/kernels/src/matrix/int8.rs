@@ -1,55 +1,54 @@
-//! Weights of 8 bits, with a scale for each output. Inputs are rounded to 8 bits as well, with a scale for each row; the sums
-//! of products are exact.
+//! Weights of 8 bits, with a scale for each output. Inputs are quantised to 8 bits too, with a scale for each row; the integer
+//! sums are exact.
 
-use super::dots::{DotTask, Dots, STEP, STEP_BYTES, Set, TOGETHER};
-use super::drive::{Kernel, Tile};
-use super::levels::Pack;
-use super::quantise::{each_step, scale};
-use super::source::Given;
+use super::dots::{DOT, DOT_BYTES, DotTask, Dots, Isas, PAIR};
+use super::gemm::{Kernel, Tile};
+use super::quantize::{QuantizeI8, quantize_row, row_scale};
+use super::source::WeightSource;
 use crate::isa::isa;
 use crate::memory::Buffer;
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 use crate::simd::{self, LANES, Simd};
 
-/// Panels of sixteen outputs, `[panel][step][LANES][STEP]`; filled up with zeros.
+/// Panels of sixteen outputs, `[panel][dot][LANES][DOT]`; filled up with zeros.
 pub(crate) struct Int8 {
     outputs: usize,
     inputs: usize,
     weights: Buffer<i8>,
     scales: Buffer<f32>,
-    /// The weights' sum for each output, to make up for inputs that are moved up.
-    totals: Buffer<i32>,
+    /// The sum of each output's weights, which corrects for the zero point of the inputs.
+    column_sums: Buffer<i32>,
 }
 
 impl Int8 {
-    pub(crate) fn pack(pool: &Pool, given: &Given) -> Self {
-        let (panels, inputs) = (given.panels(), given.inputs);
-        let length = steps(inputs) * STEP_BYTES;
-        let mut weights = Buffer::together(panels * length);
-        let mut scales = Buffer::together(panels * LANES);
-        let mut totals = Buffer::together(panels * LANES);
-        let weight_parts = Shared::new(&mut weights);
-        let scale_parts = Shared::new(&mut scales);
-        let total_parts = Shared::new(&mut totals);
-        given.each_panel(pool, &|panel, lines| {
+    pub(crate) fn pack(pool: &Pool, source: &WeightSource) -> Self {
+        let (panels, inputs) = (source.panels(), source.inputs);
+        let length = dots(inputs) * DOT_BYTES;
+        let mut weights = Buffer::in_arena(panels * length);
+        let mut scales = Buffer::in_arena(panels * LANES);
+        let mut column_sums = Buffer::in_arena(panels * LANES);
+        let weight_parts = SharedSlice::new(&mut weights);
+        let scale_parts = SharedSlice::new(&mut scales);
+        let column_sum_parts = SharedSlice::new(&mut column_sums);
+        source.for_each_panel(pool, &|panel, rows| {
             // SAFETY: panels do not overlap.
             let pack = unsafe {
-                Pack {
-                    lines,
-                    weights: weight_parts.part(panel * length, length),
-                    scales: scale_parts.part(panel * LANES, LANES),
-                    totals: total_parts.part(panel * LANES, LANES),
+                QuantizeI8 {
+                    rows,
+                    weights: weight_parts.slice(panel * length, length),
+                    scales: scale_parts.slice(panel * LANES, LANES),
+                    column_sums: column_sum_parts.slice(panel * LANES, LANES),
                 }
             };
             simd::run(isa(), pack);
         });
         Self {
-            outputs: given.outputs,
+            outputs: source.outputs,
             inputs,
             weights,
             scales,
-            totals,
+            column_sums,
         }
     }
 
@@ -57,14 +56,14 @@ impl Int8 {
         self.weights.len() + size_of::<f32>() * self.scales.len()
     }
 
-    fn steps(&self) -> usize {
-        steps(self.inputs)
+    fn dots(&self) -> usize {
+        dots(self.inputs)
     }
 }
 
-/// Steps for so many inputs, filled up to whole rounds of [`TOGETHER`].
-fn steps(inputs: usize) -> usize {
-    inputs.div_ceil(TOGETHER * STEP) * TOGETHER
+/// Dots for so many inputs, filled up to whole pairs.
+fn dots(inputs: usize) -> usize {
+    inputs.div_ceil(PAIR * DOT) * PAIR
 }
 
 impl Kernel for Int8 {
@@ -76,132 +75,132 @@ impl Kernel for Int8 {
         self.inputs
     }
 
-    fn shape(&self, set: Set, _rows: usize) -> (usize, usize) {
-        let mut shape = (0, 0);
-        set.dots.run(Shape(&mut shape));
-        shape
+    fn tile_shape(&self, isas: Isas, _rows: usize) -> (usize, usize) {
+        let mut tile_shape = (0, 0);
+        isas.dot.run(TileShape(&mut tile_shape));
+        tile_shape
     }
 
-    /// Sums of integers may stay in the registers: they are exact in any order, and eight bits fill the first cache late.
-    fn depth(&self) -> usize {
+    /// All of `k`: integer sums are exact in any order, and a panel of 8-bit weights fits into the first-level cache.
+    fn block_depth(&self) -> usize {
         self.inputs.max(1)
     }
 
-    /// The steps and the scale.
-    fn prepared(&self, _set: Set) -> usize {
-        self.steps() + 1
+    /// The dots and the scale.
+    fn packed_words(&self, _isas: Isas) -> usize {
+        self.dots() + 1
     }
 
-    /// The bytes `[step][rows]`, then the scales of the rows.
-    fn prepare(&self, set: Set, rows: usize, x: &[f32], stride: usize, prepared: &mut [u32]) {
-        set.dots.run(Prepare {
+    /// The bytes `[dot][rows]`, then the scales of the rows.
+    fn pack_a(&self, isas: Isas, rows: usize, x: &[f32], stride: usize, packed: &mut [u32]) {
+        isas.dot.run(PackA {
             rows,
-            steps: self.steps(),
+            dots: self.dots(),
             inputs: self.inputs,
             x,
             stride,
-            prepared,
+            packed,
         });
     }
 
-    unsafe fn tile(&self, set: Set, tile: &Tile) {
-        set.dots.run(Product {
+    unsafe fn micro_kernel(&self, isas: Isas, tile: &Tile) {
+        isas.dot.run(MicroKernel {
             weights: self,
             tile,
         });
     }
 }
 
-struct Shape<'a>(&'a mut (usize, usize));
+struct TileShape<'a>(&'a mut (usize, usize));
 
-impl DotTask for Shape<'_> {
+impl DotTask for TileShape<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
-        *self.0 = D::SHAPE8;
+        *self.0 = D::TILE_I8;
     }
 }
 
-struct Prepare<'a> {
+struct PackA<'a> {
     rows: usize,
-    steps: usize,
+    dots: usize,
     inputs: usize,
     x: &'a [f32],
     stride: usize,
-    prepared: &'a mut [u32],
+    packed: &'a mut [u32],
 }
 
-impl DotTask for Prepare<'_> {
+impl DotTask for PackA<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
-        let (steps, scales) = self.prepared.split_at_mut(self.steps * self.rows);
+        let (dots, scales) = self.packed.split_at_mut(self.dots * self.rows);
         for row in 0..self.rows {
             let x = &self.x[row * self.stride..][..self.inputs];
-            let (scale, inverse) = scale(x, D::LARGEST);
+            let (scale, inverse) = row_scale(x, D::MAX_INPUT);
             scales[row] = scale.to_bits();
-            each_step(
+            quantize_row(
                 x,
                 inverse,
-                D::OFFSET,
+                D::ZERO_POINT,
                 #[inline(always)]
-                |step, word| steps[step * self.rows + row] = word,
+                |dot, word| dots[dot * self.rows + row] = word,
             );
         }
     }
 }
 
-struct Product<'a> {
+struct MicroKernel<'a> {
     weights: &'a Int8,
     tile: &'a Tile,
 }
 
-impl DotTask for Product<'_> {
+impl DotTask for MicroKernel<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
         macro_rules! shapes {
             ($($rows:literal)*) => {
                 match (self.tile.rows, self.tile.panels) {
                     $(
-                        ($rows, 1) if $rows <= D::SHAPE8.0 => self.sums::<D, $rows, 1>(),
-                        ($rows, 2) if $rows <= D::SHAPE8.0 && D::SHAPE8.1 >= 2 => self.sums::<D, $rows, 2>(),
+                        ($rows, 1) if $rows <= D::TILE_I8.0 => self.multiply::<D, $rows, 1>(),
+                        ($rows, 2) if $rows <= D::TILE_I8.0 && D::TILE_I8.1 >= 2 => self.multiply::<D, $rows, 2>(),
                     )*
-                    _ => unreachable!("a tile has as many rows and panels as `shape` says"),
+                    _ => unreachable!("a tile has as many rows and panels as `tile_shape` says"),
                 }
             };
         }
-        // SAFETY: this is compiled for `D` and runs where it may; the tile is what `Kernel::tile` asks for.
+        // SAFETY: this is compiled for `D` and runs where it may; the tile is what `Kernel::micro_kernel` requires.
         unsafe { shapes!(1 2 3 4 5 6 7 8 9 10 11 12) }
     }
 }
 
-impl Product<'_> {
+impl MicroKernel<'_> {
     /// # Safety
     /// The processor must have the instruction set, and the tile `R` rows and `P` panels.
     #[inline(always)]
-    unsafe fn sums<D: Dots, const R: usize, const P: usize>(&self) {
+    unsafe fn multiply<D: Dots, const R: usize, const P: usize>(&self) {
         let (int8, tile) = (self.weights, self.tile);
-        let steps = int8.steps();
+        let dots = int8.dots();
         let output = tile.panel * LANES;
         // SAFETY: the tile's inputs, panels and rows are inside of what the pointers point to.
         unsafe {
             let mut w = [int8.weights.as_ptr(); P];
-            let mut starts = [[0; LANES]; P];
-            for (p, (w, starts)) in w.iter_mut().zip(&mut starts).enumerate() {
-                *w = w.add((tile.panel + p) * steps * STEP_BYTES);
-                let totals = int8.totals.as_ptr().add(output + p * LANES);
-                for (lane, start) in starts.iter_mut().enumerate() {
-                    *start = -i32::from(D::OFFSET) * *totals.add(lane);
+            let mut initial = [[0; LANES]; P];
+            for (p, (w, initial)) in w.iter_mut().zip(&mut initial).enumerate() {
+                *w = w.add((tile.panel + p) * dots * DOT_BYTES);
+                let column_sums = int8.column_sums.as_ptr().add(output + p * LANES);
+                for (lane, initial) in initial.iter_mut().enumerate() {
+                    *initial = -i32::from(D::ZERO_POINT) * *column_sums.add(lane);
                 }
             }
-            let sums = D::products::<R, P>(tile.x, w, steps / TOGETHER, &starts);
-            let x = tile.x.add(steps * R);
+            let sums = D::dot_products::<R, P>(tile.x, w, dots / PAIR, &initial);
+            let x = tile.x.add(dots * R);
             for (r, sums) in sums.iter().enumerate() {
-                let row = <D::Floats as Simd>::splat(f32::from_bits(*x.add(r)));
+                let row = <D::Float as Simd>::splat(f32::from_bits(*x.add(r)));
                 for (p, &sum) in sums.iter().enumerate() {
                     let column =
-                        <D::Floats as Simd>::load(int8.scales.as_ptr().add(output + p * LANES));
+                        <D::Float as Simd>::load(int8.scales.as_ptr().add(output + p * LANES));
                     let y = tile.y.add(r * tile.stride + p * LANES);
-                    let scaled = <D::Floats as Simd>::mul(D::floats(sum), column);
-                    <D::Floats as Simd>::store(y, <D::Floats as Simd>::mul(scaled, row));
+                    let scaled = <D::Float as Simd>::mul(D::to_f32(sum), column);
+                    <D::Float as Simd>::store(y, <D::Float as Simd>::mul(scaled, row));
                 }
             }
         }

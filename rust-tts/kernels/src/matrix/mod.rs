@@ -1,18 +1,16 @@
-//! Weights of linear layers, packed once, and their product with any number of rows.
+//! Matrix products `y = x W^T` with packed weights, for any number of rows (GEMV and GEMM).
 //!
-//! One packed copy serves every number of rows. With few rows a product runs as fast as the weights can be read, with many
-//! as fast as the processor multiplies. What a row gives does not depend on the rows beside it, nor on the number of threads:
-//! the terms of a sum are always added in the same order.
+//! With few rows a product is bound by the memory that the weights are read from, with many by the processor's arithmetic. The
+//! result of a row does not depend on the rows beside it, nor on the number of threads: the terms of a sum are always added in
+//! the same order.
 
 pub(crate) mod dots;
-mod drive;
-pub(crate) mod extent;
 mod float;
-mod grid;
+mod gemm;
 mod int4;
 mod int8;
-mod levels;
-pub(crate) mod quantise;
+pub(crate) mod quantize;
+mod quantize_i4;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -21,13 +19,13 @@ mod x86;
 
 use crate::math::add;
 use crate::pool::Pool;
-use dots::Set;
-use drive::{Finish, Kernel};
-use float::Float;
+use dots::Isas;
+use float::FloatMatrix;
+use gemm::{Epilogue, Kernel};
 use int4::Int4;
 use int8::Int8;
-use source::Given;
-pub use source::Source;
+pub use source::Layout;
+use source::WeightSource;
 
 /// How weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +44,8 @@ pub struct Matrix {
 }
 
 enum Weights {
-    F32(Float<f32>),
-    Bf16(Float<u16>),
+    F32(FloatMatrix<f32>),
+    Bf16(FloatMatrix<u16>),
     Int8(Int8),
     Int4(Int4),
 }
@@ -66,16 +64,16 @@ impl Matrix {
         precision: Precision,
     ) -> Self {
         let row = |output: usize| &weights[output * row_stride..][..inputs];
-        let source = if column_stride == 1 {
-            Source::Rows(&row)
+        let layout = if column_stride == 1 {
+            Layout::Rows(&row)
         } else {
             assert!(row_stride == 1, "rows or columns are contiguous");
-            Source::Transposed {
+            Layout::Transposed {
                 weights,
                 stride: column_stride,
             }
         };
-        Self::pack_from(&Pool::new(1), outputs, inputs, precision, source)
+        Self::pack_from(&Pool::new(1), outputs, inputs, precision, layout)
     }
 
     /// Packs weights that are read where they lie, on all threads.
@@ -87,19 +85,19 @@ impl Matrix {
         outputs: usize,
         inputs: usize,
         precision: Precision,
-        source: Source<'_>,
+        layout: Layout<'_>,
     ) -> Self {
         assert!(outputs > 0 && inputs > 0, "a matrix has outputs and inputs");
-        let given = Given {
+        let source = WeightSource {
             outputs,
             inputs,
-            source,
+            layout,
         };
         let weights = match precision {
-            Precision::F32 => Weights::F32(Float::pack(pool, &given)),
-            Precision::Bf16 => Weights::Bf16(Float::pack(pool, &given)),
-            Precision::Int8 => Weights::Int8(Int8::pack(pool, &given)),
-            Precision::Int4 => Weights::Int4(Int4::pack(pool, &given)),
+            Precision::F32 => Weights::F32(FloatMatrix::pack(pool, &source)),
+            Precision::Bf16 => Weights::Bf16(FloatMatrix::pack(pool, &source)),
+            Precision::Int8 => Weights::Int8(Int8::pack(pool, &source)),
+            Precision::Int4 => Weights::Int4(Int4::pack(pool, &source)),
         };
         Self {
             outputs,
@@ -116,7 +114,7 @@ impl Matrix {
         self.inputs
     }
 
-    /// Bytes that a product reads of it.
+    /// Bytes of packed weights that a product reads.
     pub fn bytes(&self) -> usize {
         match &self.weights {
             Weights::F32(weights) => weights.bytes(),
@@ -126,9 +124,9 @@ impl Matrix {
         }
     }
 
-    /// `y = x W^T` for the rows of `x` `[rows, inputs]`, then `finish(row, first output, values)` on each finished run of
-    /// neighbouring outputs of a row while it is in the cache (bias, activation, residual), in any order, from any thread.
-    /// Runs are of sixteen outputs or more, but for a matrix's last.
+    /// `y = x W^T` for the rows of `x` `[rows, inputs]`, then `epilogue(row, first output, outputs)` on each run of neighbouring
+    /// outputs of a row while it is in the cache (bias, activation, residual), in any order, from any thread. Runs are of
+    /// sixteen outputs or more, but for a matrix's last.
     ///
     /// # Panics
     /// If `x` or `y` has not whole rows, or not as many as the other.
@@ -137,13 +135,13 @@ impl Matrix {
         pool: &Pool,
         x: &[f32],
         y: &mut [f32],
-        finish: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
+        epilogue: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
     ) {
         assert!(
             x.len() * self.outputs == y.len() * self.inputs,
             "as many rows of inputs as of outputs"
         );
-        self.multiply_from(pool, x, self.inputs, y, finish);
+        self.multiply_from(pool, x, self.inputs, y, epilogue);
     }
 
     /// `y = x W^T + bias`; without a bias if it is empty.
@@ -157,8 +155,8 @@ impl Matrix {
         self.multiply(pool, x, y, &|_, first, values| add(values, &bias[first..]));
     }
 
-    /// As [`Matrix::multiply`] for rows that begin `stride` apart in `x`: closer than they are long, they overlap (a
-    /// convolution); further, they are parts of longer ones. There are as many as in `y`.
+    /// As [`Matrix::multiply`] for rows that begin `stride` apart in `x`: they overlap if that is less than `inputs` (a
+    /// convolution). There are as many as in `y`.
     ///
     /// # Panics
     /// If `y` has not whole rows, or `x` ends before the last.
@@ -168,18 +166,18 @@ impl Matrix {
         x: &[f32],
         stride: usize,
         y: &mut [f32],
-        finish: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
+        epilogue: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
     ) {
-        self.multiply_on(Set::best(), pool, (x, stride), y, finish);
+        self.multiply_on(Isas::best(), pool, (x, stride), y, epilogue);
     }
 
     fn multiply_on(
         &self,
-        set: Set,
+        isas: Isas,
         pool: &Pool,
         (x, stride): (&[f32], usize),
         y: &mut [f32],
-        finish: &Finish,
+        epilogue: &Epilogue,
     ) {
         let rows = y.len() / self.outputs.max(1);
         let needed = rows.saturating_sub(1) * stride + self.inputs;
@@ -197,6 +195,6 @@ impl Matrix {
             Weights::Int8(weights) => weights,
             Weights::Int4(weights) => weights,
         };
-        drive::multiply(set, pool, kernel, (x, stride), y, finish);
+        gemm::multiply(isas, pool, kernel, (x, stride), y, epilogue);
     }
 }

@@ -1,4 +1,4 @@
-use super::dots::DotSet;
+use super::dots::DotIsa;
 use super::*;
 use crate::isa::Isa;
 
@@ -22,27 +22,27 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Every combination that this processor has.
-fn sets() -> Vec<Set> {
-    let best = Set::best();
-    let mut floats = vec![Isa::Baseline];
+fn all_isas() -> Vec<Isas> {
+    let best = Isas::best();
+    let mut float = vec![Isa::Baseline];
     #[cfg(target_arch = "x86_64")]
     {
-        if best.floats != Isa::Baseline {
-            floats.push(Isa::Avx2);
+        if best.float != Isa::Baseline {
+            float.push(Isa::Avx2);
         }
-        if best.floats == Isa::Avx512 {
-            floats.push(Isa::Avx512);
+        if best.float == Isa::Avx512 {
+            float.push(Isa::Avx512);
         }
     }
-    let floats = floats.into_iter().map(|floats| Set { floats, ..best });
-    let dots = DotSet::all().iter().map(|&dots| Set { dots, ..best });
-    floats.chain(dots).collect()
+    let float = float.into_iter().map(|float| Isas { float, ..best });
+    let dot = DotIsa::all().iter().map(|&dot| Isas { dot, ..best });
+    float.chain(dot).collect()
 }
 
-fn product(matrix: &Matrix, set: Set, threads: usize, x: &[f32]) -> Vec<f32> {
+fn product(matrix: &Matrix, isas: Isas, threads: usize, x: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len() / matrix.inputs() * matrix.outputs()];
     let pool = Pool::new(threads);
-    matrix.multiply_on(set, &pool, (x, matrix.inputs()), &mut y, &|_, _, _| ());
+    matrix.multiply_on(isas, &pool, (x, matrix.inputs()), &mut y, &|_, _, _| ());
     y
 }
 
@@ -57,7 +57,7 @@ fn bound(precision: Precision) -> f64 {
 }
 
 #[test]
-fn what_is_not_a_number_stays_none() {
+fn non_finite_inputs_stay_non_finite() {
     let (outputs, inputs) = (40, 70);
     let weights = noise(outputs * inputs, 1);
     for precision in PRECISIONS {
@@ -66,8 +66,8 @@ fn what_is_not_a_number_stays_none() {
             for at in [0, 33, inputs - 1] {
                 let mut x = noise(2 * inputs, 2);
                 x[inputs + at] = bad;
-                for set in sets() {
-                    let y = product(&matrix, set, 1, &x);
+                for isas in all_isas() {
+                    let y = product(&matrix, isas, 1, &x);
                     let (whole, spoilt) = y.split_at(outputs);
                     assert!(whole.iter().all(|y| y.is_finite()), "{precision:?}");
                     assert!(spoilt.iter().all(|y| !y.is_finite()), "{precision:?} {at}");
@@ -78,24 +78,24 @@ fn what_is_not_a_number_stays_none() {
 }
 
 #[test]
-fn a_weight_that_is_not_a_number_spoils_its_output_alone() {
+fn non_finite_weight_affects_only_its_output() {
     let (outputs, inputs) = (40, 70);
     for precision in PRECISIONS {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut weights = noise(outputs * inputs, 1);
             weights[21 * inputs + 66] = bad;
             let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
-            for set in sets() {
-                let y = product(&matrix, set, 1, &noise(inputs, 2));
+            for isas in all_isas() {
+                let y = product(&matrix, isas, 1, &noise(inputs, 2));
                 let spoilt: Vec<_> = (0..outputs).filter(|at| !y[*at].is_finite()).collect();
-                assert_eq!(spoilt, [21], "{precision:?} {bad} {set:?}");
+                assert_eq!(spoilt, [21], "{precision:?} {bad} {isas:?}");
             }
         }
     }
 }
 
 #[test]
-fn it_is_the_product() {
+fn product_matches_f64() {
     for (outputs, inputs) in [(1, 1), (17, 31), (40, 67), (95, 300), (130, 520)] {
         let weights = noise(outputs * inputs, 7);
         for rows in [1, 2, 5, 6, 7, 13, 40] {
@@ -112,8 +112,8 @@ fn it_is_the_product() {
             let mean = (inputs as f64).sqrt() / 3.0;
             for precision in PRECISIONS {
                 let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
-                for set in sets() {
-                    let y = product(&matrix, set, 2, &x);
+                for isas in all_isas() {
+                    let y = product(&matrix, isas, 2, &x);
                     let error = y
                         .iter()
                         .zip(&exact)
@@ -121,7 +121,7 @@ fn it_is_the_product() {
                     let worst = error.fold(0.0, f64::max) / mean;
                     assert!(
                         worst < bound(precision),
-                        "{precision:?} {set:?} {rows}x{inputs}x{outputs}: {worst}"
+                        "{precision:?} {isas:?} {rows}x{inputs}x{outputs}: {worst}"
                     );
                 }
             }
@@ -130,23 +130,23 @@ fn it_is_the_product() {
 }
 
 #[test]
-fn a_row_does_not_depend_on_its_neighbours_or_threads() {
+fn row_is_independent_of_batch_and_threads() {
     let (outputs, inputs) = (100, 600);
     let weights = noise(outputs * inputs, 3);
     let x = noise(200 * inputs, 5);
     for precision in PRECISIONS {
         let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
-        for set in sets() {
+        for isas in all_isas() {
             let alone: Vec<f32> = x
                 .chunks_exact(inputs)
-                .flat_map(|x| product(&matrix, set, 1, x))
+                .flat_map(|x| product(&matrix, isas, 1, x))
                 .collect();
             for rows in (2..=17).chain([97, 200]) {
                 for threads in 1..=3 {
-                    let y = product(&matrix, set, threads, &x[..rows * inputs]);
+                    let y = product(&matrix, isas, threads, &x[..rows * inputs]);
                     assert!(
                         y == alone[..rows * outputs],
-                        "{precision:?} {set:?} {rows} rows, {threads} threads"
+                        "{precision:?} {isas:?} {rows} rows, {threads} threads"
                     );
                 }
             }
@@ -155,7 +155,7 @@ fn a_row_does_not_depend_on_its_neighbours_or_threads() {
 }
 
 #[test]
-fn strides_of_weights_and_rows() {
+fn transposed_weights_and_overlapping_rows_give_the_same() {
     // More panels than are read together, the last one not full.
     for (outputs, inputs) in [(33, 48), (150, 48), (128, 48)] {
         strides_of(outputs, inputs);
@@ -175,7 +175,7 @@ fn strides_of(outputs: usize, inputs: usize) {
     for precision in PRECISIONS {
         let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
         let same = Matrix::pack(&transposed, outputs, inputs, (1, outputs), precision);
-        let y = product(&matrix, Set::best(), 2, &unfolded);
+        let y = product(&matrix, Isas::best(), 2, &unfolded);
         let mut from_overlapping = vec![0.0; y.len()];
         same.multiply_from(&pool, &x, 16, &mut from_overlapping, &|_, _, _| ());
         assert!(y == from_overlapping, "{precision:?}");
@@ -183,7 +183,7 @@ fn strides_of(outputs: usize, inputs: usize) {
 }
 
 #[test]
-fn every_output_is_finished_once() {
+fn epilogue_runs_once_for_every_output() {
     let (outputs, inputs, rows) = (300, 40, 110);
     let matrix = Matrix::pack(
         &noise(outputs * inputs, 3),
@@ -193,7 +193,7 @@ fn every_output_is_finished_once() {
         Precision::F32,
     );
     let x = noise(rows * inputs, 5);
-    let plain = product(&matrix, Set::best(), 1, &x);
+    let plain = product(&matrix, Isas::best(), 1, &x);
     let mut y = vec![0.0; rows * outputs];
     matrix.multiply(&Pool::new(3), &x, &mut y, &|row, output, values| {
         for (at, value) in values.iter_mut().enumerate() {
@@ -207,20 +207,20 @@ fn every_output_is_finished_once() {
 }
 
 #[test]
-fn the_largest_weights_and_inputs_do_not_saturate() {
+fn largest_weights_and_inputs_do_not_saturate() {
     let (outputs, inputs) = (20, 512);
     for sign in [1.0, -1.0] {
         let weights = vec![sign; outputs * inputs];
         let x: Vec<f32> = [vec![1.0; inputs], vec![-1.0; inputs]].concat();
         for precision in PRECISIONS {
             let matrix = Matrix::pack(&weights, outputs, inputs, (inputs, 1), precision);
-            for set in sets() {
-                let y = product(&matrix, set, 1, &x);
+            for isas in all_isas() {
+                let y = product(&matrix, isas, 1, &x);
                 for (y, expected) in y.chunks_exact(outputs).zip([sign, -sign]) {
                     let expected = expected * inputs as f32;
                     assert!(
                         y.iter().all(|y| (y / expected - 1.0).abs() < 0.01),
-                        "{precision:?} {set:?}: {y:?}"
+                        "{precision:?} {isas:?}: {y:?}"
                     );
                 }
             }
@@ -229,7 +229,7 @@ fn the_largest_weights_and_inputs_do_not_saturate() {
 }
 
 #[test]
-fn rows_of_several_matrices_make_one() {
+fn stacked_matrices_equal_their_concatenation() {
     let (outputs, inputs) = (20, 37);
     let parts = [noise(outputs * inputs, 3), noise(outputs * inputs, 4)];
     let row = |output: usize| &parts[output / outputs][output % outputs * inputs..][..inputs];
@@ -237,18 +237,18 @@ fn rows_of_several_matrices_make_one() {
     for precision in PRECISIONS {
         let whole = parts.concat();
         let plain = Matrix::pack(&whole, 2 * outputs, inputs, (inputs, 1), precision);
-        let source = Source::Rows(&row);
+        let source = Layout::Rows(&row);
         let fused = Matrix::pack_from(&Pool::new(3), 2 * outputs, inputs, precision, source);
-        let expected = product(&plain, Set::best(), 1, &x);
+        let expected = product(&plain, Isas::best(), 1, &x);
         assert!(
-            expected == product(&fused, Set::best(), 1, &x),
+            expected == product(&fused, Isas::best(), 1, &x),
             "{precision:?}"
         );
     }
 }
 
 #[test]
-fn zeros_stay_zeros() {
+fn zero_weights_give_zeros() {
     let pool = Pool::new(1);
     for precision in PRECISIONS {
         let matrix = Matrix::pack(&[0.0; 70], 2, 35, (35, 1), precision);

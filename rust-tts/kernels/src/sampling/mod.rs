@@ -1,24 +1,25 @@
-//! From logits to the next speech tokens of some requests, each with its own settings and random numbers.
+//! Samples the next speech tokens of a batch of requests from their logits, each with its own settings and random numbers.
 //!
-//! Filters and their order are upstream's. Llama models: guidance, repetition penalty, temperature, min-p, top-p. GPT-2 models:
-//! temperature, top-k, top-p, and the penalty last, on what the filters have left. What upstream lacks stands before top-p.
+//! Filters and their order are upstream's. Llama models: classifier-free guidance, repetition penalty, temperature,
+//! min-p, top-p. GPT-2 models: temperature, top-k, top-p, and the penalty last, on the candidates that the filters keep. What
+//! upstream lacks comes before top-p.
 
-mod choice;
-mod passes;
+mod logits;
 mod random;
+mod request;
 #[cfg(test)]
 mod tests;
 
+use crate::Error;
 use crate::pool::Pool;
-use crate::shared::Shared;
-use crate::t3::Invalid;
-use choice::Request;
+use crate::shared::SharedSlice;
 use random::step_state;
+use request::Request;
 
-/// How tokens are chosen.
+/// Sampling parameters of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Above 0; `None` takes the likeliest token after guidance and penalty, whatever is filtered.
+    /// Above 0; `None` is greedy: the likeliest token after guidance and penalty, whatever the filters.
     pub temperature: Option<f32>,
     /// 0 to 1; 1 = off. Its complement is taken in double precision.
     pub top_p: f64,
@@ -28,24 +29,24 @@ pub struct Settings {
     pub top_k: usize,
     /// Above 0; 1 = off.
     pub repetition_penalty: f32,
-    /// Guidance away from the logits without text; 0 = off.
+    /// Weight of classifier-free guidance; 0 = off.
     pub cfg_weight: f32,
 }
 
-/// A request that is to get its next token.
+/// A request in a batch that is to get its next token.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// The request's.
+pub struct BatchItem {
+    /// The request's slot.
     pub slot: usize,
-    /// Of the logits with text.
+    /// Its row of conditional logits.
     pub row: usize,
-    /// Of the logits without text; that with text, where there are none.
-    pub blind_row: usize,
-    /// Tokens that it has.
+    /// Its row of unconditional logits; the conditional row where there are none.
+    pub unconditional_row: usize,
+    /// Tokens that it has already.
     pub step: u64,
 }
 
-/// What is known of the requests in some slots.
+/// The settings of the requests in a number of slots, and the tokens that they have had.
 #[derive(Debug)]
 pub struct Sampler {
     ids: usize,
@@ -65,14 +66,9 @@ struct Slot {
 impl Sampler {
     /// For tokens below `ids`. `start` is the token that speech begins with. `penalty_last` is GPT-2's order, in which the
     /// start token is penalised before the first token alone.
-    pub fn new(
-        slots: usize,
-        ids: usize,
-        start: usize,
-        penalty_last: bool,
-    ) -> Result<Self, Invalid> {
+    pub fn new(slots: usize, ids: usize, start: usize, penalty_last: bool) -> Result<Self, Error> {
         if start >= ids || u32::try_from(ids).is_err() {
-            return Err(Invalid(format!("no {start} below {ids} ids")));
+            return Err(Error(format!("no {start} below {ids} ids")));
         }
         Ok(Self {
             ids,
@@ -87,15 +83,15 @@ impl Sampler {
         self.ids
     }
 
-    /// Puts a request without tokens into `slot`, whatever was there. Its random numbers are those of `stream`.
-    pub fn join(&mut self, slot: usize, settings: Settings, stream: u64) -> Result<(), Invalid> {
+    /// Puts a request without tokens into `slot`, in place of another. Its random numbers are those of `stream`.
+    pub fn join(&mut self, slot: usize, settings: Settings, stream: u64) -> Result<(), Error> {
         let slots = self.slots.len();
-        let Some(place) = self.slots.get_mut(slot) else {
-            return Err(Invalid(format!("no slot {slot} among {slots}")));
+        let Some(entry) = self.slots.get_mut(slot) else {
+            return Err(Error(format!("no slot {slot} among {slots}")));
         };
         let mut seen = vec![false; self.ids];
         seen[self.start] = true;
-        *place = Some(Slot {
+        *entry = Some(Slot {
             settings,
             stream,
             seen,
@@ -103,52 +99,52 @@ impl Sampler {
         Ok(())
     }
 
-    /// The next token of each request in `turns`, from `logits` `[rows, ids]`. A token depends on its own request alone.
-    pub fn choose(
+    /// Samples the next token of each request in `batch`, from `logits` `[rows, ids]`. A token depends on its own request alone.
+    pub fn sample(
         &mut self,
         pool: &Pool,
         logits: &[f32],
-        turns: &[Turn],
-    ) -> Result<Vec<u32>, Invalid> {
-        let requests = turns
+        batch: &[BatchItem],
+    ) -> Result<Vec<u32>, Error> {
+        let requests = batch
             .iter()
-            .map(|turn| self.request(logits, turn))
+            .map(|item| self.request(logits, item))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut chosen = vec![0; turns.len()];
-        let shared = Shared::new(&mut chosen);
+        let mut tokens = vec![0; batch.len()];
+        let shared = SharedSlice::new(&mut tokens);
         pool.run(requests.len(), &|task| {
             // SAFETY: each task writes an element of its own.
-            let place = unsafe { shared.part(task, 1) };
-            place[0] = requests[task].choose();
+            let entry = unsafe { shared.slice(task, 1) };
+            entry[0] = requests[task].sample();
         });
-        for (turn, id) in turns.iter().zip(&chosen) {
-            if let Some(slot) = &mut self.slots[turn.slot] {
-                if self.penalty_last && turn.step == 0 {
+        for (item, id) in batch.iter().zip(&tokens) {
+            if let Some(slot) = &mut self.slots[item.slot] {
+                if self.penalty_last && item.step == 0 {
                     slot.seen[self.start] = false;
                 }
                 slot.seen[*id as usize] = true;
             }
         }
-        Ok(chosen)
+        Ok(tokens)
     }
 
-    fn request<'a>(&'a self, logits: &'a [f32], turn: &Turn) -> Result<Request<'a>, Invalid> {
-        let Some(Some(slot)) = self.slots.get(turn.slot) else {
-            return Err(Invalid(format!("nobody in slot {}", turn.slot)));
+    fn request<'a>(&'a self, logits: &'a [f32], item: &BatchItem) -> Result<Request<'a>, Error> {
+        let Some(Some(slot)) = self.slots.get(item.slot) else {
+            return Err(Error(format!("nobody in slot {}", item.slot)));
         };
         let rows = logits.len() / self.ids;
         let row = |row: usize| {
             let found = (row < rows).then(|| &logits[row * self.ids..][..self.ids]);
-            found.ok_or_else(|| Invalid(format!("no row {row} among {rows}")))
+            found.ok_or_else(|| Error(format!("no row {row} among {rows}")))
         };
-        let guided = turn.blind_row != turn.row && slot.settings.cfg_weight != 0.0;
+        let guided = item.unconditional_row != item.row && slot.settings.cfg_weight != 0.0;
         Ok(Request {
             settings: &slot.settings,
             penalty_last: self.penalty_last,
-            logits: row(turn.row)?,
-            blind: guided.then(|| row(turn.blind_row)).transpose()?,
+            logits: row(item.row)?,
+            unconditional: guided.then(|| row(item.unconditional_row)).transpose()?,
             seen: &slot.seen,
-            state: step_state(slot.stream, turn.step),
+            state: step_state(slot.stream, item.step),
         })
     }
 }

@@ -1,24 +1,24 @@
-//! Attention of new positions to all that came before them, straight from and into the cache.
+//! Causal attention of new positions to those in the cache, which their keys and values are stored into.
 
-use super::Invalid;
+use super::attention_kernels::{QUERIES, WeightedSum, softmax, store_position};
 use super::cache::Cache;
-use super::kernels::{QUERIES, Weighted, put, softmax};
-use super::page::{Opened, PAGE};
+use super::page::{OpenRow, PAGE};
+use crate::Error;
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 
-/// Channels of a head at most.
+/// The most channels of a head.
 pub(super) const MOST_CHANNELS: usize = 128;
 
-/// Cosines and sines of the angles by which queries and keys are turned, `[rows * new, channels / 2]` each.
+/// Rotary embedding: cosines and sines of the angles of queries and keys, `[rows * new, channels / 2]` each.
 pub(super) struct Rotation {
     pub cosines: Vec<f32>,
     pub sines: Vec<f32>,
 }
 
 impl Rotation {
-    /// Turns a head's channels, of which the second half are the partners of the first, as at the `index`-th position.
-    fn turn(&self, index: usize, channels: &mut [f32]) {
+    /// Rotates a head's channels (pairs are a channel of the first half and one of the second) as at the `index`-th position.
+    fn rotate(&self, index: usize, channels: &mut [f32]) {
         let half = channels.len() / 2;
         let (first, second) = channels.split_at_mut(half);
         let angles = self.cosines[index * half..][..half]
@@ -32,19 +32,19 @@ impl Rotation {
 
 /// The rows of a cache while a pass adds `new` positions to each of them.
 pub(super) struct Attention<'a> {
-    rows: Vec<Opened<'a>>,
+    rows: Vec<OpenRow<'a>>,
     starts: &'a [usize],
     new: usize,
     heads: usize,
     channels: usize,
 }
 
-/// What the tasks of one layer have in common.
+/// What the tasks of one layer share.
 struct Task<'a> {
     layer: usize,
     projections: &'a [f32],
     rotation: Option<&'a Rotation>,
-    attended: &'a Shared<'a, f32>,
+    attended: &'a SharedSlice<'a, f32>,
 }
 
 impl<'a> Attention<'a> {
@@ -54,7 +54,7 @@ impl<'a> Attention<'a> {
         first: usize,
         starts: &'a [usize],
         new: usize,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, Error> {
         let shape = cache.shape();
         Ok(Self {
             rows: cache.open(first, starts, new)?,
@@ -65,8 +65,8 @@ impl<'a> Attention<'a> {
         })
     }
 
-    /// Stores what `layer`'s `projections` `[rows * new, 3 * width]` (queries, keys, values) hold, and attends: to
-    /// `attended` `[rows * new, width]`.
+    /// Stores the keys and values of `layer`'s `projections` `[rows * new, 3 * width]` (queries, keys, values), and writes the
+    /// attention of the queries to `attended` `[rows * new, width]`.
     pub(super) fn attend(
         &self,
         pool: &Pool,
@@ -75,7 +75,7 @@ impl<'a> Attention<'a> {
         rotation: Option<&Rotation>,
         attended: &mut [f32],
     ) {
-        let attended = Shared::new(attended);
+        let attended = SharedSlice::new(attended);
         let task = Task {
             layer,
             projections,
@@ -83,7 +83,7 @@ impl<'a> Attention<'a> {
             attended: &attended,
         };
         let rows = self.rows.len();
-        // A head's rows follow on each other: what they share is in the processor's cache then.
+        // The rows of a head follow each other: pages that they share are in the processor's cache then.
         pool.run(rows * self.heads, &|number| {
             self.head(&task, number % rows, number / rows);
         });
@@ -111,23 +111,23 @@ impl<'a> Attention<'a> {
         index: usize,
         which: usize,
     ) -> &'p [f32] {
-        let place = (row * self.new + index) * 3 + which;
-        &task.projections[(place * self.heads + head) * self.channels..][..self.channels]
+        let position = (row * self.new + index) * 3 + which;
+        &task.projections[(position * self.heads + head) * self.channels..][..self.channels]
     }
 
     fn store(&self, task: &Task<'_>, row: usize, head: usize) {
-        let mut turned = [0.0; MOST_CHANNELS];
-        let turned = &mut turned[..self.channels];
+        let mut rotated = [0.0; MOST_CHANNELS];
+        let rotated = &mut rotated[..self.channels];
         for index in 0..self.new {
-            turned.copy_from_slice(self.projection(task, row, head, index, 1));
+            rotated.copy_from_slice(self.projection(task, row, head, index, 1));
             if let Some(rotation) = task.rotation {
-                rotation.turn(row * self.new + index, turned);
+                rotation.rotate(row * self.new + index, rotated);
             }
             let position = self.starts[row] + index;
             // SAFETY: the head's task is the only one that touches its part of the row, and nothing is borrowed of it.
             let page = unsafe { self.rows[row].store(task.layer, head, position / PAGE) };
             let value = self.projection(task, row, head, index, 2);
-            put(position % PAGE, turned, value, page);
+            store_position(position % PAGE, rotated, value, page);
         }
     }
 
@@ -141,14 +141,14 @@ impl<'a> Attention<'a> {
         scores: &mut [f32],
     ) {
         let channels = self.channels;
-        let mut turned = [0.0; QUERIES * MOST_CHANNELS];
+        let mut rotated = [0.0; QUERIES * MOST_CHANNELS];
         let scale = 1.0 / (channels as f32).sqrt();
-        for (query, turned) in turned.chunks_exact_mut(channels).take(Q).enumerate() {
-            turned.copy_from_slice(self.projection(task, row, head, first + query, 0));
+        for (query, rotated) in rotated.chunks_exact_mut(channels).take(Q).enumerate() {
+            rotated.copy_from_slice(self.projection(task, row, head, first + query, 0));
             if let Some(rotation) = task.rotation {
-                rotation.turn(row * self.new + first + query, turned);
+                rotation.rotate(row * self.new + first + query, rotated);
             }
-            for channel in turned {
+            for channel in rotated {
                 *channel *= scale;
             }
         }
@@ -164,8 +164,8 @@ impl<'a> Attention<'a> {
         let values = |page| unsafe { self.rows[row].values(task.layer, head, page) };
         for page in 0..pages {
             let scores = &mut scores[page * PAGE..];
-            Weighted::<Q> {
-                factors: &turned,
+            WeightedSum::<Q> {
+                factors: &rotated,
                 factor_stride: channels,
                 count: channels,
                 matrix: keys(page),
@@ -189,7 +189,7 @@ impl<'a> Attention<'a> {
         for page in 0..pages {
             let count = (last - page * PAGE).min(PAGE);
             let weights = &scores[page * PAGE..];
-            Weighted::<Q> {
+            WeightedSum::<Q> {
                 factors: weights,
                 factor_stride: stride,
                 count,
@@ -202,10 +202,10 @@ impl<'a> Attention<'a> {
             .add();
         }
         for (query, sums) in sums.chunks_exact(channels).take(Q).enumerate() {
-            let place = row * self.new + first + query;
-            let start = (place * self.heads + head) * channels;
+            let position = row * self.new + first + query;
+            let start = (position * self.heads + head) * channels;
             // SAFETY: no two heads have a channel in common.
-            unsafe { task.attended.part(start, channels) }.copy_from_slice(sums);
+            unsafe { task.attended.slice(start, channels) }.copy_from_slice(sums);
         }
     }
 }

@@ -1,22 +1,22 @@
-//! The whole backbone: positions, layers, the last norm and the head.
+//! The backbone: positions, layers, the last norm and the head.
 
-use super::Invalid;
 use super::attention::{Attention, MOST_CHANNELS, Rotation};
-use super::cache::{Cache, Keep};
+use super::cache::{Cache, CacheFormat};
 use super::elementwise::Norm;
 use super::layer::{Gpt2Layer, Layer, LlamaLayer, Workspace};
 use super::linear::Linear;
 use super::page::{PAGE, Shape};
+use crate::Error;
 use crate::math::add;
 use crate::matrix::{Matrix, Precision};
 use crate::pool::Pool;
 use crate::simd::LANES;
 
-/// How a backbone knows of places in the sequence.
+/// How positions in the sequence are encoded.
 pub enum Positions {
-    /// Queries and keys are turned: radians per position of each pair of a head's channels.
+    /// Queries and keys are rotated by so many radians per position, for each pair of a head's channels.
     Rotary(Vec<f32>),
-    /// A table `[most positions, width]` is added to what comes in.
+    /// A table `[most positions, width]` is added to the embeddings.
     Learned(Vec<f32>),
 }
 
@@ -40,15 +40,15 @@ impl Backbone {
         positions: Positions,
         norm: Norm,
         head: &Linear<'_>,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, Error> {
         let channels = width.checked_div(heads).unwrap_or(0);
         if channels == 0 || channels * heads != width {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "{width} channels cannot be split into {heads} heads"
             )));
         }
         if !channels.is_multiple_of(LANES) || channels > MOST_CHANNELS {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "heads of {channels} channels are none of 16 to {MOST_CHANNELS} in steps of 16"
             )));
         }
@@ -57,7 +57,7 @@ impl Backbone {
             Positions::Learned(table) => !table.is_empty() && table.len().is_multiple_of(width),
         };
         if !fits || !norm.fits(width) {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "positions or norm are not of {width} channels"
             )));
         }
@@ -78,14 +78,14 @@ impl Backbone {
     }
 
     /// Adds a layer behind the others.
-    pub fn add_llama(&mut self, pool: &Pool, layer: &LlamaLayer<'_>) -> Result<(), Invalid> {
+    pub fn add_llama(&mut self, pool: &Pool, layer: &LlamaLayer<'_>) -> Result<(), Error> {
         let layer = Layer::llama(pool, layer, self.width, self.precision)?;
         self.layers.push(layer);
         Ok(())
     }
 
     /// Adds a layer behind the others.
-    pub fn add_gpt2(&mut self, pool: &Pool, layer: Gpt2Layer<'_>) -> Result<(), Invalid> {
+    pub fn add_gpt2(&mut self, pool: &Pool, layer: Gpt2Layer<'_>) -> Result<(), Error> {
         let layer = Layer::gpt2(pool, layer, self.width, self.precision)?;
         self.layers.push(layer);
         Ok(())
@@ -101,12 +101,12 @@ impl Backbone {
     }
 
     /// An empty cache for this model.
-    pub fn cache(&self, keep: Keep) -> Cache {
+    pub fn cache(&self, format: CacheFormat) -> Cache {
         Cache::new(Shape {
             layers: self.layers.len(),
             heads: self.heads,
             channels: self.width / self.heads,
-            keep,
+            format,
         })
     }
 
@@ -120,19 +120,19 @@ impl Backbone {
         cache: &mut Cache,
         first: usize,
         starts: &[usize],
-    ) -> Result<Vec<f32>, Invalid> {
+    ) -> Result<Vec<f32>, Error> {
         let new = embedded.len() / (starts.len() * self.width).max(1);
         if new == 0 || embedded.len() != new * starts.len() * self.width {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "{} numbers are no positions of {} rows",
                 embedded.len(),
                 starts.len()
             )));
         }
         let mut work = Workspace::new(embedded);
-        let rotation = self.place(&mut work.hidden, starts, new)?;
-        if cache.shape() != self.cache(cache.shape().keep).shape() {
-            return Err(Invalid("the cache is another model's".to_owned()));
+        let rotation = self.encode_positions(&mut work.hidden, starts, new)?;
+        if cache.shape() != self.cache(cache.shape().format).shape() {
+            return Err(Error("the cache is another model's".to_owned()));
         }
         let attention = Attention::open(cache, first, starts, new)?;
         for (number, layer) in self.layers.iter().enumerate() {
@@ -142,10 +142,10 @@ impl Backbone {
     }
 
     /// Of the next token, `[rows, ids]`, from the rows' last position `hidden` `[rows, width]`.
-    pub fn logits(&self, pool: &Pool, hidden: &[f32]) -> Result<Vec<f32>, Invalid> {
+    pub fn logits(&self, pool: &Pool, hidden: &[f32]) -> Result<Vec<f32>, Error> {
         let rows = hidden.len() / self.width;
         if rows * self.width != hidden.len() {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "{} numbers are no rows of {}",
                 hidden.len(),
                 self.width
@@ -159,30 +159,30 @@ impl Backbone {
         Ok(logits)
     }
 
-    /// Tells the positions of their places: by what is added to them, or by how the layers are to turn them.
-    fn place(
+    /// Adds learned positions to `hidden`, or returns the angles of rotary ones.
+    fn encode_positions(
         &self,
         hidden: &mut [f32],
         starts: &[usize],
         new: usize,
-    ) -> Result<Option<Rotation>, Invalid> {
+    ) -> Result<Option<Rotation>, Error> {
         let places = starts.iter().flat_map(|start| *start..start + new);
         match &self.positions {
             Positions::Rotary(frequencies) => {
-                let angles = places.flat_map(|place| {
+                let angles = places.flat_map(|position| {
                     frequencies
                         .iter()
-                        .map(move |frequency| place as f32 * frequency)
+                        .map(move |frequency| position as f32 * frequency)
                 });
                 let (sines, cosines) = angles.map(f32::sin_cos).unzip();
                 Ok(Some(Rotation { cosines, sines }))
             }
             Positions::Learned(table) => {
                 let most = table.len() / self.width;
-                for (place, hidden) in places.zip(hidden.chunks_exact_mut(self.width)) {
-                    let from = table.chunks_exact(self.width).nth(place);
+                for (position, hidden) in places.zip(hidden.chunks_exact_mut(self.width)) {
+                    let from = table.chunks_exact(self.width).nth(position);
                     let from = from.ok_or_else(|| {
-                        Invalid(format!("the model has no more than {most} positions"))
+                        Error(format!("the model has no more than {most} positions"))
                     })?;
                     add(hidden, from);
                 }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Invalid;
-use super::page::{Opened, PAGE, Page, Shape};
+use super::page::{OpenRow, PAGE, Page, Shape};
+use crate::Error;
 
-/// How keys and values are kept.
+/// The format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum CacheFormat {
     F32,
     /// The upper half of an f32: half of the memory and of the time to read it, three significant digits.
     Bf16,
 }
 
-impl Keep {
+impl CacheFormat {
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -70,28 +70,24 @@ impl Cache {
     }
 
     /// Makes `row` begin as `other`'s row `from` is, in place of what it held. The space is shared.
-    pub fn paste(&mut self, row: usize, other: &Self, from: usize) -> Result<(), Invalid> {
+    pub fn paste(&mut self, row: usize, other: &Self, from: usize) -> Result<(), Error> {
         if other.shape != self.shape {
-            return Err(Invalid("the other cache is another model's".to_owned()));
+            return Err(Error("the other cache is another model's".to_owned()));
         }
         match (self.rows.get_mut(row), other.rows.get(from)) {
             (Some(row), Some(source)) => *row = source.clone(),
-            _ => return Err(Invalid("there is no such row in the cache".to_owned())),
+            _ => return Err(Error("there is no such row in the cache".to_owned())),
         }
         Ok(())
     }
 
     /// Drops `row`; the last one takes its number.
-    pub fn remove(&mut self, row: usize) -> Result<(), Invalid> {
+    pub fn remove(&mut self, row: usize) -> Result<(), Error> {
         if row >= self.rows.len() {
-            return Err(Invalid(format!("there is no row {row} in the cache")));
+            return Err(Error(format!("there is no row {row} in the cache")));
         }
         self.rows.swap_remove(row);
         Ok(())
-    }
-
-    pub fn clear(&mut self) {
-        self.rows.clear();
     }
 
     /// Makes room for `new` positions from `starts[i]` on in each of the rows from `first` on, and gives access to them.
@@ -102,38 +98,36 @@ impl Cache {
         first: usize,
         starts: &[usize],
         new: usize,
-    ) -> Result<Vec<Opened<'_>>, Invalid> {
+    ) -> Result<Vec<OpenRow<'_>>, Error> {
         let shape = self.shape;
         let rows = self
             .rows
             .get_mut(first..)
             .and_then(|rows| rows.get_mut(..starts.len()))
-            .ok_or_else(|| Invalid("there are no such rows in the cache".to_owned()))?;
+            .ok_or_else(|| Error("there are no such rows in the cache".to_owned()))?;
         if rows
             .iter()
             .zip(starts)
             .any(|(row, start)| *start > row.length)
         {
-            return Err(Invalid(
-                "positions would be left out of the cache".to_owned(),
-            ));
+            return Err(Error("positions would be left out of the cache".to_owned()));
         }
-        let opened = rows
+        let open_rows = rows
             .iter_mut()
             .zip(starts)
             .map(|(row, start)| row.open(shape, *start, start + new))
             .collect();
-        Ok(opened)
+        Ok(open_rows)
     }
 }
 
 impl Row {
-    fn open(&mut self, shape: Shape, start: usize, end: usize) -> Opened<'_> {
+    fn open(&mut self, shape: Shape, start: usize, end: usize) -> OpenRow<'_> {
         self.pages.truncate(end.div_ceil(PAGE));
         while self.pages.len() < end.div_ceil(PAGE) {
             self.pages.push(Arc::new(Page::new(shape)));
         }
         self.length = end;
-        Opened::new(shape, start, &mut self.pages)
+        OpenRow::new(shape, start, &mut self.pages)
     }
 }

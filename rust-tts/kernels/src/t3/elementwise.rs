@@ -1,9 +1,9 @@
-//! What is done to each position by itself: norms and activations.
+//! Norms and activations, of each position by itself.
 
 use crate::isa::{multiply_add, vectorised};
 use crate::math::exp;
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 
 /// Added to variances, in all of T3's norms.
 const EPSILON: f32 = 1e-5;
@@ -11,7 +11,7 @@ const EPSILON: f32 = 1e-5;
 const LANES: usize = 16;
 /// Positions of a task; fewer are not worth a second thread.
 const POSITIONS: usize = 8;
-/// Neighbouring outputs of a gated layer: this many gates, then the values that they gate.
+/// Gates and values of a gated layer are interleaved in runs of so many outputs.
 pub(super) const GATES: usize = 8;
 
 vectorised! {
@@ -25,12 +25,12 @@ vectorised! {
 }
 
 vectorised! {
-    /// `values = gelu(values + bias)`, with the tangent in place of the error function, as GPT-2 has it.
+    /// `values = gelu(values + bias)`, in GPT-2's approximation by the hyperbolic tangent.
     pub(super) fn gelu(values: &mut [f32], bias: &[f32]) = gelu_body
 }
 
 vectorised! {
-    /// `out = silu(gates) * values` of `both`, in which `GATES` of the ones and of the others take turns.
+    /// `out = silu(gates) * values`, of `both`, in which runs of `GATES` gates and as many values alternate.
     pub(super) fn gated(both: &[f32], out: &mut [f32]) = gated_body
 }
 
@@ -60,12 +60,12 @@ impl Norm {
         if x.len() <= run {
             return self.positions(x, out, width);
         }
-        let shared = Shared::new(out);
+        let shared = SharedSlice::new(out);
         pool.run(x.len().div_ceil(run), &|task| {
             let x = &x[task * run..];
             let x = &x[..run.min(x.len())];
             // SAFETY: tasks have positions of their own.
-            self.positions(x, unsafe { shared.part(task * run, x.len()) }, width);
+            self.positions(x, unsafe { shared.slice(task * run, x.len()) }, width);
         });
     }
 

@@ -1,12 +1,12 @@
-//! The layers of the two kinds of backbone: their weights, and what they compute.
+//! The layers of the two kinds of backbone.
 
-use super::Invalid;
 use super::attention::{Attention, Rotation};
 use super::elementwise::{GATES, Norm, gated, gelu};
 use super::linear::{Linear, add_product};
-use crate::matrix::{Matrix, Precision, Source};
+use crate::Error;
+use crate::matrix::{Layout, Matrix, Precision};
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::SharedSlice;
 
 /// A layer of Llama's: rotary positions, no biases, a gated feed-forward part.
 pub struct LlamaLayer<'a> {
@@ -49,12 +49,12 @@ pub(super) struct Layer {
 
 /// The first half of a feed-forward part.
 enum Up {
-    /// Gates and values take turns, `GATES` of each.
+    /// Gates and values are interleaved in runs of `GATES`.
     Gated(Matrix),
     Gelu(Matrix, Vec<f32>),
 }
 
-/// What a pass holds of each position between and inside of layers; `[positions, …]` each.
+/// Buffers of a forward pass, `[positions, …]` each.
 pub(super) struct Workspace {
     pub hidden: Vec<f32>,
     next: Vec<f32>,
@@ -86,7 +86,7 @@ impl Layer {
         layer: &LlamaLayer<'_>,
         width: usize,
         precision: Precision,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, Error> {
         let square = width * width;
         let inner = layer.gate.len() / width;
         let sizes = [layer.query, layer.key, layer.value, layer.output].map(<[f32]>::len);
@@ -95,16 +95,16 @@ impl Layer {
             || inner == 0
             || !inner.is_multiple_of(GATES)
         {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "a layer's weights are not of {width} channels"
             )));
         }
         let thirds = [layer.query, layer.key, layer.value];
         let third = |output: usize| &thirds[output / width][output % width * width..][..width];
-        let turn = |output: usize| {
-            let (turn, place) = (output / GATES, output % GATES);
-            let from = [layer.gate, layer.up][turn % 2];
-            &from[(turn / 2 * GATES + place) * width..][..width]
+        let rotate = |output: usize| {
+            let (rotate, position) = (output / GATES, output % GATES);
+            let from = [layer.gate, layer.up][rotate % 2];
+            &from[(rotate / 2 * GATES + position) * width..][..width]
         };
         let pack = |outputs, inputs, source| {
             let matrix = Matrix::pack_from(pool, outputs, inputs, precision, source);
@@ -117,11 +117,11 @@ impl Layer {
         };
         let packed = Self {
             attention_norm: rms(layer.attention_norm),
-            projections: pack(3 * width, width, Source::Rows(&third)),
-            output: pack(width, width, Source::Rows(&output)),
+            projections: pack(3 * width, width, Layout::Rows(&third)),
+            output: pack(width, width, Layout::Rows(&output)),
             feed_norm: rms(layer.feed_norm),
-            up: Up::Gated(pack(2 * inner, width, Source::Rows(&turn)).0),
-            down: pack(width, inner, Source::Rows(&down)),
+            up: Up::Gated(pack(2 * inner, width, Layout::Rows(&rotate)).0),
+            down: pack(width, inner, Layout::Rows(&down)),
         };
         packed.checked(width)
     }
@@ -131,7 +131,7 @@ impl Layer {
         layer: Gpt2Layer<'_>,
         width: usize,
         precision: Precision,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, Error> {
         let (up, mut up_bias) = layer.up.pack(pool, width, precision)?;
         up_bias.resize(up.outputs(), 0.0);
         let packed = Self {
@@ -145,7 +145,7 @@ impl Layer {
         packed.checked(width)
     }
 
-    fn checked(self, width: usize) -> Result<Self, Invalid> {
+    fn checked(self, width: usize) -> Result<Self, Error> {
         let fits = self.attention_norm.fits(width)
             && self.feed_norm.fits(width)
             && self.projections.0.outputs() == 3 * width
@@ -154,7 +154,7 @@ impl Layer {
         if fits {
             Ok(self)
         } else {
-            Err(Invalid(format!(
+            Err(Error(format!(
                 "a layer's weights are not of {width} channels"
             )))
         }
@@ -213,10 +213,10 @@ impl Layer {
                 let width = matrix.outputs() / 2;
                 up.resize(positions * 2 * width, 0.0);
                 inner.resize(positions * width, 0.0);
-                let shared = Shared::new(inner);
+                let shared = SharedSlice::new(inner);
                 matrix.multiply(pool, normed, up, &|row, first, values| {
                     // SAFETY: runs of outputs do not overlap, so neither do their halves.
-                    let out = unsafe { shared.part(row * width + first / 2, values.len() / 2) };
+                    let out = unsafe { shared.slice(row * width + first / 2, values.len() / 2) };
                     gated(values, out);
                 });
                 inner

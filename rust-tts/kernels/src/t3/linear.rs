@@ -1,8 +1,8 @@
 //! Linear layers with or without a bias.
 
-use super::Invalid;
+use crate::Error;
 use crate::math::add;
-use crate::matrix::{Matrix, Precision, Source};
+use crate::matrix::{Layout, Matrix, Precision};
 use crate::pool::Pool;
 
 /// Weights of a linear layer, as a checkpoint holds them.
@@ -21,30 +21,30 @@ impl Linear<'_> {
         pool: &Pool,
         inputs: usize,
         precision: Precision,
-    ) -> Result<(Matrix, Vec<f32>), Invalid> {
+    ) -> Result<(Matrix, Vec<f32>), Error> {
         let outputs = self.weight.len() / inputs.max(1);
         if outputs == 0 || self.weight.len() != outputs * inputs {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "a linear layer of {inputs} inputs cannot have {} weights",
                 self.weight.len()
             )));
         }
         if !self.bias.is_empty() && self.bias.len() != outputs {
-            return Err(Invalid(format!(
+            return Err(Error(format!(
                 "a linear layer of {outputs} outputs has {} biases",
                 self.bias.len()
             )));
         }
         let row = |output: usize| &self.weight[output * inputs..][..inputs];
-        let source = if self.transposed {
-            Source::Transposed {
+        let layout = if self.transposed {
+            Layout::Transposed {
                 weights: self.weight,
                 stride: outputs,
             }
         } else {
-            Source::Rows(&row)
+            Layout::Rows(&row)
         };
-        let matrix = Matrix::pack_from(pool, outputs, inputs, precision, source);
+        let matrix = Matrix::pack_from(pool, outputs, inputs, precision, layout);
         Ok((matrix, self.bias.to_vec()))
     }
 }

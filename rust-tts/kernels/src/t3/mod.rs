@@ -1,13 +1,11 @@
-//! T3's backbone: the transformer that makes speech tokens, Llama's and GPT-2's, for any number of sequences at once.
-//!
-//! What goes in and out of it are embeddings and logits; which requests the sequences belong to, and how tokens are drawn,
-//! is the caller's.
+//! T3's backbone, the transformer (Llama's or GPT-2's) that predicts speech tokens, for any number of sequences at once: from
+//! embeddings to logits.
 
 mod attention;
+mod attention_kernels;
 mod backbone;
 mod cache;
 mod elementwise;
-mod kernels;
 mod layer;
 mod linear;
 mod page;
@@ -15,19 +13,7 @@ mod page;
 mod tests;
 
 pub use backbone::{Backbone, Positions};
-pub use cache::{Cache, Keep};
+pub use cache::{Cache, CacheFormat};
 pub use elementwise::Norm;
 pub use layer::{Gpt2Layer, LlamaLayer};
 pub use linear::Linear;
-
-/// What cannot be computed, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid(pub String);
-
-impl std::fmt::Display for Invalid {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Invalid {}

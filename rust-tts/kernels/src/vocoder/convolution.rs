@@ -1,15 +1,22 @@
 //! Convolutions over time.
 
 use super::direct::Direct;
-use super::product::Onto;
 use super::winograd::Winograd;
 use crate::pool::Pool;
 
 /// `weight(output, input, tap)`
 pub type Weight<'a> = dyn Fn(usize, usize, usize) -> f32 + Sync + 'a;
 
-/// `finish(first output, values)`, called on neighbouring outputs of each step once they are complete, from any thread.
-pub(super) type Finish<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+/// `epilogue(first output, outputs)`, called on runs of neighbouring outputs of each step once they are complete, from any
+/// thread.
+pub(super) type Epilogue<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// What happens to the values that an output holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accumulate {
+    Overwrite,
+    Add,
+}
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +38,8 @@ impl Geometry {
         (self.taps.saturating_sub(1) * self.dilation).saturating_sub(self.before)
     }
 
-    /// Elements of the input that `rows` steps of the output see.
-    pub(super) fn seen(&self, rows: usize) -> usize {
+    /// Elements of the input that `rows` steps of the output depend on.
+    pub(super) fn input_rows(&self, rows: usize) -> usize {
         match rows {
             0 => 0,
             _ => ((rows - 1) * self.stride + (self.taps - 1) * self.dilation + 1) * self.inputs,
@@ -43,10 +50,10 @@ impl Geometry {
 /// Weights, packed once, and biases.
 pub struct Convolution {
     pub(super) geometry: Geometry,
-    way: Way,
+    algorithm: Algorithm,
 }
 
-enum Way {
+enum Algorithm {
     Direct(Direct),
     Winograd(Winograd),
 }
@@ -57,18 +64,21 @@ impl Convolution {
     /// # Panics
     /// If a size is zero, or `bias` has another size.
     pub fn new(pool: &Pool, geometry: Geometry, bias: &[f32], weight: &Weight) -> Self {
-        let way = if Winograd::fits(&geometry) {
-            Way::Winograd(Winograd::new(pool, geometry, bias, weight))
+        let algorithm = if Winograd::fits(&geometry) {
+            Algorithm::Winograd(Winograd::new(pool, geometry, bias, weight))
         } else {
-            Way::Direct(Direct::new(pool, geometry, bias, weight))
+            Algorithm::Direct(Direct::new(pool, geometry, bias, weight))
         };
-        Self { geometry, way }
+        Self {
+            geometry,
+            algorithm,
+        }
     }
 
-    /// The transposed convolution that makes `rate` steps of each, from `weight`, where the taps are
-    /// `taps` steps that an input adds to, from `padding` before its own first one on.
+    /// A transposed convolution, which makes `rate` steps of each: an input adds to `taps` steps, from `padding` before its own
+    /// first one on.
     ///
-    /// The steps that one step becomes are outputs side by side here: each of them sees a few taps, of a few neighbours.
+    /// It is packed as a plain convolution with `rate * outputs` outputs for each step of the input.
     ///
     /// # Panics
     /// As [`Convolution::new`], or if `rate` is zero.
@@ -102,26 +112,34 @@ impl Convolution {
         &self.geometry
     }
 
-    /// Whether it makes a step of each and sees as far to either side of it.
+    /// Whether it has stride 1 and depends on as many steps before as after.
     pub(super) fn is_centred(&self) -> bool {
         self.geometry.stride == 1 && self.geometry.before == self.geometry.after()
     }
 
-    /// Makes `y` `[steps, outputs]` of `x` `[steps, inputs]`, which begins [`Geometry::before`] the first step; then
-    /// calls `finish`.
+    /// Computes `y` `[steps, outputs]` from `x` `[steps, inputs]`, which begins [`Geometry::before`] the first step; then calls
+    /// `epilogue`.
     ///
-    /// The number of threads changes nothing. Where a step is may change its last bits, as `winograd` makes four together.
-    pub(super) fn run(&self, pool: &Pool, x: &[f32], y: &mut [f32], onto: Onto, finish: &Finish) {
+    /// The result does not depend on the number of threads. The last bits of a step may depend on its position, as `winograd`
+    /// computes four together.
+    pub(super) fn run(
+        &self,
+        pool: &Pool,
+        x: &[f32],
+        y: &mut [f32],
+        accumulate: Accumulate,
+        epilogue: &Epilogue,
+    ) {
         let rows = y.len() / self.geometry.outputs;
         assert!(
-            y.len() == rows * self.geometry.outputs && x.len() >= self.geometry.seen(rows),
-            "{} inputs do not make {} outputs",
+            y.len() == rows * self.geometry.outputs && x.len() >= self.geometry.input_rows(rows),
+            "{} inputs do not output_transform {} outputs",
             x.len(),
             y.len()
         );
-        match &self.way {
-            Way::Direct(direct) => direct.run(pool, x, y, onto, finish),
-            Way::Winograd(winograd) => winograd.run(pool, x, y, onto, finish),
+        match &self.algorithm {
+            Algorithm::Direct(direct) => direct.run(pool, x, y, accumulate, epilogue),
+            Algorithm::Winograd(winograd) => winograd.run(pool, x, y, accumulate, epilogue),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Activations, as many numbers at a time as the processor takes.
+//! Vectorised activations.
 
 use crate::isa::{multiply_add, vectorised};
-use crate::math::{ROUNDER, exp};
+use crate::math::{ROUNDING_BIAS, exp};
 
 /// Pi in three parts, of which the first two have so few bits that their products with thousands are exact.
 const PI: [f32; 3] = [3.140_625, 9.675_026e-4, 1.509_958e-7];
@@ -12,8 +12,8 @@ const SINE: [f32; 4] = [2.600_024_5e-6, -1.980_660_2e-4, 8.333_017e-3, -0.166_66
 /// `x` up to a thousand.
 #[inline(always)]
 fn sine_and_turns<const FMA: bool>(x: f32) -> (f32, u32) {
-    let rounded = multiply_add::<FMA>(x, std::f32::consts::FRAC_1_PI, ROUNDER);
-    let turns = rounded - ROUNDER;
+    let rounded = multiply_add::<FMA>(x, std::f32::consts::FRAC_1_PI, ROUNDING_BIAS);
+    let turns = rounded - ROUNDING_BIAS;
     let mut r = x;
     for part in PI {
         r = multiply_add::<FMA>(-turns, part, r);

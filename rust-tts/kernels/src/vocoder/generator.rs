@@ -1,23 +1,24 @@
-//! The whole network.
+//! The vocoder's network.
 
+use super::convolution::Accumulate;
 use super::convolution::Convolution;
-use super::fourier::{BINS, Fourier, HOP, SHORTEST};
 use super::functions::{leaky, spectrum};
-use super::product::Onto;
 use super::residual::{Residual, Scratch};
+use super::stft::{BINS, HOP, SHORTEST, Stft};
 use super::{padded, rows};
+use crate::Error;
 use crate::math::add;
 use crate::pool::Pool;
 
-/// What is left of a negative number before a stage, and before the last convolution.
+/// Slopes of the leaky ReLUs before the stages and before the last convolution.
 const SLOPE: f32 = 0.1;
 const LAST_SLOPE: f32 = 0.01;
 const LOUDEST: f32 = 0.99;
 const LARGEST_MAGNITUDE: f32 = 1e2;
-/// Elements that an activation takes as a row.
-const TOGETHER: usize = 256;
+/// Elements of a row, for activations that do not depend on the channel.
+const ROW: usize = 256;
 
-/// From one rate to the next.
+/// The upsampling from one rate to the next, and its residual blocks.
 pub struct Stage {
     /// See [`Convolution::transposed`].
     pub up: Convolution,
@@ -26,12 +27,12 @@ pub struct Stage {
     /// Brings the source's spectrum to the stage's rate.
     pub source: Convolution,
     pub source_block: Residual,
-    /// Their mean is what the stage gives.
+    /// The stage's output is their mean.
     pub blocks: Vec<Residual>,
 }
 
 impl Stage {
-    /// Channels of what it makes.
+    /// Channels of its output.
     fn width(&self) -> usize {
         self.source.geometry.outputs
     }
@@ -58,12 +59,12 @@ pub struct Generator {
     before: Convolution,
     stages: Vec<Stage>,
     after: Convolution,
-    fourier: Fourier,
+    stft: Stft,
 }
 
-/// Memory that is kept from call to call; as large as the longest signal needs.
+/// Buffers that are kept from call to call, as large as the longest signal needs.
 #[derive(Default)]
-pub struct Memory {
+pub struct Workspace {
     spectrum: Vec<f32>,
     padded: Vec<f32>,
     x: Vec<f32>,
@@ -82,30 +83,36 @@ impl Generator {
         before: Convolution,
         stages: Vec<Stage>,
         after: Convolution,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Error> {
         let mut width = before.geometry.outputs;
         let mut stride: usize = stages.iter().map(|stage| stage.rate).product();
         if stride * HOP < SHORTEST {
-            return Err(format!("a frame has only {} samples", stride * HOP));
+            return Err(Error(format!("a frame has only {} samples", stride * HOP)));
         }
         for (index, stage) in stages.iter().enumerate() {
             stride /= stage.rate;
             if !stage.fits(width, stride) {
-                return Err(format!("stage {index} is not one from {width} channels"));
+                return Err(Error(format!(
+                    "stage {index} is not one from {width} channels"
+                )));
             }
             width = stage.width();
         }
         if (after.geometry.inputs, after.geometry.outputs) != (width, 2 * BINS) {
-            return Err(format!("the last layer is not one from {width} channels"));
+            return Err(Error(format!(
+                "the last layer is not one from {width} channels"
+            )));
         }
         if !before.is_centred() || !after.is_centred() {
-            return Err("the first or the last layer has an even number of taps".into());
+            return Err(Error(
+                "the first or the last layer has an even number of taps".into(),
+            ));
         }
         Ok(Self {
             before,
             stages,
             after,
-            fourier: Fourier::new(pool),
+            stft: Stft::new(pool),
         })
     }
 
@@ -133,7 +140,7 @@ impl Generator {
         mel: &[f32],
         source: &[f32],
         samples: &mut [f32],
-        memory: &mut Memory,
+        workspace: &mut Workspace,
     ) {
         let frames = mel.len() / self.inputs();
         assert!(
@@ -143,37 +150,41 @@ impl Generator {
             "a frame has {} samples",
             self.samples_per_frame()
         );
-        let Memory {
+        let Workspace {
             spectrum: wide_spectrum,
             padded: signal,
             x,
             source: steps,
             total,
             scratch,
-        } = memory;
+        } = workspace;
         let width = 2 * BINS;
         // The stages' convolutions reach more or less far beyond its ends.
         let sources = self.stages.iter().map(|stage| &stage.source.geometry);
         let edge = sources.map(|source| source.before).max().unwrap_or(0);
         let spectra = samples.len() / HOP + 1;
         let inside = padded(wide_spectrum, spectra * width, edge * width, edge * width);
-        self.fourier.forward(pool, source, inside, signal);
+        self.stft.forward(pool, source, inside, signal);
 
-        put(&self.before, mel.len(), signal).copy_from_slice(mel);
+        padded_input(&self.before, mel.len(), signal).copy_from_slice(mel);
         total.resize(frames * self.before.geometry.outputs, 0.0);
         self.before
-            .run(pool, signal, total, Onto::Nothing, &|_, _| ());
+            .run(pool, signal, total, Accumulate::Overwrite, &|_, _| ());
         let mut scale = 1.0;
         for (index, stage) in self.stages.iter().enumerate() {
-            let inside = put(&stage.up, total.len(), signal);
+            let inside = padded_input(&stage.up, total.len(), signal);
             activate(pool, total, inside, scale, SLOPE);
             let made = inside.len() / stage.up.geometry.inputs * stage.up.geometry.outputs;
             // A spectrum has one frame more than its signal has hops, before which a step is mirrored.
             let mirrored = usize::from(index + 1 == self.stages.len()) * stage.width();
             x.resize(mirrored + made, 0.0);
-            stage
-                .up
-                .run(pool, signal, &mut x[mirrored..], Onto::Nothing, &|_, _| ());
+            stage.up.run(
+                pool,
+                signal,
+                &mut x[mirrored..],
+                Accumulate::Overwrite,
+                &|_, _| (),
+            );
             x.copy_within(2 * mirrored..3 * mirrored, 0);
 
             steps.resize(x.len(), 0.0);
@@ -182,7 +193,7 @@ impl Generator {
                 pool,
                 &wide_spectrum[unused..],
                 steps,
-                Onto::Nothing,
+                Accumulate::Overwrite,
                 &|_, _| (),
             );
             stage.source_block.run(pool, steps, scratch);
@@ -198,23 +209,28 @@ impl Generator {
             }
             scale = 1.0 / stage.blocks.len() as f32;
         }
-        let inside = put(&self.after, total.len(), signal);
+        let inside = padded_input(&self.after, total.len(), signal);
         activate(pool, total, inside, scale, LAST_SLOPE);
         x.resize(spectra * width, 0.0);
-        self.after.run(pool, signal, x, Onto::Nothing, &|_, _| ());
-        let room = self.fourier.room(signal, spectra);
+        self.after
+            .run(pool, signal, x, Accumulate::Overwrite, &|_, _| ());
+        let room = self.stft.room(signal, spectra);
         rows(pool, x, room, width, &|x, y| {
             spectrum(x, y, BINS, LARGEST_MAGNITUDE);
         });
-        self.fourier.inverse(pool, signal, samples);
+        self.stft.inverse(pool, signal, samples);
         for sample in samples {
             *sample = sample.clamp(-LOUDEST, LOUDEST);
         }
     }
 }
 
-/// Room in `signal` for `length` elements, with the zeros around them that `convolution` sees.
-fn put<'a>(convolution: &Convolution, length: usize, signal: &'a mut Vec<f32>) -> &'a mut [f32] {
+/// Resizes `signal` to `length` elements with the zeros around them that `convolution` reads, and returns the elements.
+fn padded_input<'a>(
+    convolution: &Convolution,
+    length: usize,
+    signal: &'a mut Vec<f32>,
+) -> &'a mut [f32] {
     let geometry = &convolution.geometry;
     let (before, after) = (geometry.before, geometry.after());
     padded(
@@ -227,5 +243,5 @@ fn put<'a>(convolution: &Convolution, length: usize, signal: &'a mut Vec<f32>) -
 
 /// `y = leaky_relu(scale x)`
 fn activate(pool: &Pool, x: &[f32], y: &mut [f32], scale: f32, slope: f32) {
-    rows(pool, x, y, TOGETHER, &|x, y| leaky(x, y, scale, slope));
+    rows(pool, x, y, ROW, &|x, y| leaky(x, y, scale, slope));
 }

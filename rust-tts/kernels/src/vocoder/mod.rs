@@ -5,27 +5,25 @@
 
 mod convolution;
 mod direct;
-mod fourier;
 mod functions;
 mod generator;
-mod points;
-mod product;
 mod residual;
+mod stft;
 #[cfg(test)]
 mod tests;
 mod winograd;
 
 pub use convolution::{Convolution, Geometry, Weight};
-pub use generator::{Generator, Memory, Stage};
+pub use generator::{Generator, Stage, Workspace};
 pub use residual::{Pair, Residual, Snake};
 
 use crate::flow::chunks;
 use crate::pool::Pool;
 
-/// Steps that one task of a layer without weights treats.
+/// Steps of a task of an elementwise layer.
 const ROWS: usize = 64;
 
-/// Makes `buffer` hold `length` elements with `before` and `after` zeros around them; gives the elements, whatever they are.
+/// Makes `buffer` hold `length` elements with `before` and `after` zeros around them; returns the elements, which hold anything.
 fn padded(buffer: &mut Vec<f32>, length: usize, before: usize, after: usize) -> &mut [f32] {
     buffer.resize(before + length + after, 0.0);
     buffer[..before].fill(0.0);

@@ -1,8 +1,8 @@
 //! Residual blocks.
 
+use super::convolution::Accumulate;
 use super::convolution::Convolution;
 use super::functions::{snake_in_place, snake_rows};
-use super::product::Onto;
 use super::{padded, rows};
 use crate::pool::Pool;
 
@@ -20,7 +20,7 @@ impl Snake {
     }
 }
 
-/// Two convolutions, each after its activation, whose result is added to what comes in.
+/// Two convolutions, each after its activation, whose result is added to the input.
 pub struct Pair {
     pub first_snake: Snake,
     pub first: Convolution,
@@ -31,7 +31,7 @@ pub struct Pair {
 /// Pairs, one after the other.
 pub struct Residual(pub Vec<Pair>);
 
-/// Memory of a pair, kept from one to the next.
+/// Buffers of a pair, kept from one to the next.
 #[derive(Default)]
 pub(super) struct Scratch {
     first: Vec<f32>,
@@ -39,7 +39,7 @@ pub(super) struct Scratch {
 }
 
 impl Residual {
-    /// Whether it is one of `width` channels.
+    /// Whether all layers have `width` channels.
     pub(super) fn fits(&self, width: usize) -> bool {
         self.0.iter().all(|pair| {
             let snakes = [&pair.first_snake, &pair.second_snake];
@@ -53,7 +53,7 @@ impl Residual {
         })
     }
 
-    /// Replaces `x` `[steps, width]` by what comes out.
+    /// Replaces `x` `[steps, width]` by the block's output.
     pub(super) fn run(&self, pool: &Pool, x: &mut [f32], scratch: &mut Scratch) {
         for pair in &self.0 {
             pair.run(pool, x, scratch);
@@ -74,10 +74,16 @@ impl Pair {
         let Snake { alpha, inverse } = &self.second_snake;
         let edge = self.second.geometry.before * width;
         let inside = padded(second, x.len(), edge, edge);
-        self.first
-            .run(pool, first, inside, Onto::Nothing, &|output, values| {
+        self.first.run(
+            pool,
+            first,
+            inside,
+            Accumulate::Overwrite,
+            &|output, values| {
                 snake_in_place(values, &alpha[output..], &inverse[output..]);
-            });
-        self.second.run(pool, second, x, Onto::Itself, &|_, _| ());
+            },
+        );
+        self.second
+            .run(pool, second, x, Accumulate::Add, &|_, _| ());
     }
 }

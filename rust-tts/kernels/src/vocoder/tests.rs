@@ -1,9 +1,9 @@
 //! Against the same formulas in f64.
 
+use super::convolution::Accumulate;
 use super::convolution::{Convolution, Geometry};
-use super::fourier::{BINS, Fourier, HOP, SHORTEST};
 use super::functions::sin;
-use super::product::Onto;
+use super::stft::{BINS, HOP, SHORTEST, Stft};
 use crate::pool::Pool;
 
 /// Numbers in -1 to 1 that look random.
@@ -27,7 +27,7 @@ fn close(found: &[f32], wanted: &[f64], bound: f64) {
 }
 
 #[test]
-fn sine_equals_the_standard_librarys() {
+fn sine_matches_f64() {
     for n in -100_000..=100_000 {
         let x = n as f32 / 100.0;
         let wanted = f64::from(x).sin();
@@ -36,7 +36,7 @@ fn sine_equals_the_standard_librarys() {
 }
 
 #[test]
-fn convolution_is_a_sum_over_taps() {
+fn convolution_matches_f64() {
     for (inputs, outputs, taps, dilation, stride, steps) in [
         (1, 1, 1, 1, 1, 1),
         (3, 20, 7, 1, 1, 9),
@@ -81,7 +81,7 @@ fn convolution_is_a_sum_over_taps() {
             let pool = Pool::new(threads);
             let convolution = Convolution::new(&pool, geometry, &bias, &weight);
             let mut y = before.clone();
-            convolution.run(&pool, &x, &mut y, Onto::Itself, &|_, values| {
+            convolution.run(&pool, &x, &mut y, Accumulate::Add, &|_, values| {
                 for value in values {
                     *value *= 2.0;
                 }
@@ -97,7 +97,7 @@ fn convolution_is_a_sum_over_taps() {
 }
 
 #[test]
-fn transposed_convolution_spreads_every_step() {
+fn transposed_convolution_matches_f64() {
     let (inputs, outputs, steps) = (5, 3, 7);
     for (taps, rate) in [(16, 8), (11, 5), (7, 3), (4, 4)] {
         let padding = (taps - rate) / 2;
@@ -131,25 +131,24 @@ fn transposed_convolution_spreads_every_step() {
         padded.extend(&x);
         padded.resize(padded.len() + convolution.geometry().after() * inputs, 0.0);
         let mut y = vec![f32::NAN; wanted.len()];
-        convolution.run(&pool, &padded, &mut y, Onto::Nothing, &|_, _| ());
+        convolution.run(&pool, &padded, &mut y, Accumulate::Overwrite, &|_, _| ());
         close(&y, &wanted, 1e-5);
     }
 }
 
 #[test]
-fn inverse_transform_undoes_the_other() {
+fn inverse_stft_inverts_stft() {
     let pool = Pool::new(2);
-    let fourier = Fourier::new(&pool);
+    let stft = Stft::new(&pool);
     for count in [SHORTEST, HOP * 120] {
         let samples = numbers(count, 5);
         let mut spectrum = vec![0.0; (count / HOP + 1) * 2 * BINS];
         let mut room = Vec::new();
-        fourier.forward(&pool, &samples, &mut spectrum, &mut room);
-        fourier
-            .room(&mut room, count / HOP + 1)
+        stft.forward(&pool, &samples, &mut spectrum, &mut room);
+        stft.room(&mut room, count / HOP + 1)
             .copy_from_slice(&spectrum);
         let mut found = vec![f32::NAN; count];
-        fourier.inverse(&pool, &room, &mut found);
+        stft.inverse(&pool, &room, &mut found);
         let wanted: Vec<f64> = samples.into_iter().map(f64::from).collect();
         close(&found, &wanted, 1e-6);
     }

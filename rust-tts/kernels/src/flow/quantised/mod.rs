@@ -1,36 +1,36 @@
-//! Attention as in `attention`, whose products are of bytes.
+//! Attention as in `attention`, with products of 8-bit integers.
 //!
-//! Queries and weights of a softmax are rounded for each query (and block of keys), keys for each head and block, values for
-//! each channel and block as well. Scores, softmax and what is found are f32. Weights are summed as they were rounded, so that
-//! together they are still one.
+//! Scales are: of queries and softmax weights, one for each query (and block of keys); of keys, one for each head and block; of
+//! values, one for each channel, head and block. Scores, softmax and accumulators are f32. Weights are summed after rounding,
+//! so that they still add up to one.
 
-mod mix;
+mod attend;
 mod pack;
-mod weigh;
+mod softmax;
 
 use super::attention::Heads;
 use super::chunks;
-use crate::matrix::dots::{STEP, Set, TOGETHER};
-use crate::matrix::extent::ROUND;
+use crate::matrix::dots::{DOT, Isas, PAIR};
+use crate::matrix::quantize::PAIR_DEPTH;
 use crate::pool::Pool;
 use crate::simd::LANES;
-use mix::Mix;
-use pack::Pack;
+use attend::Attend;
+use pack::PackKeysValues;
 
-/// Keys, or channels of the values, that one run of the inner loop treats.
-const TALL: usize = 8;
-/// Keys of a block: whole tiles and whole rounds.
-const KEYS: usize = 24 * TALL;
-const _: () = assert!(KEYS.is_multiple_of(ROUND));
+/// Keys, or channels of values, of a tile of the inner loops.
+const TILE: usize = 8;
+/// Keys of a block: whole tiles and whole pairs of dots.
+const BLOCK_KEYS: usize = 24 * TILE;
+const _: () = assert!(BLOCK_KEYS.is_multiple_of(PAIR_DEPTH));
 
 /// Memory that is kept from call to call.
 #[derive(Default)]
 pub(super) struct QuantisedAttention {
-    /// By head and block of keys: the words of its keys, those of its values, and what their bytes are multiples of.
+    /// By head and block of keys: words of keys, words of values, scales.
     packed: Vec<u32>,
 }
 
-/// Where the parts of a packed block are.
+/// The layout of the packed blocks.
 #[derive(Clone, Copy)]
 struct Layout {
     heads: Heads,
@@ -38,48 +38,48 @@ struct Layout {
 }
 
 impl Layout {
-    /// Words of a query, four of a head's channels each, filled up to whole rounds.
-    fn steps(self) -> usize {
-        self.heads.width.div_ceil(ROUND) * TOGETHER
+    /// Words of a query, four of a head's channels each, filled up to whole pairs.
+    fn dots(self) -> usize {
+        self.heads.width.div_ceil(PAIR_DEPTH) * PAIR
     }
 
     /// Channels of a head's values, filled up to whole tiles.
-    fn tall(self) -> usize {
-        self.heads.width.next_multiple_of(TALL)
+    fn padded_width(self) -> usize {
+        self.heads.width.next_multiple_of(TILE)
     }
 
-    /// Words of a block's keys, `[tile][step][TALL]`.
+    /// Words of a block's keys, `[tile][dot][TILE]`.
     fn keys(self) -> usize {
-        KEYS * self.steps()
+        BLOCK_KEYS * self.dots()
     }
 
-    /// Words of a block's values, `[tile][step][TALL]`, each of a channel of four keys.
+    /// Words of a block's values, `[tile][dot][TILE]`, each of a channel of four keys.
     fn values(self) -> usize {
-        KEYS / STEP * self.tall()
+        BLOCK_KEYS / DOT * self.padded_width()
     }
 
     /// Words of a block, whose last ones are scales: of its keys, and of each channel of the values.
     fn block(self) -> usize {
-        self.keys() + self.values() + 1 + self.tall()
+        self.keys() + self.values() + 1 + self.padded_width()
     }
 
     fn blocks(self) -> usize {
-        self.frames.div_ceil(KEYS)
+        self.frames.div_ceil(BLOCK_KEYS)
     }
 }
 
 impl QuantisedAttention {
     /// As `Attention::run`.
-    pub(super) fn run(&mut self, pool: &Pool, inputs: &[f32], mixed: &mut [f32], heads: Heads) {
+    pub(super) fn run(&mut self, pool: &Pool, inputs: &[f32], out: &mut [f32], heads: Heads) {
         let layout = Layout {
             heads,
             frames: inputs.len() / (3 * heads.channels()),
         };
-        let dots = Set::best().dots;
+        let isa = Isas::best().dot;
         let size = heads.count * layout.blocks() * layout.block();
         self.packed.resize(size, 0);
         chunks(pool, &mut self.packed, layout.block(), &|index, packed| {
-            dots.run(Pack {
+            isa.run(PackKeysValues {
                 layout,
                 inputs,
                 index,
@@ -87,13 +87,13 @@ impl QuantisedAttention {
             });
         });
         let packed = self.packed.as_slice();
-        chunks(pool, mixed, LANES * heads.channels(), &|index, mixed| {
-            dots.run(Mix {
+        chunks(pool, out, LANES * heads.channels(), &|index, out| {
+            isa.run(Attend {
                 layout,
                 inputs,
                 packed,
                 first: LANES * index,
-                mixed,
+                out,
             });
         });
     }

@@ -1,23 +1,23 @@
-//! Keys and values in the order in which they are read.
+//! Quantises keys and values, in the order in which the inner loops read them.
 
-use super::{KEYS, Layout, TALL};
-use crate::matrix::dots::{DotTask, Dots, MOST_UNSIGNED, STEP};
-use crate::matrix::extent::{Extent, ROUND, inverse, larger};
-use crate::matrix::quantise::{each_step, round};
+use super::{BLOCK_KEYS, Layout, TILE};
+use crate::matrix::dots::{DOT, DotTask, Dots, MAX_SIGNED_PAIR_SUM};
+use crate::matrix::quantize::{Absmax, PAIR_DEPTH, inverse, max};
+use crate::matrix::quantize::{quantize_row, round};
 
-/// Channels that are treated at a time.
-const WIDE: usize = 16;
+/// Channels that are quantised at a time.
+const CHANNELS: usize = 16;
 
 /// Packs a block of a head's keys and values.
-pub(super) struct Pack<'a> {
+pub(super) struct PackKeysValues<'a> {
     pub layout: Layout,
     pub inputs: &'a [f32],
-    /// The head's number times the blocks of each, and the block's.
+    /// `head * blocks + block`
     pub index: usize,
     pub packed: &'a mut [u32],
 }
 
-impl DotTask for Pack<'_> {
+impl DotTask for PackKeysValues<'_> {
     #[inline(always)]
     fn run<D: Dots>(self) {
         let layout = self.layout;
@@ -27,14 +27,14 @@ impl DotTask for Pack<'_> {
             layout,
             inputs: self.inputs,
             head: self.index / layout.blocks(),
-            first: self.index % layout.blocks() * KEYS,
+            first: self.index % layout.blocks() * BLOCK_KEYS,
         };
         scales[0] = block.keys::<D>(keys).to_bits();
         block.values(values, &mut scales[1..]);
     }
 }
 
-/// Some frames of a head.
+/// The frames of a block, of one head.
 struct Block<'a> {
     layout: Layout,
     inputs: &'a [f32],
@@ -50,78 +50,78 @@ impl Block<'_> {
         let channels = heads.channels();
         self.inputs[self.first * 3 * channels..]
             .chunks_exact(3 * channels)
-            .take(KEYS)
+            .take(BLOCK_KEYS)
             .map(move |row| &row[which * channels + self.head * heads.width..][..heads.width])
     }
 
-    /// Gives what the keys' bytes are multiples of.
+    /// Packs the keys and returns their scale.
     #[inline(always)]
     fn keys<D: Dots>(&self, packed: &mut [u32]) -> f32 {
-        let largest = f32::from(D::LARGEST);
-        let mut most = [0.0; WIDE];
+        let largest = f32::from(D::MAX_INPUT);
+        let mut absmax = [0.0; CHANNELS];
         for key in self.rows(1) {
-            let (lines, rest) = key.as_chunks::<WIDE>();
-            for line in lines {
-                for (most, value) in most.iter_mut().zip(line) {
-                    *most = larger(value.abs(), *most);
+            let (transposed, rest) = key.as_chunks::<CHANNELS>();
+            for lanes in transposed {
+                for (absmax, value) in absmax.iter_mut().zip(lanes) {
+                    *absmax = max(value.abs(), *absmax);
                 }
             }
-            for (most, value) in most.iter_mut().zip(rest) {
-                *most = larger(value.abs(), *most);
+            for (absmax, value) in absmax.iter_mut().zip(rest) {
+                *absmax = max(value.abs(), *absmax);
             }
         }
-        let most = most.into_iter().fold(0.0, larger);
-        let inverse = if most > 0.0 { largest / most } else { 0.0 };
-        let steps = self.layout.steps();
+        let absmax = absmax.into_iter().fold(0.0, max);
+        let inverse = if absmax > 0.0 { largest / absmax } else { 0.0 };
+        let dots = self.layout.dots();
         for (frame, key) in self.rows(1).enumerate() {
-            let tile = &mut packed[frame / TALL * TALL * steps..][..TALL * steps];
-            each_step(
+            let tile = &mut packed[frame / TILE * TILE * dots..][..TILE * dots];
+            quantize_row(
                 key,
                 inverse,
-                D::OFFSET,
+                D::ZERO_POINT,
                 #[inline(always)]
-                |step, word| tile[step * TALL + frame % TALL] = word,
+                |dot, word| tile[dot * TILE + frame % TILE] = word,
             );
         }
-        most / largest
+        absmax / largest
     }
 
-    /// Writes what the values' bytes of each channel are multiples of into `scales`.
+    /// Packs the values, and writes the scale of each channel to `scales`.
     #[inline(always)]
     fn values(&self, packed: &mut [u32], scales: &mut [u32]) {
         let width = self.layout.heads.width;
-        for first in (0..width).step_by(WIDE) {
-            let channels = first..width.min(first + WIDE);
-            let mut lines = [[0.0; WIDE]; KEYS];
-            for (line, value) in lines.iter_mut().zip(self.rows(2)) {
-                line[..channels.len()].copy_from_slice(&value[channels.clone()]);
+        for first in (0..width).step_by(CHANNELS) {
+            let channels = first..width.min(first + CHANNELS);
+            let mut transposed = [[0.0; CHANNELS]; BLOCK_KEYS];
+            for (lanes, value) in transposed.iter_mut().zip(self.rows(2)) {
+                lanes[..channels.len()].copy_from_slice(&value[channels.clone()]);
             }
-            let mut extent = Extent::NONE;
-            for lines in lines.as_chunks::<ROUND>().0 {
-                extent.add(lines.each_ref());
+            let mut absmax = Absmax::ZERO;
+            for transposed in transposed.as_chunks::<PAIR_DEPTH>().0 {
+                absmax.update(transposed.each_ref());
             }
-            let units = extent.units(MOST_UNSIGNED);
-            let inverses = units.map(inverse);
-            for (step, lines) in lines.as_chunks::<STEP>().0.iter().enumerate() {
-                let words = words(lines.each_ref(), &inverses);
+            let channel_scales = absmax.scales(MAX_SIGNED_PAIR_SUM);
+            let inverses = channel_scales.map(inverse);
+            for (dot, transposed) in transposed.as_chunks::<DOT>().0.iter().enumerate() {
+                let words = words(transposed.each_ref(), &inverses);
                 for (channel, word) in channels.clone().zip(words) {
-                    let tile = channel / TALL * TALL * (KEYS / STEP);
-                    packed[tile + step * TALL + channel % TALL] = word;
+                    let tile = channel / TILE * TILE * (BLOCK_KEYS / DOT);
+                    packed[tile + dot * TILE + channel % TILE] = word;
                 }
             }
-            for (scale, unit) in scales[channels].iter_mut().zip(units) {
-                *scale = unit.to_bits();
+            for (scale, channel_scale) in scales[channels].iter_mut().zip(channel_scales) {
+                *scale = channel_scale.to_bits();
             }
         }
     }
 }
 
-/// The bytes of a step's lines; a column's are a word.
+/// Quantises the four rows of a dot; the bytes of a column are a word.
 #[inline(always)]
-pub(super) fn words<const N: usize>(lines: [&[f32; N]; STEP], inverses: &[f32; N]) -> [u32; N] {
+pub(super) fn words<const N: usize>(transposed: [&[f32; N]; DOT], inverses: &[f32; N]) -> [u32; N] {
     let mut words = [0; N];
-    for (byte, line) in lines.iter().enumerate() {
-        for ((word, value), inverse) in words.iter_mut().zip(*line).zip(inverses) {
+    for (byte, lanes) in transposed.iter().enumerate() {
+        for ((word, value), inverse) in words.iter_mut().zip(*lanes).zip(inverses) {
             *word |= (round(value * inverse).cast_unsigned() & 0xff) << (8 * byte);
         }
     }

@@ -1,4 +1,4 @@
-//! With AVX2 alone, which multiplies bytes into sums of 16 bits.
+//! AVX2 without VNNI: `vpmaddubsw` sums products of bytes in 16 bits.
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_madd_epi16,
@@ -7,66 +7,62 @@ use std::arch::x86_64::{
 };
 
 use super::{load, nibbles, panels};
-use crate::matrix::dots::{Dots, STEP_BYTES, TOGETHER};
+use crate::matrix::dots::{DOT_BYTES, Dots, PAIR};
 use crate::simd::{self, LANES};
 
 pub(crate) struct Avx2;
 
-/// Rows of which registers hold the sums of sixteen outputs beside two steps' weights.
+/// Rows of a tile whose accumulators fit into the registers beside the weights of a pair of dots.
 const FEW_ROWS: usize = 4;
 
-/// `vpmaddubsw` adds two products in 16 bits, and two such sums are added before they are widened. So inputs are a little
-/// smaller: twice [`Dots::LARGEST`] times `MOST_TOGETHER`, or 255 times `MOST_UNSIGNED`, fits. (Widening the weights and adding with
-/// `vpmaddwd` keeps all 8 bits, at two thirds of the speed.)
+/// `vpmaddubsw` adds two products in 16 bits, and two such sums are added before they are widened. So inputs are smaller: twice
+/// [`Dots::MAX_INPUT`] times `MAX_PAIR_SUM`, or 255 times `MAX_SIGNED_PAIR_SUM`, fits into 16 bits. (Widening the weights and
+/// adding with `vpmaddwd` keeps all 8 bits, at two thirds of the speed.)
 impl Dots for Avx2 {
-    type Floats = simd::x86::Avx2;
-    type Sums = (__m256i, __m256i);
-    const SHAPE8: (usize, usize) = (8, 1);
-    const ROWS4: usize = 4;
-    const LARGEST: i8 = 90;
-    const OFFSET: u8 = 90;
+    type Float = simd::x86::Avx2;
+    type Acc = (__m256i, __m256i);
+    const TILE_I8: (usize, usize) = (8, 1);
+    const MR_I4: usize = 4;
+    const MAX_INPUT: i8 = 90;
+    const ZERO_POINT: u8 = 90;
 
     #[inline(always)]
-    unsafe fn products<const R: usize, const P: usize>(
+    unsafe fn dot_products<const R: usize, const P: usize>(
         x: *const u32,
         w: [*const i8; P],
-        rounds: usize,
-        starts: &[[i32; LANES]; P],
-    ) -> [[Self::Sums; P]; R] {
+        pairs: usize,
+        initial: &[[i32; LANES]; P],
+    ) -> [[Self::Acc; P]; R] {
         // SAFETY: the caller's promise, here and below.
         unsafe {
             panels(
                 x,
                 w,
-                starts,
+                initial,
                 #[inline(always)]
-                |x, w, start| sums::<false, R>(x, w, rounds, start),
+                |x, w, start| dot_rows::<false, R>(x, w, pairs, start),
             )
         }
     }
 
     #[inline(always)]
-    unsafe fn unsigned<const R: usize>(
-        x: *const u32,
-        w: *const u8,
-        rounds: usize,
-    ) -> [Self::Sums; R] {
+    unsafe fn dot_u8<const R: usize>(x: *const u32, w: *const u8, pairs: usize) -> [Self::Acc; R] {
         unsafe {
             let zero = _mm256_setzero_si256();
-            sums::<true, R>(x, w, rounds, (zero, zero))
+            dot_rows::<true, R>(x, w, pairs, (zero, zero))
         }
     }
 
     /// Eight products of 4 bits with 8 fit into 16.
     #[inline(always)]
-    unsafe fn group<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Sums; R] {
+    unsafe fn dot_i4<const R: usize>(w: *const u8, x: *const u32, chunks: usize) -> [Self::Acc; R] {
         unsafe {
             let low_bits = _mm256_set1_epi8(15);
             let ones = _mm256_set1_epi16(1);
             let zero = _mm256_setzero_si256();
             let mut sums = [(zero, zero); R];
             for chunk in 0..chunks {
-                let [low, high] = nibbles(w.add(chunk * STEP_BYTES), low_bits);
+                let [low, high] = nibbles(w.add(chunk * DOT_BYTES), low_bits);
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let x = x.add(2 * chunk * R + r);
                     let first = _mm256_set1_epi32((*x).cast_signed());
@@ -86,20 +82,20 @@ impl Dots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn floats(sums: Self::Sums) -> (__m256, __m256) {
+    unsafe fn to_f32(sums: Self::Acc) -> (__m256, __m256) {
         unsafe { (_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1)) }
     }
 }
 
-/// Sums of some rows, of bytes at `x` with bytes at `w`, of which `UNSIGNED` says which are unsigned.
+/// Dot products of `R` rows of bytes at `x` with the bytes at `w`; `UNSIGNED`: those at `w` are the unsigned ones.
 ///
 /// # Safety
 /// As for [`Dots`].
 #[inline(always)]
-unsafe fn sums<const UNSIGNED: bool, const R: usize>(
+unsafe fn dot_rows<const UNSIGNED: bool, const R: usize>(
     x: *const u32,
     w: *const u8,
-    rounds: usize,
+    pairs: usize,
     start: (__m256i, __m256i),
 ) -> [(__m256i, __m256i); R] {
     // SAFETY: the caller's promise.
@@ -107,25 +103,25 @@ unsafe fn sums<const UNSIGNED: bool, const R: usize>(
         let mut sums = [start; R];
         if R <= FEW_ROWS {
             // Weights are read once, as they may come from memory.
-            for at in 0..rounds {
-                let (x, w) = (x.add(at * TOGETHER * R), w.add(at * TOGETHER * STEP_BYTES));
-                let low = [load(w), load(w.add(STEP_BYTES))];
-                let high = [load(w.add(32)), load(w.add(STEP_BYTES + 32))];
+            for at in 0..pairs {
+                let (x, w) = (x.add(at * PAIR * R), w.add(at * PAIR * DOT_BYTES));
+                let low = [load(w), load(w.add(DOT_BYTES))];
+                let high = [load(w.add(32)), load(w.add(DOT_BYTES + 32))];
                 simd::prefetch(w);
-                simd::prefetch(w.add(STEP_BYTES));
+                simd::prefetch(w.add(DOT_BYTES));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     *sum = (
-                        round::<UNSIGNED, R>(sum.0, x.add(r), low),
-                        round::<UNSIGNED, R>(sum.1, x.add(r), high),
+                        dot_pair::<UNSIGNED, R>(sum.0, x.add(r), low),
+                        dot_pair::<UNSIGNED, R>(sum.1, x.add(r), high),
                     );
                 }
             }
             return sums;
         }
-        let next = w.wrapping_add(rounds * TOGETHER * STEP_BYTES);
-        let low = half::<UNSIGNED, R>(x, w, rounds, start.0, next);
-        let next = next.wrapping_add(rounds * STEP_BYTES);
-        let high = half::<UNSIGNED, R>(x, w.add(STEP_BYTES / 2), rounds, start.1, next);
+        let next = w.wrapping_add(pairs * PAIR * DOT_BYTES);
+        let low = dot_half::<UNSIGNED, R>(x, w, pairs, start.0, next);
+        let next = next.wrapping_add(pairs * DOT_BYTES);
+        let high = dot_half::<UNSIGNED, R>(x, w.add(DOT_BYTES / 2), pairs, start.1, next);
         for (sum, both) in sums.iter_mut().zip(low.into_iter().zip(high)) {
             *sum = both;
         }
@@ -133,60 +129,60 @@ unsafe fn sums<const UNSIGNED: bool, const R: usize>(
     }
 }
 
-/// Sums of eight outputs. With each round a line from `next` on is fetched: the first half of what comes after these weights while
-/// these come from memory themselves, or the second while they are in the cache.
+/// As `dot_rows` for eight columns. Each pair of dots prefetches a cache line from `next` on: the first half of the next
+/// weights while these come from memory, the second while these are in the cache.
 ///
 /// # Safety
-/// As for [`Dots`], with half of a step's bytes.
+/// As for [`Dots`], with half of a dot's bytes.
 #[inline(always)]
-unsafe fn half<const UNSIGNED: bool, const R: usize>(
+unsafe fn dot_half<const UNSIGNED: bool, const R: usize>(
     x: *const u32,
     w: *const u8,
-    rounds: usize,
+    pairs: usize,
     start: __m256i,
     next: *const u8,
 ) -> [__m256i; R] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [start; R];
-        for at in 0..rounds {
-            let (x, w) = (x.add(at * TOGETHER * R), w.add(at * TOGETHER * STEP_BYTES));
-            let steps = [load(w), load(w.add(STEP_BYTES))];
+        for at in 0..pairs {
+            let (x, w) = (x.add(at * PAIR * R), w.add(at * PAIR * DOT_BYTES));
+            let weights = [load(w), load(w.add(DOT_BYTES))];
             if !UNSIGNED {
-                simd::prefetch_line(next.wrapping_add(at * STEP_BYTES));
+                simd::prefetch_line(next.wrapping_add(at * DOT_BYTES));
             }
             for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = round::<UNSIGNED, R>(*sum, x.add(r), steps);
+                *sum = dot_pair::<UNSIGNED, R>(*sum, x.add(r), weights);
             }
         }
         sums
     }
 }
 
-/// `sum` and the products of a round: a row's words, `R` apart, with two steps' bytes.
+/// `sum` and the products of a pair of dots: a row's words, `R` apart, with the weights of both.
 ///
 /// # Safety
 /// As for [`Dots`].
 #[inline(always)]
-unsafe fn round<const UNSIGNED: bool, const R: usize>(
+unsafe fn dot_pair<const UNSIGNED: bool, const R: usize>(
     sum: __m256i,
     x: *const u32,
-    w: [__m256i; TOGETHER],
+    w: [__m256i; PAIR],
 ) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
-        let first = pairs::<UNSIGNED>(x, w[0]);
-        let both = _mm256_add_epi16(first, pairs::<UNSIGNED>(x.add(R), w[1]));
+        let first = maddubs::<UNSIGNED>(x, w[0]);
+        let both = _mm256_add_epi16(first, maddubs::<UNSIGNED>(x.add(R), w[1]));
         _mm256_add_epi32(sum, _mm256_madd_epi16(both, _mm256_set1_epi16(1)))
     }
 }
 
-/// Products of a word's bytes with a step's, of which `UNSIGNED` says which are unsigned, two by two.
+/// Products of a word's bytes with those of one dot, summed two by two in 16 bits.
 ///
 /// # Safety
 /// As for [`Dots`].
 #[inline(always)]
-unsafe fn pairs<const UNSIGNED: bool>(x: *const u32, w: __m256i) -> __m256i {
+unsafe fn maddubs<const UNSIGNED: bool>(x: *const u32, w: __m256i) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let x = _mm256_set1_epi32((*x).cast_signed());

@@ -1,4 +1,4 @@
-//! Products of small integers on x86-64.
+//! Integer dot products on x86-64.
 
 mod avx2;
 mod avx512_vnni;
@@ -35,7 +35,7 @@ unsafe fn load(p: *const u8) -> __m256i {
     unsafe { _mm256_loadu_si256(p.cast()) }
 }
 
-/// The low and the high halves of the bytes of a step's weights.
+/// The low and the high nibbles of the bytes of 4-bit weights.
 #[inline(always)]
 unsafe fn nibbles(p: *const u8, low_bits: __m256i) -> [(__m256i, __m256i); 2] {
     // SAFETY: the caller's promise.
@@ -54,22 +54,22 @@ unsafe fn nibbles(p: *const u8, low_bits: __m256i) -> [(__m256i, __m256i); 2] {
     }
 }
 
-/// Calls `sums` for each of some panels.
+/// Calls `dot_rows` for each of `P` panels.
 #[inline(always)]
 unsafe fn panels<const R: usize, const P: usize>(
     x: *const u32,
     w: [*const i8; P],
-    starts: &[[i32; LANES]; P],
-    sums: impl Fn(*const u32, *const u8, (__m256i, __m256i)) -> [(__m256i, __m256i); R],
+    initial: &[[i32; LANES]; P],
+    dot_rows: impl Fn(*const u32, *const u8, (__m256i, __m256i)) -> [(__m256i, __m256i); R],
 ) -> [[(__m256i, __m256i); P]; R] {
     // SAFETY: the caller's promise.
     unsafe {
         let zero = _mm256_setzero_si256();
         let mut all = [[(zero, zero); P]; R];
         for p in 0..P {
-            let start = starts[p].as_ptr().cast();
+            let start = initial[p].as_ptr().cast();
             let start = (load(start), load(start.add(32)));
-            for (all, sum) in all.iter_mut().zip(sums(x, w[p].cast(), start)) {
+            for (all, sum) in all.iter_mut().zip(dot_rows(x, w[p].cast(), start)) {
                 all[p] = sum;
             }
         }

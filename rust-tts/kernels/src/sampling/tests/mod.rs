@@ -1,18 +1,18 @@
-mod plain;
+mod reference;
 
 use super::random::{exponential, mix, step_state, uniform};
-use super::{Sampler, Settings, Turn};
+use super::{BatchItem, Sampler, Settings};
 use crate::pool::Pool;
-use plain::{GPT2, LLAMA, logits, plain};
+use reference::{GPT2, LLAMA, logits, reference};
 
 const IDS: usize = 6563;
 const START: usize = 6561;
 
-fn turn(slot: usize, row: usize, blind_row: usize, step: u64) -> Turn {
-    Turn {
+fn item(slot: usize, row: usize, unconditional_row: usize, step: u64) -> BatchItem {
+    BatchItem {
         slot,
         row,
-        blind_row,
+        unconditional_row,
         step,
     }
 }
@@ -21,17 +21,17 @@ fn turn(slot: usize, row: usize, blind_row: usize, step: u64) -> Turn {
 fn alone(settings: &Settings, last: bool, rows: &[f32], ids: usize, count: u64) -> Vec<u32> {
     let mut sampler = Sampler::new(1, ids, 0, last).unwrap();
     sampler.join(0, settings.clone(), 5).unwrap();
-    let blind = usize::from(rows.len() > ids);
+    let unconditional = usize::from(rows.len() > ids);
     (0..count)
         .map(|step| {
-            let turns = [turn(0, 0, blind, step)];
-            sampler.choose(&Pool::new(1), rows, &turns).unwrap()[0]
+            let batch = [item(0, 0, unconditional, step)];
+            sampler.sample(&Pool::new(1), rows, &batch).unwrap()[0]
         })
         .collect()
 }
 
 #[test]
-fn choices_equal_plain_ones() {
+fn tokens_equal_the_reference() {
     let mut grid = Vec::new();
     for temperature in [None, Some(0.3), Some(1.0), Some(1.7)] {
         for (top_p, min_p) in [
@@ -58,18 +58,18 @@ fn choices_equal_plain_ones() {
     }
     for (number, settings) in grid.iter().enumerate() {
         for (last, ids) in [(false, IDS), (true, IDS), (true, 7)] {
-            let (row, blind) = (logits(number as u64, ids), logits(9000, ids));
+            let (row, unconditional) = (logits(number as u64, ids), logits(9000, ids));
             let start = ids - 2;
             let mut sampler = Sampler::new(1, ids, start, last).unwrap();
             sampler.join(0, settings.clone(), number as u64).unwrap();
             let mut seen = vec![false; ids];
             seen[start] = true;
-            let both = [&*row, &*blind].concat();
+            let both = [&*row, &*unconditional].concat();
             for step in 0..3 {
-                let turns = [turn(0, 0, 1, step)];
-                let found = sampler.choose(&Pool::new(1), &both, &turns).unwrap()[0];
+                let batch = [item(0, 0, 1, step)];
+                let found = sampler.sample(&Pool::new(1), &both, &batch).unwrap()[0];
                 let state = step_state(number as u64, step);
-                let expected = plain(settings, last, [&row, &blind], &seen, state);
+                let expected = reference(settings, last, [&row, &unconditional], &seen, state);
                 assert_eq!(
                     found, expected,
                     "{settings:?} last={last} ids={ids} step={step}"
@@ -84,7 +84,7 @@ fn choices_equal_plain_ones() {
 }
 
 #[test]
-fn a_token_depends_on_its_own_request_alone() {
+fn token_is_independent_of_the_batch() {
     let settings: Vec<Settings> = (0..8_u8)
         .map(|n| Settings {
             temperature: (n != 3).then_some(0.5 + f32::from(n) / 10.0),
@@ -98,9 +98,9 @@ fn a_token_depends_on_its_own_request_alone() {
     for (n, settings) in settings.iter().enumerate() {
         let mut sampler = Sampler::new(1, IDS, START, false).unwrap();
         sampler.join(0, settings.clone(), n as u64).unwrap();
-        let turns = |step| [turn(0, 2 * n, 2 * n + 1, step)];
+        let batch = |step| [item(0, 2 * n, 2 * n + 1, step)];
         let pool = Pool::new(1);
-        expected.push([0, 1, 2].map(|step| sampler.choose(&pool, &all, &turns(step)).unwrap()[0]));
+        expected.push([0, 1, 2].map(|step| sampler.sample(&pool, &all, &batch(step)).unwrap()[0]));
     }
     for threads in [1, 3] {
         let mut sampler = Sampler::new(8, IDS, START, false).unwrap();
@@ -111,10 +111,10 @@ fn a_token_depends_on_its_own_request_alone() {
         }
         let pool = Pool::new(threads);
         for step in 0..3 {
-            let turns: Vec<Turn> = (0..8)
-                .map(|n| turn(7 - n, 2 * n, 2 * n + 1, step as u64))
+            let batch: Vec<BatchItem> = (0..8)
+                .map(|n| item(7 - n, 2 * n, 2 * n + 1, step as u64))
                 .collect();
-            let found = sampler.choose(&pool, &all, &turns).unwrap();
+            let found = sampler.sample(&pool, &all, &batch).unwrap();
             assert!(
                 found
                     .iter()
@@ -126,7 +126,7 @@ fn a_token_depends_on_its_own_request_alone() {
 }
 
 #[test]
-fn of_equal_scores_top_k_leaves_all_and_greed_takes_the_first() {
+fn ties_all_pass_top_k_and_greedy_takes_the_first() {
     let rows = [1.0, 3.0, 2.0, 3.0, 2.0, 0.0];
     let free = Settings {
         top_p: 1.0,
@@ -156,9 +156,9 @@ fn of_equal_scores_top_k_leaves_all_and_greed_takes_the_first() {
 }
 
 #[test]
-fn one_id_is_always_left() {
+fn strict_filters_keep_one_candidate() {
     let rows = logits(3, IDS);
-    let likeliest = (0..IDS)
+    let keep_top_p = (0..IDS)
         .max_by(|a, b| rows[*a].total_cmp(&rows[*b]))
         .unwrap();
     let free = Settings {
@@ -172,13 +172,16 @@ fn one_id_is_always_left() {
         Settings { min_p: 1.0, ..free },
         Settings { top_k: 1, ..free },
     ] {
-        assert_eq!(alone(&settings, true, &rows, IDS, 5), [likeliest as u32; 5]);
+        assert_eq!(
+            alone(&settings, true, &rows, IDS, 5),
+            [keep_top_p as u32; 5]
+        );
     }
     assert_eq!(alone(&free, true, &[2.0], 1, 3), [0; 3]);
 }
 
 #[test]
-fn what_cannot_be_drawn_is_not() {
+fn impossible_tokens_are_never_sampled() {
     const NEVER: f32 = f32::NEG_INFINITY;
     for settings in [LLAMA, GPT2] {
         for last in [false, true] {
@@ -195,7 +198,7 @@ fn what_cannot_be_drawn_is_not() {
 }
 
 #[test]
-fn what_is_no_number_gives_an_id_all_the_same() {
+fn non_finite_logits_give_a_token() {
     let broken = [
         [1.0, f32::NAN, 2.0, f32::NAN],
         [f32::NAN; 4],
@@ -206,18 +209,18 @@ fn what_is_no_number_gives_an_id_all_the_same() {
         for settings in [LLAMA, GPT2] {
             for last in [false, true] {
                 assert_eq!(alone(&settings, last, rows, 4, 2), [0; 2]);
-                let likeliest = Settings {
+                let keep_top_p = Settings {
                     temperature: None,
                     ..settings.clone()
                 };
-                assert_eq!(alone(&likeliest, last, rows, 4, 1), [greedy]);
+                assert_eq!(alone(&keep_top_p, last, rows, 4, 1), [greedy]);
             }
         }
     }
 }
 
 #[test]
-fn the_start_token_is_penalised_once_where_the_penalty_is_last() {
+fn start_token_is_penalised_once_with_last_penalty() {
     let settings = Settings {
         temperature: None,
         repetition_penalty: 2.0,
@@ -252,7 +255,7 @@ fn draws_follow_the_probabilities() {
 }
 
 #[test]
-fn random_numbers_are_the_published_generators() {
+fn random_numbers_match_splitmix64() {
     // The first outputs for the seed 1234567.
     let words =
         (1..=3).map(|n| mix(1_234_567_u64.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(n))));
@@ -271,16 +274,16 @@ fn random_numbers_are_the_published_generators() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn wrong_arguments_are_refused() {
     assert!(Sampler::new(1, 3, 3, false).is_err());
     let mut sampler = Sampler::new(2, 3, 0, false).unwrap();
     assert!(sampler.join(2, LLAMA, 0).is_err());
     sampler.join(0, LLAMA, 0).unwrap();
     let pool = Pool::new(1);
-    let mut refused = |turn| sampler.choose(&pool, &[0.0; 6], &[turn]).unwrap_err().0;
-    assert!(refused(turn(1, 0, 0, 0)).contains("nobody in slot 1"));
-    assert!(refused(turn(5, 0, 0, 0)).contains("nobody in slot 5"));
-    assert!(refused(turn(0, 2, 0, 0)).contains("no row 2"));
-    assert!(refused(turn(0, 0, 2, 0)).contains("no row 2"));
-    assert_eq!(sampler.choose(&pool, &[], &[]), Ok(Vec::new()));
+    let mut refused = |item| sampler.sample(&pool, &[0.0; 6], &[item]).unwrap_err().0;
+    assert!(refused(item(1, 0, 0, 0)).contains("nobody in slot 1"));
+    assert!(refused(item(5, 0, 0, 0)).contains("nobody in slot 5"));
+    assert!(refused(item(0, 2, 0, 0)).contains("no row 2"));
+    assert!(refused(item(0, 0, 2, 0)).contains("no row 2"));
+    assert_eq!(sampler.sample(&pool, &[], &[]), Ok(Vec::new()));
 }

@@ -4,15 +4,20 @@ mod models;
 mod plain;
 
 use super::page::{PAGE, Shape};
-use super::{Backbone, Cache, Keep, LlamaLayer};
+use super::{Backbone, Cache, CacheFormat, LlamaLayer};
 use crate::matrix::Precision;
 use crate::pool::Pool;
 use models::{Gpt2, HEADS, IDS, LAYERS, Llama, WIDTH, numbers};
 
 /// The logits after each of `parts`, numbers of positions that are fed together, of one sequence.
-fn fed(backbone: &Backbone, keep: Keep, embedded: &[f32], parts: &[usize]) -> Vec<Vec<f32>> {
+fn fed(
+    backbone: &Backbone,
+    format: CacheFormat,
+    embedded: &[f32],
+    parts: &[usize],
+) -> Vec<Vec<f32>> {
     let pool = Pool::new(1);
-    let mut cache = backbone.cache(keep);
+    let mut cache = backbone.cache(format);
     cache.append();
     let mut logits = Vec::new();
     for part in parts {
@@ -40,11 +45,21 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
 const PARTS: [usize; 8] = [7, 1, 1, 54, 2, 1, 70, 1];
 
 #[test]
-fn logits_equal_double_precisions() {
+fn logits_match_f64() {
     let embedded = numbers(PARTS.iter().sum::<usize>() * WIDTH, 7);
     let (llama, gpt2) = (Llama::new(), Gpt2::new());
-    let found = fed(&llama.packed(Precision::F32), Keep::F32, &embedded, &PARTS);
-    let also = fed(&gpt2.packed(Precision::F32), Keep::F32, &embedded, &PARTS);
+    let found = fed(
+        &llama.packed(Precision::F32),
+        CacheFormat::F32,
+        &embedded,
+        &PARTS,
+    );
+    let also = fed(
+        &gpt2.packed(Precision::F32),
+        CacheFormat::F32,
+        &embedded,
+        &PARTS,
+    );
     let mut end = 0;
     for ((part, llamas), gpt2s) in PARTS.iter().zip(found).zip(also) {
         end += part;
@@ -55,7 +70,7 @@ fn logits_equal_double_precisions() {
 }
 
 #[test]
-fn reduced_precisions_stay_near() {
+fn reduced_precisions_approximate_f64() {
     let embedded = numbers(PARTS.iter().sum::<usize>() * WIDTH, 8);
     let gpt2 = Gpt2::new();
     let expected = gpt2.expected(&embedded);
@@ -64,34 +79,39 @@ fn reduced_precisions_stay_near() {
         (Precision::Int8, 0.1),
         (Precision::Int4, 0.6),
     ] {
-        let found = fed(&gpt2.packed(precision), Keep::Bf16, &embedded, &PARTS);
+        let found = fed(
+            &gpt2.packed(precision),
+            CacheFormat::Bf16,
+            &embedded,
+            &PARTS,
+        );
         let error = distance(&found[PARTS.len() - 1], &expected);
         assert!(error < bound, "{precision:?} is off by {error}");
     }
 }
 
 #[test]
-fn how_positions_are_grouped_changes_no_bit() {
+fn logits_do_not_depend_on_chunking_of_positions() {
     let backbone = Llama::new().packed(Precision::F32);
     let embedded = numbers(80 * WIDTH, 9);
-    let together = fed(&backbone, Keep::F32, &embedded, &[80]);
-    let singly = fed(&backbone, Keep::F32, &embedded, &[1; 80]);
+    let together = fed(&backbone, CacheFormat::F32, &embedded, &[80]);
+    let singly = fed(&backbone, CacheFormat::F32, &embedded, &[1; 80]);
     assert_eq!(together[0], singly[79]);
 }
 
 #[test]
-fn rows_do_not_touch_each_other() {
+fn rows_of_a_batch_are_independent() {
     let backbone = Llama::new().packed(Precision::F32);
     let lengths = [3, PAGE, 70];
     let sequences: Vec<Vec<f32>> = (0..3).map(|n| numbers(90 * WIDTH, 20 + n)).collect();
     let alone: Vec<Vec<Vec<f32>>> = lengths
         .iter()
         .zip(&sequences)
-        .map(|(length, embedded)| fed(&backbone, Keep::Bf16, embedded, &[*length, 1, 1, 1]))
+        .map(|(length, embedded)| fed(&backbone, CacheFormat::Bf16, embedded, &[*length, 1, 1, 1]))
         .collect();
     for threads in [1, 2, 3] {
         let pool = Pool::new(threads);
-        let mut cache = backbone.cache(Keep::Bf16);
+        let mut cache = backbone.cache(CacheFormat::Bf16);
         for (row, embedded) in sequences.iter().enumerate() {
             cache.append();
             let prompt = embedded[..lengths[row] * WIDTH].to_vec();
@@ -115,11 +135,14 @@ fn rows_do_not_touch_each_other() {
 }
 
 #[test]
-fn rows_that_begin_alike_share_their_space_until_they_differ() {
+fn pasted_rows_share_pages_until_written() {
     let (backbone, pool) = (Gpt2::new().packed(Precision::F32), Pool::new(2));
     let embedded = numbers(100 * WIDTH, 30);
     let prefix = embedded[..80 * WIDTH].to_vec();
-    let (mut voice, mut cache) = (backbone.cache(Keep::F32), backbone.cache(Keep::F32));
+    let (mut voice, mut cache) = (
+        backbone.cache(CacheFormat::F32),
+        backbone.cache(CacheFormat::F32),
+    );
     voice.append();
     backbone
         .forward(&pool, prefix, &mut voice, 0, &[0])
@@ -128,7 +151,7 @@ fn rows_that_begin_alike_share_their_space_until_they_differ() {
         cache.append();
         cache.paste(row, &voice, 0).unwrap();
     }
-    let expected = fed(&backbone, Keep::F32, &embedded, &[80, 1, 1]);
+    let expected = fed(&backbone, CacheFormat::F32, &embedded, &[80, 1, 1]);
     let other = numbers(WIDTH, 31);
     for step in 0..2 {
         let mut new = other.clone();
@@ -147,10 +170,10 @@ fn rows_that_begin_alike_share_their_space_until_they_differ() {
 }
 
 #[test]
-fn removing_a_row_moves_the_last_one() {
+fn removed_row_is_replaced_by_the_last() {
     let (backbone, pool) = (Gpt2::new().packed(Precision::F32), Pool::new(1));
     let embedded = numbers(10 * WIDTH, 40);
-    let mut cache = backbone.cache(Keep::F32);
+    let mut cache = backbone.cache(CacheFormat::F32);
     for (row, length) in [4, 6, 9].into_iter().enumerate() {
         cache.append();
         let prompt = embedded[..length * WIDTH].to_vec();
@@ -165,15 +188,15 @@ fn removing_a_row_moves_the_last_one() {
     assert_eq!(cache.bytes(), 2 * page);
     let new = embedded[9 * WIDTH..].to_vec();
     let hidden = backbone.forward(&pool, new, &mut cache, 0, &[9]).unwrap();
-    let expected = fed(&backbone, Keep::F32, &embedded, &[9, 1]);
+    let expected = fed(&backbone, CacheFormat::F32, &embedded, &[9, 1]);
     assert_eq!(backbone.logits(&pool, &hidden).unwrap(), expected[1]);
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn wrong_sizes_are_refused() {
     let (gpt2, llama, pool) = (Gpt2::new(), Llama::new(), Pool::new(1));
     let backbone = gpt2.packed(Precision::F32);
-    let mut cache = backbone.cache(Keep::F32);
+    let mut cache = backbone.cache(CacheFormat::F32);
     cache.append();
     let mut forward = |count: usize, first: usize, starts: &[usize]| {
         backbone.forward(&pool, vec![0.0; count], &mut cache, first, starts)
@@ -193,7 +216,7 @@ fn what_does_not_fit_is_refused() {
         layers: LAYERS,
         heads: HEADS,
         channels: 32,
-        keep: Keep::F32,
+        format: CacheFormat::F32,
     });
     other.append();
     assert!(cache.paste(0, &other, 0).is_err());

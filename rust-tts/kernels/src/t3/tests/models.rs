@@ -109,10 +109,10 @@ impl Llama {
             let [query, key, value, output, gate, up, down] =
                 linears.each_ref().map(|linear| widen(linear));
             let normed = rms(&hidden, &norms[0]);
-            let turn = |x: Vec<f64>| self.turned(&x);
+            let rotate = |x: Vec<f64>| self.rotated(&x);
             let attended = attend(
-                &turn(product(&normed, &query, WIDTH)),
-                &turn(product(&normed, &key, WIDTH)),
+                &rotate(product(&normed, &query, WIDTH)),
+                &rotate(product(&normed, &key, WIDTH)),
                 &product(&normed, &value, WIDTH),
             );
             hidden = plus(&hidden, &product(&attended, &output, WIDTH));
@@ -129,20 +129,20 @@ impl Llama {
         product(&last, &widen(&self.head), WIDTH)
     }
 
-    fn turned(&self, x: &[f64]) -> Vec<f64> {
+    fn rotated(&self, x: &[f64]) -> Vec<f64> {
         let channels = WIDTH / HEADS;
-        let mut turned = x.to_vec();
-        for (place, x) in turned.chunks_exact_mut(WIDTH).enumerate() {
+        let mut rotated = x.to_vec();
+        for (position, x) in rotated.chunks_exact_mut(WIDTH).enumerate() {
             for head in x.chunks_exact_mut(channels) {
                 for (pair, frequency) in self.frequencies.iter().enumerate() {
-                    let angle = place as f64 * f64::from(*frequency);
+                    let angle = position as f64 * f64::from(*frequency);
                     let (a, b) = (head[pair], head[pair + channels / 2]);
                     head[pair] = a * angle.cos() - b * angle.sin();
                     head[pair + channels / 2] = b * angle.cos() + a * angle.sin();
                 }
             }
         }
-        turned
+        rotated
     }
 }
 
@@ -229,10 +229,10 @@ impl Gpt2 {
             let linear = |x: &[f64], n: usize| {
                 let (weight, bias) = (&linears[2 * n], &linears[2 * n + 1]);
                 let inputs = weight.len() / bias.len();
-                let turned: Vec<f64> = (0..weight.len())
+                let rotated: Vec<f64> = (0..weight.len())
                     .map(|k| f64::from(weight[k % inputs * bias.len() + k / inputs]))
                     .collect();
-                let sums = product(x, &turned, inputs);
+                let sums = product(x, &rotated, inputs);
                 let biases = bias.iter().cycle().map(|bias| f64::from(*bias));
                 sums.iter()
                     .zip(biases)

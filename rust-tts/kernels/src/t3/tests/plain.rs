@@ -48,13 +48,13 @@ pub(super) fn layer_norm(x: &[f64], weight: &[f32], bias: &[f32]) -> Vec<f64> {
 pub(super) fn attend(queries: &[f64], keys: &[f64], values: &[f64]) -> Vec<f64> {
     let channels = WIDTH / HEADS;
     let mut attended = vec![0.0; queries.len()];
-    for (place, query) in queries.chunks_exact(WIDTH).enumerate() {
+    for (query_position, query) in queries.chunks_exact(WIDTH).enumerate() {
         for head in 0..HEADS {
             let part = |x: &[f64], position: usize| {
                 x[position * WIDTH + head * channels..][..channels].to_vec()
             };
             let query = &query[head * channels..][..channels];
-            let weights: Vec<f64> = (0..=place)
+            let weights: Vec<f64> = (0..=query_position)
                 .map(|position| {
                     let key = part(keys, position);
                     let score: f64 = query.iter().zip(key).map(|(q, k)| q * k).sum();
@@ -64,7 +64,7 @@ pub(super) fn attend(queries: &[f64], keys: &[f64], values: &[f64]) -> Vec<f64> 
             let total: f64 = weights.iter().sum();
             for (position, weight) in weights.iter().enumerate() {
                 let value = part(values, position);
-                let out = &mut attended[place * WIDTH + head * channels..][..channels];
+                let out = &mut attended[query_position * WIDTH + head * channels..][..channels];
                 for (out, value) in out.iter_mut().zip(value) {
                     *out += weight / total * value;
                 }

@@ -1,4 +1,4 @@
-//! A choice written down plainly, and what it is made from.
+//! Sampling in double precision, and inputs for it.
 
 use crate::sampling::Settings;
 use crate::sampling::random::{mix, step_state};
@@ -30,8 +30,8 @@ pub(super) fn logits(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The same choice in double precision, with everything sorted.
-pub(super) fn plain(
+/// The token that must be sampled: double precision, with everything sorted.
+pub(super) fn reference(
     settings: &Settings,
     penalty_last: bool,
     rows: [&[f32]; 2],
@@ -44,51 +44,53 @@ pub(super) fn plain(
         _ => x,
     };
     let weight = f64::from(settings.cfg_weight);
-    let mut left: Vec<(usize, f64)> = rows[0]
+    let mut candidates: Vec<(usize, f64)> = rows[0]
         .iter()
         .zip(rows[1])
-        .map(|(x, blind)| f64::from(*x) + weight * (f64::from(*x) - f64::from(*blind)))
+        .map(|(x, unconditional)| {
+            f64::from(*x) + weight * (f64::from(*x) - f64::from(*unconditional))
+        })
         .enumerate()
         .collect();
-    let penalise = |left: &mut Vec<(usize, f64)>| {
-        for (id, x) in left {
+    let penalise = |candidates: &mut Vec<(usize, f64)>| {
+        for (id, x) in candidates {
             *x = penalised(*id, *x);
         }
     };
     if !penalty_last || settings.temperature.is_none() {
-        penalise(&mut left);
+        penalise(&mut candidates);
     }
     // Ascending; of equals the lower id first.
-    left.sort_by(|a, b| a.1.total_cmp(&b.1));
+    candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
     let Some(temperature) = settings.temperature else {
-        let largest = left[left.len() - 1].1;
-        return left.iter().find(|each| each.1 >= largest).unwrap().0 as u32;
+        let largest = candidates[candidates.len() - 1].1;
+        return candidates.iter().find(|each| each.1 >= largest).unwrap().0 as u32;
     };
-    for (_, x) in &mut left {
+    for (_, x) in &mut candidates {
         *x /= f64::from(temperature);
     }
-    let largest = left[left.len() - 1].1;
-    left.retain(|(_, x)| (x - largest).exp() >= f64::from(settings.min_p));
+    let largest = candidates[candidates.len() - 1].1;
+    candidates.retain(|(_, x)| (x - largest).exp() >= f64::from(settings.min_p));
     if settings.top_k > 0 {
-        let least = left[left.len() - settings.top_k.min(left.len())].1;
-        left.retain(|(_, x)| *x >= least);
+        let least = candidates[candidates.len() - settings.top_k.min(candidates.len())].1;
+        candidates.retain(|(_, x)| *x >= least);
     }
-    let total: f64 = left.iter().map(|(_, x)| (x - largest).exp()).sum();
+    let total: f64 = candidates.iter().map(|(_, x)| (x - largest).exp()).sum();
     let mut sum = 0.0;
-    let gone = left.iter().take_while(|(_, x)| {
+    let gone = candidates.iter().take_while(|(_, x)| {
         sum += (x - largest).exp() / total;
         settings.top_p < 1.0 && sum <= 1.0 - settings.top_p
     });
-    let gone = gone.count().min(left.len() - 1);
-    left.drain(..gone);
+    let gone = gone.count().min(candidates.len() - 1);
+    candidates.drain(..gone);
     if penalty_last {
-        penalise(&mut left);
+        penalise(&mut candidates);
     }
     let speed = |(id, x): (usize, f64)| {
         let word = mix(state.wrapping_add((id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         let uniform = ((word >> 24) as f64 + 0.5) / 2_f64.powi(40);
         x + -(-(-uniform).ln_1p()).ln()
     };
-    left.sort_by(|a, b| speed(*a).total_cmp(&speed(*b)));
-    left[left.len() - 1].0 as u32
+    candidates.sort_by(|a, b| speed(*a).total_cmp(&speed(*b)));
+    candidates[candidates.len() - 1].0 as u32
 }

@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use super::page::{PAGE, Store, Stored};
+use super::page::{PAGE, PageMut, PageRef};
 use crate::isa::{isa, vectorised};
 use crate::math::exp;
 use crate::simd::{LANES, Simd, Task, prefetch_line, run};
 
-/// Queries that go through keys and values together.
+/// Queries of a tile, which share the keys and values that are loaded.
 pub(super) const QUERIES: usize = 4;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// An element of a cache.
+/// A number of a cache.
 trait Element: Copy {
     fn narrow(value: f32) -> Self;
 
@@ -58,15 +58,15 @@ impl Element for u16 {
 /// `out[q][lane] += sum over i of factors[q][i] * matrix[i][lane]`, for `Q` queries, `count` factors each.
 ///
 /// Sums up in the order of the factors, whatever `Q` is: a query's result is the same to the bit.
-pub(super) struct Weighted<'a, const Q: usize> {
+pub(super) struct WeightedSum<'a, const Q: usize> {
     /// A query's are `factor_stride` behind those of the one before.
     pub factors: &'a [f32],
     pub factor_stride: usize,
     pub count: usize,
     /// `[count or more, lanes]`
-    pub matrix: Stored<'a>,
-    /// What is used after `matrix`, which a single query goes through faster than memory would give it unasked.
-    pub next: Stored<'a>,
+    pub matrix: PageRef<'a>,
+    /// What is used after `matrix`: prefetched for a single query, which would wait for memory otherwise.
+    pub next: PageRef<'a>,
     /// A multiple of 16.
     pub lanes: usize,
     /// A query's are `out_stride` behind those of the one before.
@@ -74,13 +74,13 @@ pub(super) struct Weighted<'a, const Q: usize> {
     pub out_stride: usize,
 }
 
-impl<const Q: usize> Weighted<'_, Q> {
+impl<const Q: usize> WeightedSum<'_, Q> {
     pub(super) fn add(self) {
         run(isa(), self);
     }
 }
 
-impl<const Q: usize> Task for Weighted<'_, Q> {
+impl<const Q: usize> Task for WeightedSum<'_, Q> {
     type Output = ();
 
     #[inline(always)]
@@ -91,26 +91,26 @@ impl<const Q: usize> Task for Weighted<'_, Q> {
         // Sums of one query take as many registers as those of `QUERIES`.
         let next = self.next.bytes();
         match self.matrix {
-            Stored::F32(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
-                weighted::<S, _, Q, QUERIES>(self, matrix, next);
+            PageRef::F32(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
+                weighted_sum::<S, _, Q, QUERIES>(self, matrix, next);
             }
-            Stored::F32(matrix) => weighted::<S, _, Q, 1>(self, matrix, next),
-            Stored::Bf16(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
-                weighted::<S, _, Q, QUERIES>(self, matrix, next);
+            PageRef::F32(matrix) => weighted_sum::<S, _, Q, 1>(self, matrix, next),
+            PageRef::Bf16(matrix) if Q == 1 && self.lanes.is_multiple_of(QUERIES * LANES) => {
+                weighted_sum::<S, _, Q, QUERIES>(self, matrix, next);
             }
-            Stored::Bf16(matrix) => weighted::<S, _, Q, 1>(self, matrix, next),
+            PageRef::Bf16(matrix) => weighted_sum::<S, _, Q, 1>(self, matrix, next),
         }
     }
 }
 
 /// `G` groups of lanes at a time.
 #[inline(always)]
-fn weighted<S: Simd, E: Element, const Q: usize, const G: usize>(
-    sizes: Weighted<'_, Q>,
+fn weighted_sum<S: Simd, E: Element, const Q: usize, const G: usize>(
+    sizes: WeightedSum<'_, Q>,
     matrix: &[E],
     next: Range<*const u8>,
 ) {
-    let Weighted {
+    let WeightedSum {
         factors,
         factor_stride,
         count,
@@ -198,15 +198,15 @@ fn softmax_body<const FMA: bool>(scores: &mut [f32]) {
     }
 }
 
-/// Puts a head's key and value of one position, which is counted from the page's start, into the page.
-pub(super) fn put(position: usize, key: &[f32], value: &[f32], page: Store<'_>) {
+/// Stores a head's key and value of one position, counted from the page's start, in the page.
+pub(super) fn store_position(position: usize, key: &[f32], value: &[f32], page: PageMut<'_>) {
     match page {
-        Store::F32(keys, values) => put_elements(position, key, value, keys, values),
-        Store::Bf16(keys, values) => put_elements(position, key, value, keys, values),
+        PageMut::F32(keys, values) => store_elements(position, key, value, keys, values),
+        PageMut::Bf16(keys, values) => store_elements(position, key, value, keys, values),
     }
 }
 
-fn put_elements<E: Element>(
+fn store_elements<E: Element>(
     position: usize,
     key: &[f32],
     value: &[f32],

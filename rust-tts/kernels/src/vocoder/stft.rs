@@ -2,9 +2,9 @@
 
 use std::f64::consts::TAU;
 
+use super::convolution::Accumulate;
 use super::convolution::{Convolution, Geometry};
 use super::padded;
-use super::product::Onto;
 use crate::pool::Pool;
 
 /// Samples of a window, and from one to the next.
@@ -15,16 +15,16 @@ pub(super) const SHORTEST: usize = WINDOW;
 /// Frequencies of a spectrum.
 pub(super) const BINS: usize = WINDOW / 2 + 1;
 
-/// Both transforms. A spectrum's row has the real parts, then the imaginary ones.
-pub(super) struct Fourier {
+/// Both transforms. A row of a spectrum is the real parts, then the imaginary parts.
+pub(super) struct Stft {
     forward: Convolution,
     inverse: Convolution,
-    /// What the first [`HOP`] samples and the last are multiplied by: fewer windows overlap there.
+    /// Factors of the first and the last [`HOP`] samples, where fewer windows overlap.
     head: [f32; HOP],
     tail: [f32; HOP],
 }
 
-impl Fourier {
+impl Stft {
     pub(super) fn new(pool: &Pool) -> Self {
         let forward = Geometry {
             inputs: 1,
@@ -35,7 +35,7 @@ impl Fourier {
             before: 0,
         };
         let whole = overlap(0..WINDOW / HOP, 0);
-        // All but the first and the last bin stand for their mirror images too.
+        // All bins but the first and the last count for their conjugates too.
         let weight = |bin: usize| if bin.is_multiple_of(BINS - 1) { 1.0 } else { 2.0 } / WINDOW as f64;
         let ends = |first: usize, last: usize| {
             std::array::from_fn(|time| (whole / overlap(first..last, time)) as f32)
@@ -58,8 +58,8 @@ impl Fourier {
         }
     }
 
-    /// Makes `spectrum` `[n / 4 + 1, 2 bins]` of `samples`, [`SHORTEST`] or more; `scratch` is
-    /// scratch.
+    /// Writes `spectrum` `[n / 4 + 1, 2 bins]` of `samples`, [`SHORTEST`] or more; `scratch` is
+    /// a buffer.
     pub(super) fn forward(
         &self,
         pool: &Pool,
@@ -74,10 +74,10 @@ impl Fourier {
         scratch.extend_from_slice(samples);
         scratch.extend(reflected);
         self.forward
-            .run(pool, scratch, spectrum, Onto::Nothing, &|_, _| ());
+            .run(pool, scratch, spectrum, Accumulate::Overwrite, &|_, _| ());
     }
 
-    /// Room for a spectrum of `frames` in `buffer`, from where [`Fourier::inverse`] takes it.
+    /// Resizes `buffer` for a spectrum of `frames`, where [`Stft::inverse`] reads it, and returns the spectrum.
     pub(super) fn room<'a>(&self, buffer: &'a mut Vec<f32>, frames: usize) -> &'a mut [f32] {
         let Geometry { inputs, before, .. } = self.inverse.geometry;
         // The last frame's own samples are behind the signal's end.
@@ -85,10 +85,10 @@ impl Fourier {
         padded(buffer, frames * inputs, before * inputs, after * inputs)
     }
 
-    /// Makes `samples`, one hop less than there are frames, of a spectrum from [`Fourier::room`].
+    /// Writes `samples`, one hop less than there are frames, from the spectrum in `room` (see [`Stft::room`]).
     pub(super) fn inverse(&self, pool: &Pool, room: &[f32], samples: &mut [f32]) {
         self.inverse
-            .run(pool, room, samples, Onto::Nothing, &|_, _| ());
+            .run(pool, room, samples, Accumulate::Overwrite, &|_, _| ());
         let end = samples.len() - HOP;
         for (sample, factor) in samples.iter_mut().zip(self.head) {
             *sample *= factor;

@@ -1,5 +1,5 @@
-//! What is done to each id's score by itself. Multiplications and additions are rounded one by one, as torch rounds them:
-//! a token must not depend on which of the two chose it.
+//! Elementwise passes over the logits. Products and sums are rounded one by one, as torch rounds them: a token must not depend
+//! on which of the two samples it.
 
 use crate::isa::vectorised;
 
@@ -7,8 +7,8 @@ use crate::isa::vectorised;
 const LANES: usize = 16;
 
 vectorised! {
-    /// `scores += weight * (scores - blind)`.
-    pub(super) fn guide(scores: &mut [f32], blind: &[f32], weight: f32) = guide_body
+    /// `scores += weight * (scores - unconditional)`.
+    pub(super) fn apply_cfg(scores: &mut [f32], unconditional: &[f32], weight: f32) = apply_cfg_body
 }
 
 vectorised! {
@@ -18,15 +18,15 @@ vectorised! {
 
 vectorised! {
     /// `scores /= temperature`.
-    pub(super) fn temper(scores: &mut [f32], temperature: f32) = temper_body
+    pub(super) fn scale_temperature(scores: &mut [f32], temperature: f32) = scale_temperature_body
 }
 
 vectorised! {
-    /// `largest` becomes that of the scores, or NaN if one of them is.
-    pub(super) fn find_largest(scores: &[f32], largest: &mut f32) = find_largest_body
+    /// `largest` becomes the largest score, or NaN if one of them is NaN.
+    pub(super) fn find_max(scores: &[f32], largest: &mut f32) = find_max_body
 }
 
-/// A score moved towards what is unlikely.
+/// A score with the repetition penalty.
 #[inline(always)]
 pub(super) fn penalised(score: f32, penalty: f32) -> f32 {
     if score < 0.0 {
@@ -37,9 +37,9 @@ pub(super) fn penalised(score: f32, penalty: f32) -> f32 {
 }
 
 #[inline(always)]
-fn guide_body<const FMA: bool>(scores: &mut [f32], blind: &[f32], weight: f32) {
-    for (score, blind) in scores.iter_mut().zip(blind) {
-        *score += weight * (*score - blind);
+fn apply_cfg_body<const FMA: bool>(scores: &mut [f32], unconditional: &[f32], weight: f32) {
+    for (score, unconditional) in scores.iter_mut().zip(unconditional) {
+        *score += weight * (*score - unconditional);
     }
 }
 
@@ -55,14 +55,14 @@ fn penalise_body<const FMA: bool>(scores: &mut [f32], seen: &[bool], penalty: f3
 }
 
 #[inline(always)]
-fn temper_body<const FMA: bool>(scores: &mut [f32], temperature: f32) {
+fn scale_temperature_body<const FMA: bool>(scores: &mut [f32], temperature: f32) {
     for score in scores {
         *score /= temperature;
     }
 }
 
 #[inline(always)]
-fn find_largest_body<const FMA: bool>(scores: &[f32], largest: &mut f32) {
+fn find_max_body<const FMA: bool>(scores: &[f32], largest: &mut f32) {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = scores.as_chunks::<LANES>();
     for chunk in chunks {
