@@ -55,7 +55,7 @@ WORKDIR /app
 USER 10001:10001
 VOLUME /app/voices /app/models
 EXPOSE 8081
-# http.client, because urllib would send the question to a proxy named in the environment. The first start downloads
+# http.client, because urllib would send the request to a proxy named in the environment. The first start downloads
 # the weights, which may well take the ten minutes.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]

@@ -24,11 +24,11 @@ INTRO = f"""\
 
 What is linked into the server (the crates, for {TARGET}) or installed with it (the Python packages; those of the
 Chatterbox models only by `make install-chatterbox` and in the images), and under which licence. The weights of the
-Chatterbox models are no part of it: they are downloaded when they are first asked for. Written by `make third-party`;
+Chatterbox models are no part of it: they are downloaded at first use. Written by `make third-party`;
 `make lint` fails when a lock file has moved on.
 """
 
-# Data and native code in crates and wheels, and where a licence asks for more.
+# Data and native code in crates and wheels, and where a licence requires more.
 NOTES = {
     "fdk-aac-sys": "carries the Fraunhofer FDK AAC codec (FDK-AAC licence; its patents are not licensed)",
     "hibari-tts": "carries the weights of its voices, under the same licence",
