@@ -41,7 +41,6 @@ class Request:
         body["audio"] = {
             "format": "pcm_s16le",
             "sample_rate": _SAMPLE_RATE,
-            "stream": True,
             "chunk_size_ms": self.chunk_ms,
             "binary": True,
         }
