@@ -1,6 +1,6 @@
 //! A fork-join thread pool: parallel loops of short tasks, which follow each other within microseconds.
 //!
-//! Its threads spin between the loops of a network, and a job costs one allocation-free handover.
+//! Its threads spin between the loops of a network, and a job allocates nothing.
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,18 @@
 //! Words that a full stop follows without ending the sentence, in English and the commonest ones of
 //! some other languages.
 //!
-//! Where a full stop may be both, the next word decides (see [`Kind`]). The idea of frequent
+//! Where a full stop may be both, the next word decides (see [`StopKind`]). The idea of frequent
 //! sentence starters is Kiss and Strunk's ("Unsupervised Multilingual Sentence Boundary Detection",
 //! 2006); the lists are fixed and small here.
 
-/// How a full stop after a word is to be read.
+/// What a full stop after a word can mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// No abbreviation.
+pub enum StopKind {
+    /// Not an abbreviation.
     Word,
-    /// Belongs to what follows: never an end ("Dr. Smith", "e.g. this").
+    /// Never the end of a sentence ("Dr. Smith", "e.g. this").
     Never,
-    /// Belongs to a number or a letter that follows ("No. 5", "Vol. IV"); before anything else it
-    /// is a word ("No. Never.").
+    /// An abbreviation before a number or a letter ("No. 5", "Vol. IV"), else a word ("No. Never.").
     BeforeNumber,
     /// A month or a weekday: no end before a number or a small letter.
     Date,
@@ -90,22 +89,22 @@ const ORDINAL_NOUNS: &[&str] = &[
     "Woche", "Teil", "Runde", "Weltkrieg", "Jahrhundert",
 ];
 
-/// The most characters that a word before a full stop may have to be looked up.
-pub const LONGEST_TOKEN: usize = 16;
+/// The most characters of a word before a full stop that is looked up.
+pub const MAX_TOKEN_CHARS: usize = 16;
 
 /// The most characters of the next word that a decision waits for: no word of the lists is longer.
-pub const LONGEST_WORD: usize = 11;
+pub const MAX_WORD_CHARS: usize = 11;
 
 /// Classifies `token`, the word before a full stop without that stop.
-pub fn kind(token: &str) -> Kind {
+pub fn classify(token: &str) -> StopKind {
     if (1..=2).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_digit()) {
-        return Kind::Ordinal;
+        return StopKind::Ordinal;
     }
     // The pronoun far outnumbers the initial.
     if token == "I" {
-        return Kind::Word;
+        return StopKind::Word;
     }
-    // "5p.m." is written without a blank.
+    // "5p.m." is written without a space.
     let token = token.trim_start_matches(|c: char| c.is_ascii_digit());
     // "l'art. 5", but not "don't."
     let token = match token.split_once(['\'', '’']) {
@@ -115,17 +114,17 @@ pub fn kind(token: &str) -> Kind {
     let lower = token.to_lowercase();
     let listed = |list: &[&str]| list.contains(&lower.as_str());
     if listed(NEVER) || (listed(TITLES) && token.starts_with(char::is_uppercase)) {
-        Kind::Never
+        StopKind::Never
     } else if listed(BEFORE_NUMBER) {
-        Kind::BeforeNumber
+        StopKind::BeforeNumber
     } else if listed(DATES) {
-        Kind::Date
+        StopKind::Date
     } else if listed(CLOSING) {
-        Kind::Closing
+        StopKind::Closing
     } else if listed(BEFORE_STARTER) || is_initials(token) {
-        Kind::BeforeStarter
+        StopKind::BeforeStarter
     } else {
-        Kind::Word
+        StopKind::Word
     }
 }
 
@@ -140,10 +139,10 @@ fn is_initials(token: &str) -> bool {
     })
 }
 
-/// Whether `word` commonly starts a sentence. A single letter must be followed by a blank
-/// (`alone`): in "J. A. Smith" it is an initial.
-pub fn is_starter(word: &str, alone: bool) -> bool {
-    (alone || word.len() > 1) && STARTERS.contains(&word)
+/// Whether `word` commonly starts a sentence. A single letter must be followed by a space
+/// (`complete`): in "J. A. Smith" it is an initial.
+pub fn is_starter(word: &str, complete: bool) -> bool {
+    (complete || word.len() > 1) && STARTERS.contains(&word)
 }
 
 /// Whether `word` numbers something: a Roman numeral or a capital letter, but no word ("I", "A").
@@ -165,17 +164,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_fit_the_look_ahead_and_are_spelled_as_looked_up() {
+    fn listed_words_fit_the_look_ahead() {
         for list in [TITLES, NEVER, BEFORE_NUMBER, DATES, CLOSING, BEFORE_STARTER] {
             assert!(
                 list.iter()
-                    .all(|w| w.chars().count() <= LONGEST_TOKEN && w.to_lowercase() == **w),
+                    .all(|w| w.chars().count() <= MAX_TOKEN_CHARS && w.to_lowercase() == **w),
                 "{list:?}"
             );
         }
         for list in [STARTERS, ORDINAL_NOUNS] {
             assert!(
-                list.iter().all(|w| w.chars().count() <= LONGEST_WORD),
+                list.iter().all(|w| w.chars().count() <= MAX_WORD_CHARS),
                 "{list:?}"
             );
             assert!(
@@ -186,23 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn kinds() {
+    fn tokens_are_classified() {
         for (token, expected) in [
-            ("house", Kind::Word),
-            ("don't", Kind::Word),
-            ("Dr", Kind::Never),
-            ("rep", Kind::Word),
-            ("No", Kind::BeforeNumber),
-            ("Jan", Kind::Date),
-            ("etc", Kind::Closing),
-            ("U.S", Kind::BeforeStarter),
-            ("5p.m", Kind::BeforeStarter),
-            ("J.-J", Kind::BeforeStarter),
-            ("42", Kind::Ordinal),
-            ("1984", Kind::Word),
-            ("", Kind::Word),
+            ("house", StopKind::Word),
+            ("don't", StopKind::Word),
+            ("Dr", StopKind::Never),
+            ("rep", StopKind::Word),
+            ("No", StopKind::BeforeNumber),
+            ("Jan", StopKind::Date),
+            ("etc", StopKind::Closing),
+            ("U.S", StopKind::BeforeStarter),
+            ("5p.m", StopKind::BeforeStarter),
+            ("J.-J", StopKind::BeforeStarter),
+            ("42", StopKind::Ordinal),
+            ("1984", StopKind::Word),
+            ("", StopKind::Word),
         ] {
-            assert_eq!(kind(token), expected, "{token:?}");
+            assert_eq!(classify(token), expected, "{token:?}");
         }
     }
 }

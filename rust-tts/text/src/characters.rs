@@ -7,7 +7,7 @@ pub fn is_dot(c: char) -> bool {
     matches!(c, '.' | '．')
 }
 
-/// Marks that end a sentence whatever follows, with or without a blank: CJK, Arabic and Urdu, the
+/// Marks that end a sentence whatever follows, with or without a space: CJK, Arabic and Urdu, the
 /// Indic dandas, Armenian, Ethiopic, Khmer, Burmese.
 pub fn is_hard_end(c: char) -> bool {
     matches!(
@@ -24,7 +24,7 @@ pub fn is_end(c: char) -> bool {
 /// Closes a quotation or a bracket (or ends Markdown emphasis) when it follows an end mark.
 ///
 /// The marks of the second set open in one language and close in another. Right after a western
-/// mark they can only close; after a CJK one (`hard`), which no blank follows, they open the next
+/// mark they can only close; after a CJK one (`hard`), which no space follows, they open the next
 /// sentence.
 pub fn is_closer(c: char, hard: bool) -> bool {
     matches!(
@@ -47,16 +47,16 @@ pub fn is_closer(c: char, hard: bool) -> bool {
             | '〕'
             | '*'
             | '_'
-    ) || (!hard && is_two_faced_quote(c))
+    ) || (!hard && is_ambiguous_quote(c))
 }
 
-fn is_two_faced_quote(c: char) -> bool {
+fn is_ambiguous_quote(c: char) -> bool {
     matches!(c, '“' | '‘' | '«' | '‹')
 }
 
 /// Opens a quotation or a bracket at the start of a word.
 pub fn is_opener(c: char) -> bool {
-    is_two_faced_quote(c)
+    is_ambiguous_quote(c)
         || matches!(
             c,
             '"' | '\''
@@ -76,22 +76,22 @@ pub fn is_opener(c: char) -> bool {
         )
 }
 
-/// A dash that is set off by blanks or joins two clauses.
+/// A dash that is set off by spaces or joins two clauses.
 pub fn is_dash(c: char) -> bool {
     matches!(c, '—' | '–')
 }
 
-/// Western clause marks: they count where a blank follows ("1,000" and "10:30" are no clauses).
+/// Western clause marks: they count where a space follows ("1,000" and "10:30" are no clauses).
 pub fn is_clause_mark(c: char) -> bool {
     matches!(c, ',' | ';' | ':') || is_dash(c)
 }
 
-/// Clause marks that need no blank.
+/// Clause marks that need no space.
 pub fn is_hard_clause_mark(c: char) -> bool {
     matches!(c, '、' | '，' | '；' | '：' | '､' | '،' | '؛')
 }
 
-/// Scripts written without blanks between words: Han, Kana, Hangul, Yi, CJK symbols and wide forms.
+/// Scripts written without spaces between words: Han, Kana, Hangul, Yi, CJK symbols and wide forms.
 pub fn is_cjk(c: char) -> bool {
     matches!(c, '\u{2E80}'..='\u{A4CF}' | '\u{AC00}'..='\u{D7AF}' | '\u{F900}'..='\u{FAFF}' | '\u{FF00}'..='\u{FFEF}'
         | '\u{20000}'..='\u{3FFFF}')
@@ -105,7 +105,7 @@ pub fn is_emoji(c: char) -> bool {
 
 /// Whether `next` belongs to the grapheme cluster that `previous` is in (a variation selector, an
 /// accent).
-pub fn joins(previous: char, next: char) -> bool {
+pub fn continues_cluster(previous: char, next: char) -> bool {
     // No ASCII character but a line feed continues a cluster: most text is answered here.
     if next.is_ascii() {
         return false;

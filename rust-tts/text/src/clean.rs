@@ -1,11 +1,11 @@
-//! Takes out what no voice can speak, one character at a time.
+//! Removes what no voice can speak, one character at a time.
 
 use super::characters::{
     is_cjk, is_clause_mark, is_closer, is_end, is_hard_clause_mark, is_opener,
 };
 
 /// Cleans a whole text: control characters, zero-width and bidirectional controls, private-use and
-/// unassigned garbage go; a run of blanks is one blank; a run that holds a line end is one `\n`, one
+/// unassigned characters go; a run of spaces is one space; a run that holds a line end is one `\n`, one
 /// that holds a blank line two; both ends are trimmed.
 pub fn clean(text: &str) -> String {
     let mut cleaner = Cleaner::default();
@@ -17,29 +17,29 @@ pub fn clean(text: &str) -> String {
     kept
 }
 
-/// [`clean`] as a state machine. A blank is held back until a visible character shows that it is
+/// [`clean`] as a state machine. A space is held back until a visible character shows that it is
 /// neither at a line's end nor at the text's; a line end is passed on at once, since nothing that
 /// follows can undo it.
 #[derive(Debug, Default)]
 pub struct Cleaner {
     /// The last visible character; `None` at the start of a line.
     previous: Option<char>,
-    blank: bool,
+    space: bool,
     /// The last character was a carriage return: a line feed after it belongs to it.
-    returned: bool,
+    after_cr: bool,
     /// A line end was passed on, and nothing visible since.
     line_ended: bool,
 }
 
 impl Cleaner {
     /// Takes the next character and hands `sink` what of it remains: nothing, the character, or a
-    /// blank and the character.
+    /// space and the character.
     pub fn push(&mut self, c: char, mut sink: impl FnMut(char)) {
-        let second_half = c == '\n' && self.returned;
-        self.returned = c == '\r';
+        let is_second_of_crlf = c == '\n' && self.after_cr;
+        self.after_cr = c == '\r';
         if is_line_end(c) {
-            self.blank = false;
-            if second_half {
+            self.space = false;
+            if is_second_of_crlf {
                 return;
             }
             let line_held_text = self.previous.take().is_some();
@@ -48,12 +48,12 @@ impl Cleaner {
             }
             self.line_ended = line_held_text;
         } else if c.is_whitespace() {
-            self.blank = self.previous.is_some();
+            self.space = self.previous.is_some();
         } else if !self.is_removed(c) {
-            if self.blank {
+            if self.space {
                 sink(' ');
             }
-            self.blank = false;
+            self.space = false;
             self.line_ended = false;
             self.previous = Some(c);
             sink(c);
@@ -64,8 +64,8 @@ impl Cleaner {
         match c {
             // The joiners spell words in Persian and Hindi and build emoji; anywhere else they are
             // invisible noise.
-            '\u{200C}' | '\u{200D}' => self.blank || !self.previous.is_some_and(takes_joiner),
-            _ => c.is_control() || is_invisible(c) || is_garbage(c),
+            '\u{200C}' | '\u{200D}' => self.space || !self.previous.is_some_and(takes_joiner),
+            _ => c.is_control() || is_invisible(c) || is_not_text(c),
         }
     }
 }
@@ -95,7 +95,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// The replacement character (text that was decoded wrongly), private use, and noncharacters.
-fn is_garbage(c: char) -> bool {
+fn is_not_text(c: char) -> bool {
     matches!(c, '\u{FFFD}' | '\u{E000}'..='\u{F8FF}' | '\u{FDD0}'..='\u{FDEF}' | '\u{F0000}'..='\u{10FFFF}')
         || u32::from(c) & 0xFFFE == 0xFFFE
 }

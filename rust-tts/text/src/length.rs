@@ -9,7 +9,7 @@ use super::characters::{
 /// The number of characters to take off the front of `chars`, in `1..=max`, where `chars` is longer
 /// than `max`.
 ///
-/// The cut falls after a clause mark, else at a blank, else between two grapheme clusters, else
+/// The cut falls after a clause mark, else at a space, else between two grapheme clusters, else
 /// (one cluster longer than `max`) inside it. When the `whole` sentence is there and two utterances
 /// can hold it, they are made about equally long; otherwise the first is as long as it may be.
 pub fn cut_point(chars: &[char], max: usize, whole: bool) -> usize {
@@ -21,18 +21,18 @@ pub fn cut_point(chars: &[char], max: usize, whole: bool) -> usize {
     let balanced = || {
         let (lo, hi, middle) = (len.saturating_sub(max).max(1), max, len / 2);
         let inner = (lo.max(len / 4), hi.min(len - len / 4));
-        let blankless = !chars.contains(&' ');
+        let spaceless = !chars.contains(&' ');
         cut.nearest(inner, middle, Cut::is_clause_end)
-            .or_else(|| cut.nearest((lo, hi), middle, Cut::is_blank))
+            .or_else(|| cut.nearest((lo, hi), middle, Cut::is_space))
             .or_else(|| {
                 cut.nearest((lo, hi), middle, |cut, at| {
-                    blankless && !is_closer(cut.chars[at], true)
+                    spaceless && !is_closer(cut.chars[at], true)
                 })
             })
     };
     let longest = || {
         cut.nearest((max.div_ceil(3), max), max, Cut::is_clause_end)
-            .or_else(|| cut.nearest((1, max), max, Cut::is_blank))
+            .or_else(|| cut.nearest((1, max), max, Cut::is_space))
             .or_else(|| cut.nearest((1, max), max, |_, _| true))
             .unwrap_or(max)
     };
@@ -63,7 +63,7 @@ impl Cut<'_> {
             .min_by_key(|at| at.abs_diff(target))
     }
 
-    fn is_blank(&self, at: usize) -> bool {
+    fn is_space(&self, at: usize) -> bool {
         self.chars[at] == ' '
     }
 

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::math::add;
 use crate::pool::Pool;
 
-/// Slopes of the leaky ReLUs before the stages and before the last convolution.
+/// Slopes of the leaky rectifiers before the stages and before the last convolution.
 const SLOPE: f32 = 0.1;
 const LAST_SLOPE: f32 = 0.01;
 const LOUDEST: f32 = 0.99;

@@ -221,7 +221,7 @@ impl WinogradDomain {
             let products = SharedSlice::new(products);
             // SAFETY: `values` holds every input tile, and no other thread has the products.
             unsafe {
-                point.accumulate_tiles(values, &products, Accumulate::Overwrite, 0..tiles, panels)
+                point.accumulate_tiles(values, &products, Accumulate::Overwrite, 0..tiles, panels);
             };
         }
     }

@@ -1,12 +1,13 @@
 //! The table of examples, and what holds for every text.
 
+mod examples;
+
 use proptest::prelude::*;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::cutter::{Cutter, cut};
-use super::examples::EXAMPLES;
-use super::sentence::Sentences;
-use super::{Pause, Utterance, clean};
+use super::sentences::SentenceSplitter;
+use super::{Cutter, Pause, Utterance, clean, cut};
+use examples::EXAMPLES;
 
 fn texts(utterances: &[Utterance]) -> Vec<&str> {
     utterances.iter().map(|u| u.text.as_str()).collect()
@@ -30,7 +31,7 @@ fn in_pieces(text: &str, cuts: &[usize], max_chars: usize) -> Vec<Utterance> {
 }
 
 #[test]
-fn examples() {
+fn examples_are_cut_where_marked() {
     let mut wrong = Vec::new();
     for example in EXAMPLES {
         let text = example.replace(['|', '¶'], "");
@@ -52,7 +53,7 @@ fn examples() {
 }
 
 #[test]
-fn pauses() {
+fn pauses_follow_clauses_sentences_and_lines() {
     let pauses = |text, max| cut(text, max).iter().map(|u| u.pause).collect::<Vec<_>>();
     assert_eq!(pauses("One. Two", 99), [Pause::Sentence, Pause::Sentence]);
     assert_eq!(
@@ -67,7 +68,7 @@ fn pauses() {
 }
 
 #[test]
-fn long_sentences() {
+fn long_sentences_are_cut_at_clauses_or_words() {
     for (text, max, expected) in [
         (
             "One two three, four five six.",
@@ -114,13 +115,13 @@ fn long_sentences() {
 }
 
 #[test]
-fn no_limit_cuts_no_sentence() {
+fn sentence_is_whole_without_a_limit() {
     let text = "word ".repeat(5000) + "end.";
     assert_eq!(texts(&cut(&text, usize::MAX)), [text]);
 }
 
 #[test]
-fn cleaned() {
+fn unspeakable_characters_are_removed() {
     for (text, expected) in [
         ("  a \t b  ", "a b"),
         ("a \r\n\r\n  b\u{2029}c", "a\n\nb\nc"),
@@ -140,7 +141,7 @@ fn cleaned() {
 }
 
 #[test]
-fn releases_as_soon_as_decided() {
+fn utterance_is_returned_as_soon_as_decided() {
     for (text, then) in [
         ("Hello there. ", "H"),
         ("Hello there.", "\n"),
@@ -157,7 +158,7 @@ fn releases_as_soon_as_decided() {
 }
 
 #[test]
-fn a_finished_cutter_starts_afresh() {
+fn finished_cutter_is_reusable() {
     let mut cutter = Cutter::new(50);
     let first = [cutter.push("One. two"), cutter.finish()].concat();
     let second = [cutter.push("One. two"), cutter.finish()].concat();
@@ -171,21 +172,21 @@ fn work_and_memory_are_linear() {
         "a", ".", "a. ", "U.S. It ", "!", "\"", ". \" ", "Hi. ", "。", "x, ", "e\u{301}",
         "\u{301}", "1.\n", "—",
     ] {
-        let mut sentences = Sentences::new(max);
+        let mut splitter = SentenceSplitter::new(max);
         let (mut done, mut length) = (Vec::new(), 0);
         for c in unit.chars().cycle().take(100_000) {
-            sentences.push(c, &mut done);
+            splitter.push(c, &mut done);
             length += 1;
             assert!(
-                sentences.held() <= max + max / 4 + 32,
+                splitter.held() <= max + max / 4 + 32,
                 "{unit:?} holds {}",
-                sentences.held()
+                splitter.held()
             );
         }
         assert!(
-            sentences.work <= 8 * length,
+            splitter.work <= 8 * length,
             "{unit:?} took {} for {length}",
-            sentences.work
+            splitter.work
         );
     }
 }
@@ -217,7 +218,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_split_gives_the_same(
+    fn pieces_of_input_do_not_matter(
         text in text(),
         max in 1..120usize,
         cuts in prop::collection::vec(1..9usize, 1..9),
@@ -226,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_lost_or_too_long(text in text(), max in 1..120usize) {
+    fn no_character_is_lost_and_no_utterance_too_long(text in text(), max in 1..120usize) {
         let utterances = cut(&text, max);
         for Utterance { text, .. } in &utterances {
             prop_assert!(!text.is_empty());
