@@ -1,6 +1,6 @@
 """Times the engine by itself: reads texts (JSON, one a line) and writes the seconds to the first audio of each.
 
-Started with the settings of ``chatterbox_server.loading.load`` as JSON. Each text is one utterance, spoken to its end.
+Started with the fields of ``LoadSettings`` as JSON. Each text is one utterance, spoken to its end.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from chatterbox_server._core import Audio, Failed, Speak
+from chatterbox_server._core import Audio, Failed, LoadSettings, Speak
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
 
@@ -38,7 +38,7 @@ def first_audio(engine: Engine, number: int, text: str) -> float:
 
 
 def main() -> None:
-    engine = load(json.loads(sys.argv[1]))
+    engine = load(LoadSettings(**json.loads(sys.argv[1])))
     for number, line in enumerate(sys.stdin):
         print(first_audio(engine, number, json.loads(line)), flush=True)
 

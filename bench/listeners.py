@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from chatterbox_server._core import Audio, Done, Failed, Speak
+from chatterbox_server._core import Audio, Done, Failed, LoadSettings, S3GenSettings, Speak
 from chatterbox_server.chatterbox.profiles import PROFILES
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
@@ -142,9 +142,22 @@ def carried(row: dict[str, Any], first_audio: float) -> bool:
     return bool(row["share_with_gap"] <= CARRIED_SHARE and row["first_audio_p95"] <= first_audio)
 
 
+def settings(profile: str, given: argparse.Namespace) -> LoadSettings:
+    return LoadSettings(
+        models=[given.model],
+        device=given.device,
+        model_dtype=given.dtype,
+        s3gen=S3GenSettings(dtype=given.s3gen_dtype, prompt_seconds=given.s3gen_prompt_seconds),
+        threads=given.threads,
+        model_path=given.model_path,
+        profile=profile,  # type: ignore[arg-type]
+        slots=max([*given.listeners, given.together]),
+    )
+
+
 def bench(profile: str, given: argparse.Namespace) -> dict[str, Any]:
     """All figures of one profile: alone, a sweep until it is too many, and several at once against in a row."""
-    engine = load({**json.loads(given.settings), "profile": profile, "slots": max([*given.listeners, given.together])})
+    engine = load(settings(profile, given))
     Room(engine, 1.0).whole(2, at_once=True)
     rows: list[dict[str, Any]] = []
     for listeners in given.listeners:
@@ -201,17 +214,6 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=8, help="whole utterances at once against in a row; 0 for none")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     given = parser.parse_args()
-    given.settings = json.dumps(
-        {
-            "models": [given.model],
-            "device": given.device,
-            "model_dtype": given.dtype,
-            "s3gen_dtype": given.s3gen_dtype,
-            "s3gen_prompt_seconds": given.s3gen_prompt_seconds,
-            "threads": given.threads,
-            "model_path": str(given.model_path),
-        }
-    )
     results = [bench(profile, given) for profile in given.profiles]
     if given.json:
         given.json.write_text(json.dumps({"bench": "listeners", "results": results}, indent=2), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The compiled host, and networks that it computes on the CPU."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Literal, TypeVar, final
 
 import numpy as np
@@ -149,6 +150,48 @@ class Model:
     voices: Sequence[str]
     tags: Sequence[str]
     watermark: bool
+
+EngineKind = Literal["auto", "fake"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Backend = Literal["auto", "native", "torch", "onnx"]
+Dtype = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4", "q8", "q4", "q4f16"]
+Profile = Literal["latency", "balanced", "throughput"]
+MultilingualVersion = Literal["v2", "v3"]
+S3GenDtype = Literal["fp32", "bf16", "int8"]
+S3GenDecoder = Literal["auto", "meanflow"]
+
+@final
+@_message
+class S3GenSettings:
+    dtype: S3GenDtype = "fp32"
+    decoder: S3GenDecoder = "auto"
+    steps: int | None = None
+    prompt_seconds: float | None = None
+
+@final
+@_message
+class LoadSettings:
+    """What an engine loads, and how: rust-tts/engine/src/options.rs says it of each field."""
+
+    engine: EngineKind = "auto"
+    models: Sequence[str] = ()
+    device: Device = "auto"
+    multilingual_version: MultilingualVersion = "v2"
+    model_path: Path | None = None
+    backend: Backend = "auto"
+    model_dtype: Dtype = "auto"
+    s3gen: S3GenSettings = ...
+    profile: Profile = "balanced"
+    watermark: bool = True
+    slots: int = 8
+    voice_cache_bytes: int = ...
+    voices_dir: Path | None = None
+    hf_home: str | None = None
+    threads: int | None = None
+    waiting_slices: int | None = None
+    fake_rtf: float = 0.0
+    fake_chunk_ms: int = 200
+    fake_load_seconds: float = 0.0
 
 def available_threads() -> int:
     """As many threads as may run at once: of the machine's, those that this process was given, by affinity or by a

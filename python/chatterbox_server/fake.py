@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Model, Speak, Stats
-from .model_runner import Event, RequestError, has_words
+from .model_runner import Event, Progress, RequestError, has_words
 
 __all__ = ["FakeRunner", "frequency", "load", "tone"]
 
@@ -71,7 +71,7 @@ def tone(hertz: int, start: int, count: int) -> bytes:
 
 
 def load(
-    models: Sequence[str], *, rtf: float, chunk_ms: int, load_seconds: float, progress: Callable[[str, int, int], None]
+    models: Sequence[str], *, rtf: float, chunk_ms: int, load_seconds: float, progress: Progress
 ) -> list[FakeRunner]:
     """One runner per name. ``load_seconds`` is how long loading takes; ``progress`` is called meanwhile."""
     for part in range(_LOAD_PARTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Model, Speak
@@ -9,9 +10,14 @@ from ._core import Audio, Convert, Done, Enroll, Enrolled, Failed, Model, Speak
 if TYPE_CHECKING:
     from ._core import FailureCode
 
-__all__ = ["Event", "ModelRunner", "RequestError", "failure", "has_words"]
+__all__ = ["Event", "ModelRunner", "Progress", "RequestError", "failure", "has_words"]
 
 Event = Audio | Done | Failed | Enrolled
+
+Progress = Callable[[str, int, int], None]
+"""Takes what is being loaded, how many bytes or parts of it are done, and how many there are (0 if that is not known).
+
+It may be called from any thread."""
 
 
 class RequestError(Exception):

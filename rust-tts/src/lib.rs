@@ -52,6 +52,8 @@ mod _core {
         Audio, Cancel, Convert, Done, Enroll, Enrolled, Failed, Forget, Model, Params, Slicing,
         Speak, Stats,
     };
+    #[pymodule_export]
+    use chatterbox_engine::{LoadSettings, S3GenSettings};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -81,10 +81,8 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
     let slots = options.speech.limits.slots();
     let settings = options.engine.load_settings(voices.prepared_dir(), slots);
     warn_of_default_model(&options.speech, &settings.models);
-    let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, &settings))
-        .map_err(|error| {
-        StartError(format!("The engine's thread cannot be started: {error}"))
-    })?;
+    let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, settings))
+        .map_err(|error| StartError(format!("The engine's thread cannot be started: {error}")))?;
     let speech = Arc::new(SpeechService::new(
         handle,
         store,

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from chatterbox_server._core import Enroll
-from chatterbox_server.chatterbox.loading import LoadOptions, S3GenOptions, load
+from chatterbox_server._core import Enroll, LoadSettings
+from chatterbox_server.chatterbox.loading import load
 from chatterbox_server.engine import Engine
+from engine_helpers import replace
 from numpy.typing import NDArray
 
-OPTIONS = LoadOptions(
-    backend="auto",
-    s3gen=S3GenOptions(),
+SETTINGS = LoadSettings(
     device="cpu",
-    dtype="auto",
     threads=1,
-    model_path=None,
-    multilingual_version="v2",
     watermark=False,
     voice_cache_bytes=64 << 20,
-    voices_folder=None,
     slots=4,
     # Slices so small that short utterances have several.
     profile="latency",
-    progress=lambda what, done, total: None,
 )
 
 
-def engine_of(folder: Path, models: Sequence[str], **options: object) -> Engine:
+def engine_of(folder: Path, models: Sequence[str], **changes: object) -> Engine:
     """An engine with ``models``, whose weights lie in folders of their names under ``folder``."""
-    return Engine(load(models, replace(OPTIONS, model_path=folder, **options)), device="cpu")  # type: ignore[arg-type]
+    settings = replace(SETTINGS, model_path=folder, **changes)
+    return Engine(load(models, settings, lambda what, done, total: None), device="cpu")
 
 
 def voiced(seconds: float, rate: int = 24_000, pitch: float = 140.0) -> NDArray[np.float32]:

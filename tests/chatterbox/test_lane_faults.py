@@ -82,7 +82,7 @@ def test_memory_that_runs_out_while_decoding_ends_what_runs_and_no_more(
 
 
 def test_a_voice_forgotten_while_it_is_prepared_is_not_kept(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    engine = engine_of(checkpoints("turbo"), ["turbo"], voices_folder=tmp_path)
+    engine = engine_of(checkpoints("turbo"), ["turbo"], voices_dir=tmp_path)
     engine.step([enroll(1, KEY, "turbo")])
     events = drain(engine, [Forget(voice=KEY)])
     assert any(isinstance(event, Enrolled) for event in events)
@@ -96,12 +96,12 @@ def test_a_voice_forgotten_while_it_is_prepared_is_not_kept(checkpoints: Callabl
 def test_voices_of_other_weights_are_not_taken_for_ones_own(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     voices, changed = tmp_path / "voices", tmp_path / "changed"
     changed.mkdir()
-    drain(engine_of(checkpoints("turbo"), ["turbo"], voices_folder=voices), [enroll(1, KEY, "turbo")])
+    drain(engine_of(checkpoints("turbo"), ["turbo"], voices_dir=voices), [enroll(1, KEY, "turbo")])
     path = copied(checkpoints("turbo"), changed, "ve.safetensors")
     save_file({name: 2 * weight for name, weight in load_file(checkpoints("turbo") / path.name).items()}, path)
-    other = engine_of(changed, ["turbo"], voices_folder=voices)
+    other = engine_of(changed, ["turbo"], voices_dir=voices)
     assert codes(drain(other, [replace(SAY, voice=KEY)])) == {1: "VOICE_NOT_ENROLLED"}
-    again = engine_of(checkpoints("turbo"), ["turbo"], voices_folder=voices)
+    again = engine_of(checkpoints("turbo"), ["turbo"], voices_dir=voices)
     assert codes(drain(again, [replace(SAY, voice=KEY)])) == {1: "Done"}
 
 

@@ -1,26 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from chatterbox_server._core import LoadSettings
 from chatterbox_server.chatterbox.lane import ChatterboxLane
 from chatterbox_server.chatterbox.watermark.perth import WatermarkError
 from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
 from chatterbox_server.loading import LoadError, load
-from engine_helpers import drain, samples, speak
+from engine_helpers import drain, replace, samples, speak
 from engine_of import engine_of
 
 
-def settings(folder: Path, **changes: object) -> Mapping[str, object]:
-    return {"models": ["turbo"], "model_path": str(folder), "device": "cpu", "watermark": False, **changes}
+def settings(folder: Path, **changes: object) -> LoadSettings:
+    return replace(LoadSettings(models=["turbo"], model_path=folder, device="cpu", watermark=False), **changes)
 
 
 def test_progress_tells_what_is_read_and_how_much(checkpoints: Callable[[str], Path]) -> None:
     told: list[tuple[str, int, int]] = []
-    load(settings(checkpoints("turbo"), progress=lambda *progress: told.append(progress)))
+    load(settings(checkpoints("turbo")), lambda *progress: told.append(progress))
     for name in ("t3_turbo_v1.safetensors", "s3gen_meanflow.safetensors"):
         size = (checkpoints("turbo") / name).stat().st_size
         assert (f"reading {name}", size, size) in told
@@ -29,7 +30,7 @@ def test_progress_tells_what_is_read_and_how_much(checkpoints: Callable[[str], P
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_t3_may_have_less_precision(checkpoints: Callable[[str], Path], dtype: str) -> None:
-    engine = engine_of(checkpoints("turbo"), ["turbo"], dtype=dtype)
+    engine = engine_of(checkpoints("turbo"), ["turbo"], model_dtype=dtype)
     audio = samples(drain(engine, [speak(1, "The quick brown fox.", model="turbo", max_audio_seconds=0.6)]))
     assert audio.size > 0
     assert np.isfinite(audio).all()
@@ -38,7 +39,7 @@ def test_t3_may_have_less_precision(checkpoints: Callable[[str], Path], dtype: s
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_dtype": "int3"}, "MODEL_DTYPE"),
+        ({"model_dtype": "int4", "backend": "torch"}, "MODEL_DTYPE"),
         ({"models": ["turbo", "nothing"]}, "nothing is unknown"),
         ({"models": []}, "nothing to load"),
         ({"device": "cuda"}, "DEVICE: cuda is not available"),

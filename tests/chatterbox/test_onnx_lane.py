@@ -112,11 +112,11 @@ def test_a_voice_that_the_weights_made_is_refused(engine: Engine) -> None:
 
 
 def test_a_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
-    first = engine_of(root, ["turbo"], backend="onnx", voices_folder=tmp_path)
+    first = engine_of(root, ["turbo"], backend="onnx", voices_dir=tmp_path)
     drain(first, [enroll(1, KEY, "turbo")])
     assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == [KEY]
     expected = samples(drain(first, [say(voice=KEY)]))
-    second = engine_of(root, ["turbo"], backend="onnx", voices_folder=tmp_path)
+    second = engine_of(root, ["turbo"], backend="onnx", voices_dir=tmp_path)
     assert np.array_equal(samples(drain(second, [say(voice=KEY)])), expected)
 
 

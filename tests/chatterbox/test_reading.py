@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from chatterbox_server.chatterbox import reading
-from chatterbox_server.chatterbox.checkpoint import Progress
 from chatterbox_server.chatterbox.reading import ReadingAhead
+from chatterbox_server.model_runner import Progress
 
 
 def quietly(what: str, done: int, total: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chatterbox_server.chatterbox.loading import S3GenOptions
+from chatterbox_server._core import S3GenSettings
 from chatterbox_server.chatterbox.tensors import CheckpointError
 from engine_helpers import drain, samples, speak
 from engine_of import engine_of
@@ -17,7 +17,7 @@ Checkpoints = Callable[[str], Path]
 
 
 def _spoken(folder: Path, **options: object) -> NDArray[np.float32]:
-    engine = engine_of(folder, ["standard"], s3gen=S3GenOptions(**options))  # type: ignore[arg-type]
+    engine = engine_of(folder, ["standard"], s3gen=S3GenSettings(**options))  # type: ignore[arg-type]
     return samples(drain(engine, [speak(1, "The quick brown fox.", model="standard", max_audio_seconds=0.6)]))
 
 
@@ -44,4 +44,4 @@ def test_each_changes_what_is_heard_and_nothing_else(both: Path, options: dict[s
 
 def test_mean_flow_without_turbos_file_is_an_error_that_says_so(checkpoints: Checkpoints) -> None:
     with pytest.raises(CheckpointError, match=r"S3GEN_DECODER: meanflow needs turbo's s3gen_meanflow\.safetensors"):
-        engine_of(checkpoints("standard"), ["standard"], s3gen=S3GenOptions(decoder="meanflow"))
+        engine_of(checkpoints("standard"), ["standard"], s3gen=S3GenSettings(decoder="meanflow"))

@@ -69,7 +69,7 @@ def resident() -> int:
 
 def test_nothing_is_left_over(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     root = {checkpoints(model).parent for model in MODELS}.pop()
-    engine = engine_of(root, MODELS, voices_folder=tmp_path, watermark=True)
+    engine = engine_of(root, MODELS, voices_dir=tmp_path, watermark=True)
     chance = random.Random(11)
     alive: set[int] = set()
     outcomes: Counter[str] = Counter()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -8,12 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 from chatterbox_server import loading, logs
+from chatterbox_server._core import LoadSettings
 from chatterbox_server.loading import LoadError, load
 
 
 def test_the_fake_answers_for_every_name() -> None:
-    assert [model.name for model in load({"engine": "fake"}).models] == ["fake"]
-    engine = load({"engine": "fake", "models": ["standard", "turbo", "turbo"], "fake_rtf": 0.1})
+    assert [model.name for model in load(LoadSettings(engine="fake")).models] == ["fake"]
+    engine = load(LoadSettings(engine="fake", models=["standard", "turbo", "turbo"], fake_rtf=0.1))
     assert [model.name for model in engine.models] == ["standard", "turbo"]
     assert all(model.can_clone and model.sample_rate == 24_000 for model in engine.models)
 
@@ -22,13 +24,13 @@ def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) 
     naps: list[float] = []
     monkeypatch.setattr("time.sleep", naps.append)
     told: list[tuple[str, int, int]] = []
-    load({"engine": "fake", "fake_load_seconds": 2.5, "progress": lambda *parts: told.append(parts)})
+    load(LoadSettings(engine="fake", fake_load_seconds=2.5), lambda *parts: told.append(parts))
     assert sum(naps) == pytest.approx(2.5)
     assert told == [("weights", part, 10) for part in range(11)]
 
 
 def test_lite_is_what_there_is_to_load() -> None:
-    engine = load({"models": ["lite"], "device": "cuda", "threads": 1})
+    engine = load(LoadSettings(models=["lite"], device="cpu", threads=1))
     (model,) = engine.models
     assert (model.name, model.sample_rate, model.can_clone) == ("lite", 24_000, False)
     assert (model.voices, model.languages, engine.device) == (["heart"], ["en"], "cpu")
@@ -37,7 +39,7 @@ def test_lite_is_what_there_is_to_load() -> None:
 
 def test_nothing_to_load_is_refused() -> None:
     with pytest.raises(LoadError, match="nothing to load; set LOAD_LITE"):
-        load({"engine": "auto", "models": []})
+        load(LoadSettings(models=[]))
 
 
 @pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])
@@ -45,19 +47,29 @@ def test_without_torch_a_chatterbox_model_names_the_command(name: str, monkeypat
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
     with pytest.raises(LoadError, match=f"{name}: .*make install-chatterbox"):
-        load({"engine": "auto", "models": ["lite", name]})
+        load(LoadSettings(models=["lite", name]))
 
 
-def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(LoadError, match="engine: 'magic'"):
-        load({"engine": "magic"})
+def test_settings_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match='"magic" is unknown; use auto, fake'):
+        LoadSettings(engine="magic")  # type: ignore[arg-type]
+    with pytest.raises(LoadError, match="magic is unknown; there are standard"):
+        load(LoadSettings(models=["magic"]))
+
+
+def test_hub_cache_of_the_settings_reaches_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "/elsewhere")
+    load(LoadSettings(engine="fake"))
+    assert os.environ["HF_HOME"] == "/elsewhere"
+    load(LoadSettings(engine="fake", hf_home="/here"))
+    assert os.environ["HF_HOME"] == "/here"
 
 
 @pytest.mark.parametrize("package", ["hibari", "onnxruntime"])
 def test_a_missing_package_names_the_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(LoadError, match="pip install hibari-tts"):
-        load({"models": ["lite"]})
+        load(LoadSettings(models=["lite"]))
 
 
 def test_importing_is_light() -> None:

@@ -19,8 +19,10 @@ from chatterbox_server._core import (
     Enrolled,
     Failed,
     Forget,
+    LoadSettings,
     Model,
     Params,
+    S3GenSettings,
     Slicing,
     Speak,
     Stats,
@@ -77,6 +79,28 @@ MODEL: dict[str, object] = {
     "tags": ["[laugh]"],
     "watermark": True,
 }
+S3GEN: dict[str, object] = {"dtype": "int8", "decoder": "meanflow", "steps": 3, "prompt_seconds": 2.5}
+SETTINGS: dict[str, object] = {
+    "engine": "fake",
+    "models": ["turbo", "lite"],
+    "device": "mps",
+    "multilingual_version": "v3",
+    "model_path": Path("/weights"),
+    "backend": "onnx",
+    "model_dtype": "q4f16",
+    "s3gen": S3GenSettings(**S3GEN),  # type: ignore[arg-type]
+    "profile": "throughput",
+    "watermark": False,
+    "slots": 3,
+    "voice_cache_bytes": 2**40,
+    "voices_dir": Path("/voices"),
+    "hf_home": "/hub",
+    "threads": 2,
+    "waiting_slices": 1,
+    "fake_rtf": 0.5,
+    "fake_chunk_ms": 10,
+    "fake_load_seconds": 1.5,
+}
 FULL: list[tuple[type, dict[str, object]]] = [
     (Params, PARAMS),
     (Slicing, SLICING),
@@ -91,6 +115,19 @@ FULL: list[tuple[type, dict[str, object]]] = [
     *((Failed, {"id": 1, "code": code, "field": "text", "message": "ü"}) for code in CODES),
     (Enrolled, {"id": 9, "voice": HASH, "model": "fake", "cache_bytes": 2**40}),
     (Model, MODEL),
+    (S3GenSettings, S3GEN),
+    (LoadSettings, SETTINGS),
+]
+NAMED: list[tuple[str, object, str]] = [
+    ("FailureCode", Failed(id=1, code="OUT_OF_MEMORY", message=""), "code"),
+    ("EngineKind", LoadSettings(), "engine"),
+    ("Device", LoadSettings(), "device"),
+    ("Backend", LoadSettings(), "backend"),
+    ("Dtype", LoadSettings(), "model_dtype"),
+    ("Profile", LoadSettings(), "profile"),
+    ("MultilingualVersion", LoadSettings(), "multilingual_version"),
+    ("S3GenDtype", S3GenSettings(), "dtype"),
+    ("S3GenDecoder", S3GenSettings(), "decoder"),
 ]
 STUB = ast.parse((Path(str(_core.__file__)).parent / "_core.pyi").read_text("utf-8"))
 TYPED = {
@@ -124,7 +161,15 @@ def test_stub_has_the_fields_of_the_class(name: str) -> None:
 def test_stub_types_every_message() -> None:
     assert set(TYPED) == {message.__name__ for message, _ in FULL}
     assert set(TYPED) > {message.__name__ for message in (*get_args(Command), *get_args(Event))}
-    assert f"FailureCode = Literal[{', '.join(map(repr, CODES))}]" in map(ast.unparse, STUB.body)
+
+
+@pytest.mark.parametrize(("kind", "message", "field"), NAMED)
+def test_stub_has_the_names_of_the_enum(kind: str, message: object, field: str) -> None:
+    with pytest.raises(ValueError, match='"" is unknown; use ') as error:
+        replace(message, **{field: ""})
+    names = str(error.value).removeprefix('"" is unknown; use ').split(", ")
+    assert f"{kind} = Literal[{', '.join(map(repr, names))}]" in map(ast.unparse, STUB.body)
+    assert [getattr(replace(message, **{field: name}), field) for name in names] == names
 
 
 def test_request_leaves_the_rest_to_the_model() -> None:

@@ -22,18 +22,16 @@ class Precision:
     """What an engine is loaded with, by the settings' names."""
 
     model_dtype: str
-    s3gen_dtype: str
-    s3gen_decoder: str = "auto"
-    s3gen_prompt_seconds: float | None = None
+    s3gen: Mapping[str, object]
 
 
 PRECISIONS = {
-    "fp32": Precision("fp32", "fp32"),
-    "bf16": Precision("bf16", "fp32"),
-    "int8": Precision("int8", "int8"),
-    "int4": Precision("int4", "int8"),
-    "int4-short": Precision("int4", "int8", s3gen_prompt_seconds=3.0),
-    "int8-meanflow": Precision("int8", "int8", s3gen_decoder="meanflow"),
+    "fp32": Precision("fp32", {"dtype": "fp32"}),
+    "bf16": Precision("bf16", {"dtype": "fp32"}),
+    "int8": Precision("int8", {"dtype": "int8"}),
+    "int4": Precision("int4", {"dtype": "int8"}),
+    "int4-short": Precision("int4", {"dtype": "int8", "prompt_seconds": 3.0}),
+    "int8-meanflow": Precision("int8", {"dtype": "int8", "decoder": "meanflow"}),
 }
 """By name. The last two change more than the rounding, and are named after what they change: S3Gen sees the last
 seconds of the reference only, or is turbo's."""
@@ -111,7 +109,7 @@ class _Run:
 
     def _precisions(self, model: str, decoder: str | None = None) -> list[str]:
         """The names of those to be measured; a decoder that the model has anyway is no other one."""
-        known = {name: PRECISIONS[name].s3gen_decoder for name in self.options.precisions}
+        known = {name: PRECISIONS[name].s3gen.get("decoder", "auto") for name in self.options.precisions}
         own = "meanflow" if model in _OWN_MEAN_FLOW else None
         return [name for name, of in known.items() if of != own and (decoder is None or of == decoder)]
 
@@ -150,7 +148,7 @@ class _Run:
             comparison = Comparison(
                 model=model,
                 exact=precision == "fp32",
-                mean_flow=chosen.s3gen_decoder == "meanflow",
+                mean_flow=chosen.s3gen.get("decoder") == "meanflow",
                 ours=ours,
                 upstream=upstream,
                 effort=options.effort,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._core import Audio, Done, Failed, Params, Speak
+from .._core import Audio, Done, Failed, LoadSettings, Params, S3GenSettings, Speak
 from ..chatterbox.checkpoint import locate, locate_mean_flow
 from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
 from ..chatterbox.s3gen.flow import MelJob
@@ -41,18 +41,18 @@ class Ours:
     """An engine with one model, loaded as the server loads it."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        model: str = settings["models"][0]
-        self._engine: Engine = load(settings)
+        loaded = LoadSettings(**{**settings, "s3gen": S3GenSettings(**settings["s3gen"])})
+        model = loaded.models[0]
+        self._engine: Engine = load(loaded)
         self._model = model
         self._clock = Clock(self._engine.device)
         self._next_id = 0
-        path, version = settings.get("model_path"), settings.get("multilingual_version", "v2")
-        folder = Path(path) if path else None
+        folder, version = loaded.model_path, loaded.multilingual_version
         self._files = locate(model, model_path=folder, multilingual_version=version, progress=_quietly)
-        if settings.get("s3gen_decoder") == "meanflow":
+        if loaded.s3gen.decoder == "meanflow":
             s3gen = locate_mean_flow(model_path=folder, progress=_quietly)
             self._files = dataclasses.replace(self._files, s3gen=s3gen)
-        self._reference_seconds: float = settings.get("s3gen_prompt_seconds") or math.inf
+        self._reference_seconds = loaded.s3gen.prompt_seconds or math.inf
 
     @property
     def _parts(self) -> Parts:

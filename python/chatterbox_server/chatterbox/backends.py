@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BACKENDS", "DTYPES", "S3GEN_DECODERS", "S3GEN_DTYPES", "Choice", "S3GenOptions", "SettingError", "choose"]
+from .._core import S3GenSettings
 
-BACKENDS = ("auto", "native", "torch", "onnx")
-DTYPES = ("auto", "fp32", "bf16", "fp16", "int8", "int4", "q8", "q4", "q4f16")
-S3GEN_DTYPES = ("fp32", "bf16", "int8")
-S3GEN_DECODERS = ("auto", "meanflow")
+__all__ = ["Choice", "SettingError", "check_s3gen", "choose"]
+
 _SAME = {"q8": "int8", "q4": "int4"}
 """What the published graphs call precisions, and what the other backends do."""
 _OFFERED = {
@@ -26,35 +24,16 @@ class SettingError(Exception):
     """A setting cannot be met on this machine; the message is a sentence that names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3GenOptions:
-    """How S3Gen computes. The defaults are upstream's ways; everything else changes what is heard."""
-
-    dtype: str = "fp32"
-    """A name in ``S3GEN_DTYPES``."""
-    decoder: str = "auto"
-    """A name in ``S3GEN_DECODERS``: the model's own S3Gen, or turbo's, which needs two steps and no guidance."""
-    steps: int | None = None
-    """Euler steps of an S3Gen that is not mean-flow."""
-    prompt_seconds: float | None = None
-    """How much of a voice's reference it sees."""
-
-    def check(self, backend: str, device: str) -> None:
-        """Raises ``SettingError`` for what ``backend`` on ``device`` does not have."""
-        if self.dtype not in S3GEN_DTYPES:
-            raise SettingError(f"S3GEN_DTYPE: {self.dtype!r} is unknown; use {', '.join(S3GEN_DTYPES)}.")
-        if self.decoder not in S3GEN_DECODERS:
-            raise SettingError(f"S3GEN_DECODER: {self.decoder!r} is unknown; use {', '.join(S3GEN_DECODERS)}.")
-        if backend == "onnx" and self != S3GenOptions():
-            raise SettingError("S3GEN_*: the graphs of BACKEND=onnx have S3Gen built in; leave these settings out.")
-        if self.decoder == "meanflow" and self.steps is not None:
-            raise SettingError(
-                "S3GEN_STEPS: a mean-flow decoder has two steps; leave it out with S3GEN_DECODER=meanflow."
-            )
-        if self.dtype == "int8" and backend != "native":
-            raise SettingError(f"S3GEN_DTYPE: int8 is computed by BACKEND=native on a CPU, not by {backend}; use fp32.")
-        if self.dtype == "bf16" and (backend, device) != ("torch", "cuda"):
-            raise SettingError(f"S3GEN_DTYPE: bf16 is for BACKEND=torch on CUDA, not {backend} on {device}; use fp32.")
+def check_s3gen(settings: S3GenSettings, backend: str, device: str) -> None:
+    """Raises ``SettingError`` for what ``backend`` on ``device`` does not have."""
+    if backend == "onnx" and settings != S3GenSettings():
+        raise SettingError("S3GEN_*: the graphs of BACKEND=onnx have S3Gen built in; leave these settings out.")
+    if settings.decoder == "meanflow" and settings.steps is not None:
+        raise SettingError("S3GEN_STEPS: a mean-flow decoder has two steps; leave it out with S3GEN_DECODER=meanflow.")
+    if settings.dtype == "int8" and backend != "native":
+        raise SettingError(f"S3GEN_DTYPE: int8 is computed by BACKEND=native on a CPU, not by {backend}; use fp32.")
+    if settings.dtype == "bf16" and (backend, device) != ("torch", "cuda"):
+        raise SettingError(f"S3GEN_DTYPE: bf16 is for BACKEND=torch on CUDA, not {backend} on {device}; use fp32.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +49,6 @@ def choose(backend: str, dtype: str, *, models: Iterable[str], device: str) -> C
 
     Raises ``SettingError`` for what cannot be met.
     """
-    if backend not in BACKENDS:
-        raise SettingError(f"BACKEND: {backend!r} is unknown; use {', '.join(BACKENDS)}.")
-    if dtype not in DTYPES:
-        raise SettingError(f"MODEL_DTYPE: {dtype!r} is unknown; use {', '.join(DTYPES)}.")
     if backend == "auto":
         backend = "native" if device == "cpu" and _offers("native", dtype) else "torch"
     if backend == "native" and device != "cpu":

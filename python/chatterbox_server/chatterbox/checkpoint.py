@@ -6,10 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from .hub import Progress, command, fetch
+from ..model_runner import Progress
+from .hub import command, fetch
 from .tensors import CheckpointError
 
-__all__ = ["CheckpointFiles", "Progress", "locate", "locate_mean_flow"]
+__all__ = ["CheckpointFiles", "locate", "locate_mean_flow"]
 
 _Names = tuple[str, ...]
 

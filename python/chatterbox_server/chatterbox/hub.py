@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..model_runner import Progress
 from .tensors import CheckpointError
 
-__all__ = ["REVISIONS", "Progress", "command", "fetch"]
-
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how many bytes of it are, and how many there are. May be called from another thread."""
+__all__ = ["REVISIONS", "command", "fetch"]
 
 REVISIONS = {
     "ResembleAI/chatterbox": "5bb1f6ee58e50c3b8d408bc82a6d3740c2db6e18",

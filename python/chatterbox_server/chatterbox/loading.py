@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from .._core import Model
-from .backends import Choice, S3GenOptions, SettingError, choose
-from .checkpoint import CheckpointFiles, Progress, locate, locate_mean_flow
+from .._core import LoadSettings, Model
+from ..model_runner import Progress
+from .backends import Choice, SettingError, check_s3gen, choose
+from .checkpoint import CheckpointFiles, locate, locate_mean_flow
 from .lane import BUILTIN_VOICE, ChatterboxLane, Parts
-from .profiles import PROFILES, Profile
+from .profiles import PROFILES
 from .reading import ReadingAhead
 from .render_batch import RenderBatch
 from .s3gen.model import S3Gen
@@ -28,39 +28,9 @@ from .variants import Variant, variant
 from .voices import VoiceCache, VoicePreparer, load_builtin
 from .watermark.watermarker import Watermarker
 
-__all__ = ["LoadOptions", "S3GenOptions", "SettingError", "choose_device", "load", "profile_named"]
+__all__ = ["SettingError", "choose_device", "load"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """What the operator chose for all Chatterbox models."""
-
-    backend: str
-    """A name in ``BACKENDS``."""
-    device: str
-    """"auto", "cpu", "cuda" or "mps"."""
-    dtype: str
-    """A name in ``DTYPES``: of T3's weights, with ONNX of all graphs; auto is 16 bits on CUDA and fp32 elsewhere."""
-    s3gen: S3GenOptions
-    threads: int | None
-    """CPU threads; ``None``: as many as there are cores."""
-    model_path: Path | None
-    """Folder of the weights; ``None`` fetches them from the hub."""
-    multilingual_version: str
-    watermark: bool
-    voice_cache_bytes: int
-    """Of all models' voices in memory."""
-    voices_folder: Path | None
-    """Where prepared voices are kept; ``None`` keeps them in memory alone."""
-    slots: int
-    """Requests that one model decodes at once."""
-    profile: str
-    """A name in ``PROFILES``."""
-    progress: Progress
-    waiting_slices: int | None = None
-    """As ``Parts`` has it."""
 
 
 def choose_device(name: str, backend: str) -> torch.device:
@@ -80,27 +50,39 @@ def choose_device(name: str, backend: str) -> torch.device:
     return torch.device(name)
 
 
-def load(names: Sequence[str], options: LoadOptions) -> list[ChatterboxLane]:
+def load(names: Sequence[str], settings: LoadSettings, progress: Progress) -> list[ChatterboxLane]:
     """One lane for each model. Raises ``SettingError``, ``CheckpointError`` or ``WatermarkError``."""
-    device = choose_device(options.device, options.backend)
-    choice = choose(options.backend, options.dtype, models=names, device=device.type)
-    options.s3gen.check(choice.backend, device.type)
-    _set_threads(options.threads)
+    device = choose_device(settings.device, settings.backend)
+    choice = choose(settings.backend, settings.model_dtype, models=names, device=device.type)
+    check_s3gen(settings.s3gen, choice.backend, device.type)
+    _set_threads(settings.threads)
     # Graphs keep what is theirs on their device; the watermark is torch's.
     on = torch.device("cpu") if choice.backend == "onnx" else device
-    watermarker = _watermarker(on) if options.watermark else None
-    share = options.voice_cache_bytes // len(names)
+    watermarker = _watermarker(on) if settings.watermark else None
+    share = settings.voice_cache_bytes // len(names)
     lanes: list[ChatterboxLane] = []
     for index, name in enumerate(names):
-        options.progress(f"loading {name}", index, len(names))
-        chosen = variant(name, options.multilingual_version)
+        progress(f"loading {name}", index, len(names))
+        chosen = variant(name, settings.multilingual_version)
         if choice.backend == "onnx":
             from .onnx.loading import graph_lane
 
-            lanes.append(graph_lane(chosen, options, choice, device=device.type, watermarker=watermarker, share=share))
+            lanes.append(
+                graph_lane(
+                    chosen,
+                    settings,
+                    choice,
+                    progress=progress,
+                    device=device.type,
+                    watermarker=watermarker,
+                    share=share,
+                )
+            )
         else:
-            lanes.append(_lane(chosen, options, choice, device=device, watermarker=watermarker, share=share))
-    options.progress("loading", len(names), len(names))
+            lanes.append(
+                _lane(chosen, settings, choice, progress=progress, device=device, watermarker=watermarker, share=share)
+            )
+    progress("loading", len(names), len(names))
     return lanes
 
 
@@ -122,18 +104,19 @@ def _watermarker(device: torch.device) -> Watermarker:
 
 def _lane(
     chosen: Variant,
-    options: LoadOptions,
+    settings: LoadSettings,
     choice: Choice,
     *,
+    progress: Progress,
     device: torch.device,
     watermarker: Watermarker | None,
     share: int,
 ) -> ChatterboxLane:
     files = locate(
         chosen.name,
-        model_path=options.model_path,
-        multilingual_version=options.multilingual_version,
-        progress=options.progress,
+        model_path=settings.model_path,
+        multilingual_version=settings.multilingual_version,
+        progress=progress,
     )
     packed = choice.backend == "native"
     with ReadingAhead(
@@ -141,25 +124,36 @@ def _lane(
         mapped=[] if packed else [files.t3],
         # What voices are prepared with: other weights make other voices.
         hashed=[files.s3gen, files.voice_encoder],
-        progress=options.progress,
+        progress=progress,
     ) as reading:
-        return _assembled(chosen, files, options, choice, reading, device=device, watermarker=watermarker, share=share)
+        return _assembled(
+            chosen,
+            files,
+            settings,
+            choice,
+            reading,
+            progress=progress,
+            device=device,
+            watermarker=watermarker,
+            share=share,
+        )
 
 
 def _assembled(
     chosen: Variant,
     files: CheckpointFiles,
-    options: LoadOptions,
+    settings: LoadSettings,
     choice: Choice,
     reading: ReadingAhead,
     *,
+    progress: Progress,
     device: torch.device,
     watermarker: Watermarker | None,
     share: int,
 ) -> ChatterboxLane:
     text, tags = _text(chosen.name, files)
     t3 = _t3(files.t3, choice, device)
-    s3gen = _s3gen(files.s3gen, options, choice, device)
+    s3gen = _s3gen(files.s3gen, settings, choice, device, progress)
     s3gen.warm_up()
     builtin = load_builtin(files.conditionals).to(device) if files.conditionals else None
     model = Model(
@@ -173,15 +167,15 @@ def _assembled(
         watermark=watermarker is not None,
     )
     # A voice is small, but what T3 has computed of it is 16 MB and more.
-    decoder = Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8)
+    decoder = Decoder(t3, slots=settings.slots, prefix_bytes=share - share // 8)
     decoder.warm_up()
     preparer = VoicePreparer(s3gen=files.s3gen, voice_encoder=files.voice_encoder, recipe=chosen.recipe, device=device)
     # A damaged file must show now, not at the first voice; the networks themselves are loaded again for it.
     for _ in preparer.load():
-        options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
+        progress(f"checking {chosen.name}'s voice preparation", 0, 1)
     preparer.release()
     on_cpu = device.type == "cpu"
-    profile = profile_named(options.profile)
+    profile = PROFILES[settings.profile]
     parts = Parts(
         model=model,
         variant=chosen,
@@ -191,7 +185,7 @@ def _assembled(
         preparer=preparer,
         voices=VoiceCache(
             limit_bytes=share // 8,
-            folder=options.voices_folder,
+            folder=settings.voices_dir,
             model=f"{chosen.name}-{reading.fingerprint()}",
             device=device,
         ),
@@ -202,7 +196,7 @@ def _assembled(
         profile=profile,
         schedule=profile.cpu_schedule if on_cpu else profile.schedule,
         clock=time.perf_counter,
-        waiting_slices=options.waiting_slices,
+        waiting_slices=settings.waiting_slices,
     )
     return ChatterboxLane(parts)
 
@@ -216,10 +210,10 @@ def _t3(path: Path, choice: Choice, device: torch.device) -> T3:
     return T3.from_tensors(open_tensors(path), device=device, dtype=_DTYPES[choice.dtype])
 
 
-def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device) -> S3Gen:
-    path, wanted = own, options.s3gen
+def _s3gen(own: Path, settings: LoadSettings, choice: Choice, device: torch.device, progress: Progress) -> S3Gen:
+    path, wanted = own, settings.s3gen
     if wanted.decoder == "meanflow":
-        path = locate_mean_flow(model_path=options.model_path, progress=options.progress)
+        path = locate_mean_flow(model_path=settings.model_path, progress=progress)
     return S3Gen.from_tensors(
         open_tensors(path),
         device=device,
@@ -229,13 +223,6 @@ def _s3gen(own: Path, options: LoadOptions, choice: Choice, device: torch.device
         steps=wanted.steps,
         reference_seconds=wanted.prompt_seconds,
     )
-
-
-def profile_named(name: str) -> Profile:
-    """The profile called ``name``. Raises ``SettingError``."""
-    if name not in PROFILES:
-        raise SettingError(f"PROFILE: {name!r} is unknown; use {', '.join(PROFILES)}.")
-    return PROFILES[name]
 
 
 def _text(name: str, files: CheckpointFiles) -> tuple[TextEncoder, tuple[str, ...]]:

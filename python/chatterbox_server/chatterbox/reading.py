@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .checkpoint import Progress
+from ..model_runner import Progress
 
 __all__ = ["ReadingAhead", "read_ahead"]
 

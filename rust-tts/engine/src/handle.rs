@@ -31,15 +31,12 @@ pub enum UtteranceEvent {
 #[error("the engine has stopped")]
 pub struct EngineGone;
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a submission is moved once or twice, and there are few at a time"
-)]
 pub(super) enum Submission {
     /// An utterance or a conversion.
     Speech {
         id: Id,
-        command: Command,
+        /// Boxed, for every future that submits one holds it.
+        command: Box<Command>,
         events: mpsc::Sender<UtteranceEvent>,
         generated: oneshot::Sender<()>,
     },
@@ -105,17 +102,17 @@ impl EngineHandle {
     pub async fn speak(&self, mut speak: Speak) -> Result<Ticket, EngineGone> {
         let id = self.id();
         speak.id = id;
-        self.submit(id, Command::Speak(speak)).await
+        self.submit(id, Box::new(Command::Speak(speak))).await
     }
 
     /// Hands a clip to the engine, to be spoken again. `convert.id` is set here.
     pub async fn convert(&self, mut convert: Convert) -> Result<Ticket, EngineGone> {
         let id = self.id();
         convert.id = id;
-        self.submit(id, Command::Convert(convert)).await
+        self.submit(id, Box::new(Command::Convert(convert))).await
     }
 
-    async fn submit(&self, id: Id, command: Command) -> Result<Ticket, EngineGone> {
+    async fn submit(&self, id: Id, command: Box<Command>) -> Result<Ticket, EngineGone> {
         let (events, receiver) = mpsc::channel(UTTERANCE_EVENTS);
         let (generated, when) = oneshot::channel();
         let submission = Submission::Speech {

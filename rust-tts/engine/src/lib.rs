@@ -1,20 +1,14 @@
 //! The engine as the host sees it: a thread that is sent commands, and a [`Ticket`] for every utterance.
 
 mod handle;
-mod load_settings;
 pub mod messages;
 mod options;
 mod python;
-mod s3gen_options;
 mod status;
 mod worker;
 
 pub use handle::{EngineGone, EngineHandle, Generated, Ticket, UtteranceEvent};
-pub use load_settings::LoadSettings;
-pub use options::{
-    Backend, Device, Dtype, EngineKind, EngineOptions, MultilingualVersion, Profile,
-};
-pub use s3gen_options::{S3GenDecoder, S3GenDtype, S3GenSettings};
+pub use options::{EngineKind, EngineOptions, LoadSettings, S3GenSettings};
 pub use status::{EngineState, EngineStatus, Progress};
 pub use worker::{Worker, spawn};
 

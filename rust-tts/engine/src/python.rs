@@ -47,6 +47,9 @@ mod conversions {
     use pyo3::types::{PyBytes, PyString};
 
     use crate::messages::{FailureCode, FileBytes, Pcm};
+    use crate::options::{
+        Backend, Device, Dtype, EngineKind, MultilingualVersion, Profile, S3GenDecoder, S3GenDtype,
+    };
 
     impl<'py> IntoPyObject<'py> for Pcm {
         type Target = PyBytes;
@@ -122,7 +125,17 @@ mod conversions {
         )* };
     }
 
-    named!(FailureCode);
+    named!(
+        FailureCode,
+        EngineKind,
+        Device,
+        Backend,
+        Dtype,
+        S3GenDtype,
+        S3GenDecoder,
+        Profile,
+        MultilingualVersion
+    );
 
     fn by_name<T: ValueEnum>(object: Borrowed<'_, '_, PyAny>) -> PyResult<T> {
         let name: String = object.extract()?;

@@ -122,7 +122,7 @@ impl Worker {
                 generated,
             } => {
                 self.live.insert(id, Listener::Speech { events, generated });
-                command
+                *command
             }
             Submission::Enroll { enroll, reply } => {
                 self.live.insert(enroll.id, Listener::Enrolment(reply));

@@ -150,13 +150,12 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
     let mut settings = options
         .engine
         .load_settings(options.voices.prepared_dir(), 1);
-    if let (EngineKind::Auto, Some(model)) = (options.engine.engine, &options.params.model) {
+    if let (EngineKind::Auto, Some(model)) = (settings.engine, &options.params.model) {
         // Only this one is used.
         settings.models = vec![model.clone()];
     }
-    let (handle, thread) =
-        chatterbox_engine::spawn(move |worker| python::run(worker, &settings))
-            .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
+    let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, settings))
+        .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
     loading::report(handle.status()).await;
     if let EngineState::Failed(reason) = handle.status().state() {
         return Err(reason);

@@ -14,7 +14,7 @@ use chatterbox_engine::{Engine, EngineError, EngineStatus, LoadSettings, Progres
 pub use command::command;
 
 /// The body of the engine's thread: attaches to Python once, for as long as the engine lives.
-pub fn run(worker: Worker, settings: &LoadSettings) {
+pub fn run(worker: Worker, settings: LoadSettings) {
     if !settings.watermark {
         warn!("WATERMARK is off: listeners cannot tell the models' speech from a person's");
     }
@@ -31,41 +31,12 @@ struct PythonEngine<'py> {
 }
 
 impl<'py> PythonEngine<'py> {
-    fn load(py: Python<'py>, settings: &LoadSettings, status: Arc<EngineStatus>) -> PyResult<Self> {
+    fn load(py: Python<'py>, settings: LoadSettings, status: Arc<EngineStatus>) -> PyResult<Self> {
         py.import("chatterbox_server.logs")?
             .call_method1("install", (wrap_pyfunction!(log, py)?,))?;
-        if let Some(hf_home) = &settings.hf_home {
-            // Python copied the environment before the options were read.
-            py.import("os")?
-                .getattr("environ")?
-                .set_item("HF_HOME", hf_home)?;
-        }
-        let options = PyDict::new(py);
-        options.set_item("engine", &settings.engine)?;
-        options.set_item("device", &settings.device)?;
-        options.set_item("models", &settings.models)?;
-        options.set_item("threads", settings.threads)?;
-        options.set_item("model_path", &settings.model_path)?;
-        options.set_item("backend", &settings.backend)?;
-        options.set_item("model_dtype", &settings.model_dtype)?;
-        options.set_item("s3gen_dtype", &settings.s3gen_dtype)?;
-        options.set_item("s3gen_decoder", &settings.s3gen_decoder)?;
-        options.set_item("s3gen_steps", settings.s3gen_steps)?;
-        options.set_item("s3gen_prompt_seconds", settings.s3gen_prompt_seconds)?;
-        options.set_item("watermark", settings.watermark)?;
-        options.set_item("multilingual_version", &settings.multilingual_version)?;
-        options.set_item("slots", settings.slots)?;
-        options.set_item("profile", &settings.profile)?;
-        options.set_item("waiting_slices", settings.waiting_slices)?;
-        options.set_item("voice_cache_bytes", settings.voice_cache_bytes)?;
-        options.set_item("voices_dir", settings.voices_dir.as_os_str())?;
-        options.set_item("progress", progress(py, status)?)?;
-        options.set_item("fake_rtf", settings.fake_rtf)?;
-        options.set_item("fake_chunk_ms", settings.fake_chunk_ms)?;
-        options.set_item("fake_load_seconds", settings.fake_load_seconds)?;
         let engine = py
             .import("chatterbox_server.loading")?
-            .call_method1("load", (options,))?;
+            .call_method1("load", (settings, progress(py, status)?))?;
         Ok(Self { py, engine })
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..hub import Progress, command, fetch
+from ...model_runner import Progress
+from ..hub import command, fetch
 from ..tensors import CheckpointError
 
 __all__ = ["GRAPHS", "SUFFIXES", "VOICE", "GraphFiles", "locate"]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from onnxruntime import InferenceSession
 
-from ..._core import Model
+from ..._core import LoadSettings, Model
+from ...model_runner import Progress
 from ..backends import Choice
 from ..lane import BUILTIN_VOICE, Parts
-from ..loading import LoadOptions, profile_named
+from ..profiles import PROFILES
 from ..reading import read_ahead
 from ..render_batch import RenderBatch
 from ..speech_tokens import SAMPLE_RATE
@@ -33,26 +34,27 @@ __all__ = ["graph_lane"]
 
 def graph_lane(
     chosen: Variant,
-    options: LoadOptions,
+    settings: LoadSettings,
     choice: Choice,
     *,
+    progress: Progress,
     device: str,
     watermarker: Watermarker | None,
     share: int,
 ) -> GraphLane:
     """The lane of ``chosen``, whose voices may take ``share`` bytes. Raises ``SettingError`` or ``CheckpointError``."""
-    files = locate(chosen.name, dtype=choice.dtype, model_path=options.model_path, progress=options.progress)
+    files = locate(chosen.name, dtype=choice.dtype, model_path=settings.model_path, progress=progress)
     text = SubwordEncoder(files.tokenizer)
     # What voices are prepared with: other weights make other voices.
     fingerprint = hashlib.sha256()
     encoder = files.graphs["speech_encoder"]
     for path in (encoder, _data(encoder)):
         if path.is_file():
-            read_ahead(path, options.progress, fingerprint.update)
-    providers = Providers(device, options.threads)
+            read_ahead(path, progress, fingerprint.update)
+    providers = Providers(device, settings.threads)
     sessions: dict[str, InferenceSession] = {}
     for name in ("embed_tokens", "language_model", "conditional_decoder"):
-        options.progress(f"loading {files.graphs[name].name}", len(sessions), 3)
+        progress(f"loading {files.graphs[name].name}", len(sessions), 3)
         sessions[name] = open_session(files.graphs[name], providers)
     backbone = OnnxBackbone(sessions["language_model"], device=device)
     starts = text.encode("a", None)[-1] == START_SPEECH
@@ -60,7 +62,7 @@ def graph_lane(
     preparer = OnnxVoicePreparer(encoder, providers)
     # A damaged file must show now, not at the first voice; the graph itself is loaded again for it.
     for _ in preparer.load():
-        options.progress(f"checking {chosen.name}'s voice preparation", 0, 1)
+        progress(f"checking {chosen.name}'s voice preparation", 0, 1)
     preparer.release()
     builtin = load_voice(files.voice) if files.voice else None
     model = Model(
@@ -74,18 +76,18 @@ def graph_lane(
         watermark=watermarker is not None,
     )
     s3gen = OnnxS3Gen(sessions["conditional_decoder"])
-    profile = profile_named(options.profile)
+    profile = PROFILES[settings.profile]
     parts = Parts(
         model=model,
         variant=chosen,
         text=OnnxText(text),
         # A voice is a megabyte, but what T3 has computed of it is fifty times as much.
-        decoder=Decoder(t3, slots=options.slots, prefix_bytes=share - share // 8),
+        decoder=Decoder(t3, slots=settings.slots, prefix_bytes=share - share // 8),
         s3gen=s3gen,
         preparer=preparer,
         voices=VoiceCache(
             limit_bytes=share // 8,
-            folder=options.voices_folder,
+            folder=settings.voices_dir,
             model=f"{chosen.name}-onnx-{fingerprint.hexdigest()[:16]}",
         ),
         builtin=builtin,
@@ -95,7 +97,7 @@ def graph_lane(
         profile=profile,
         schedule=profile.cpu_schedule if device == "cpu" else profile.schedule,
         clock=time.perf_counter,
-        waiting_slices=options.waiting_slices,
+        waiting_slices=settings.waiting_slices,
     )
     return GraphLane(parts)
 
