@@ -79,13 +79,23 @@ def running(*arguments: str) -> Iterator[Server]:
             *("--max-concurrent-requests", SLOTS, "--max-connections", SLOTS),
             *("--max-ws-connections", SLOTS, "--max-ws-connections-per-client", SLOTS),
         ]
-        command = [str(SERVER), "--port", "0", "--voices-dir", f"{folder}/voices", *map(str, limits), *arguments]
+        command = [
+            str(SERVER),
+            "--port",
+            "0",
+            "--announce",
+            "json",
+            "--voices-dir",
+            f"{folder}/voices",
+            *map(str, limits),
+            *arguments,
+        ]
         with log.open("w", encoding="utf-8") as stderr:
             process = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
             )
         with stopping(process):
-            address = first_line(process, r"listens on http://(\S+)")
+            address = first_line(process, r'"event":"ready".*"url":"http://([^"]+)"')
             if address is None:
                 sys.exit(f"the server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
             yield Server(address=address, pid=process.pid)

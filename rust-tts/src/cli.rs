@@ -10,14 +10,16 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::announce::AnnounceOptions;
 use crate::environment::{self, Environment};
 use crate::help;
 use crate::log_options::{LogLevel, LogOptions};
 use crate::offline::{self, ConvertOptions, SayOptions};
 use crate::python;
+use crate::settings_docs::{self, Document};
 use crate::shutdown::{self, status};
 use crate::voice_command::VoiceCommand;
-use crate::{server, telemetry};
+use crate::{doctor, server, telemetry};
 
 #[derive(Parser)]
 #[command(
@@ -47,6 +49,8 @@ pub struct ServerOptions {
     pub voices: VoiceOptions,
     #[command(flatten)]
     pub logs: LogOptions,
+    #[command(flatten)]
+    pub announce: AnnounceOptions,
 }
 
 #[derive(Subcommand)]
@@ -62,6 +66,15 @@ enum Command {
         #[command(subcommand)]
         command: VoiceCommand,
     },
+    /// List the models, and which of them are loaded
+    Models {
+        #[command(flatten)]
+        engine: EngineOptions,
+        #[command(flatten)]
+        logs: LogOptions,
+    },
+    /// Say what is there, and whether the server could start as it is configured
+    Doctor(Box<ServerOptions>),
     /// Measure the engine beside upstream's package, or a server under load
     #[command(disable_help_flag = true)]
     Bench(Passed),
@@ -75,6 +88,12 @@ enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+    /// Print a document about the settings
+    #[command(hide = true)]
+    Docs {
+        /// The document
+        document: Document,
     },
 }
 
@@ -170,6 +189,12 @@ impl Command {
                 offline::convert(options)
             }),
             Self::Voice { command } => with_logs(command.logs(), LogLevel::Warn, &|| command.run()),
+            Self::Models { engine, logs } => {
+                with_logs(logs, LogLevel::Warn, &|| doctor::list_models(engine))
+            }
+            Self::Doctor(options) => {
+                with_logs(&options.logs, LogLevel::Warn, &|| doctor::examine(options))
+            }
             Self::Bench(passed) => in_python("chatterbox_server.bench.cli", passed),
             Self::ExportOnnx(passed) => {
                 in_python("chatterbox_server.chatterbox.onnx.export.command", passed)
@@ -177,6 +202,11 @@ impl Command {
             Self::Runpod(passed) => in_python("chatterbox_server.serverless.command", passed),
             Self::Completions { shell } => {
                 print_completions(*shell);
+                status::OK
+            }
+            Self::Docs { document } => {
+                let serve = ServerOptions::augment_args(clap::Command::new("serve"));
+                telemetry::print_line(&settings_docs::write(*document, &serve));
                 status::OK
             }
         }

@@ -2,7 +2,9 @@
 //!
 //! `docs/architecture.md` follows one request through the crates.
 
+mod announce;
 pub mod cli;
+mod doctor;
 mod environment;
 mod help;
 mod kernels;
@@ -11,6 +13,7 @@ mod log_options;
 mod offline;
 mod python;
 mod server;
+mod settings_docs;
 pub mod shutdown;
 mod telemetry;
 mod voice_command;

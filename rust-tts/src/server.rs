@@ -17,9 +17,10 @@ use tokio::net::TcpListener;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, info, warn};
 
+use crate::announce::{Announcement, announce};
 use crate::cli::ServerOptions;
 use crate::shutdown::{self, Signals, status};
-use crate::{loading, python, telemetry};
+use crate::{loading, python};
 
 /// Time between two looks at whether the engine's step has ended.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
@@ -101,7 +102,11 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
             .forget_removed(&stored.engine, &stored.voices)
             .await;
     });
-    let watchdog = tokio::spawn(watch_engine(app.clone(), address));
+    let watchdog = tokio::spawn(watch_engine(
+        app.clone(),
+        address,
+        options.announce.announce,
+    ));
     let acceptor = tokio::spawn(connections::accept(
         listener,
         app.clone(),
@@ -155,12 +160,14 @@ fn warn_of_default_model(options: &SpeechOptions, models: &[String]) {
     }
 }
 
+/// Where to listen: without a key, on this machine alone unless the operator says otherwise.
+pub fn bind_host(options: &HttpOptions, open: bool) -> String {
+    let default = if open { "127.0.0.1" } else { "0.0.0.0" };
+    options.host.clone().unwrap_or_else(|| default.to_owned())
+}
+
 async fn listen(options: &HttpOptions, open: bool) -> Result<TcpListener, StartError> {
-    // Without a key, only this machine may come in unless the operator says otherwise.
-    let host = options
-        .host
-        .clone()
-        .unwrap_or_else(|| if open { "127.0.0.1" } else { "0.0.0.0" }.to_owned());
+    let host = bind_host(options, open);
     let bound = TcpListener::bind((host.as_str(), options.port)).await;
     bound.map_err(|error| {
         let advice = match error.kind() {
@@ -175,7 +182,7 @@ async fn listen(options: &HttpOptions, open: bool) -> Result<TcpListener, StartE
 }
 
 /// Announces readiness, and returns an exit status when the engine has failed or stalled.
-async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
+async fn watch_engine(app: Shared, address: SocketAddr, form: Announcement) -> i32 {
     let mut states = app.speech.engine.status().subscribe();
     let mut watchdog = interval(WATCHDOG_INTERVAL);
     let mut announced = false;
@@ -198,7 +205,7 @@ async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
                     device = info.device,
                     "ready"
                 );
-                announce(address, &app);
+                announce(form, address, &app, &info);
                 prepare_voices(&app.speech);
             }
             EngineState::Failed(reason) => {
@@ -212,26 +219,6 @@ async fn watch_engine(app: Shared, address: SocketAddr) -> i32 {
             _ => {}
         }
     }
-}
-
-/// Tells a person at a terminal where to look and what to try.
-fn announce(address: SocketAddr, app: &App) {
-    let reachable = if address.ip().is_unspecified() {
-        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
-    } else {
-        address
-    };
-    let key = if app.keys.open() {
-        ""
-    } else {
-        " -H \"X-API-Key: $API_KEY\""
-    };
-    telemetry::print_line(&format!(
-        "chatterbox-server {} listens on http://{reachable}\n\
-         Try: curl -f http://{reachable}/api/tts{key} -H 'Content-Type: application/json' \
-         -d '{{\"text\": \"Hello from your own speech server.\"}}' -o hello.wav",
-        chatterbox_speech::VERSION
-    ));
 }
 
 /// Drops what was computed of voices that are gone, and prepares those that are there.

@@ -190,7 +190,7 @@ def test_the_worker_does_a_platforms_jobs(tmp_path: Path) -> None:
     platform = Platform([{"id": name, "input": {"operation": "tts", **given}} for name, given in jobs.items()])
     serve = ("--engine", "fake", "--fake-rtf", "0.1")
     with contextlib.closing(platform), RunpodWorker(tmp_path, [], platform.environment, serve=serve) as worker:
-        worker.wait_for(r"listens on")
+        worker.wait_for(r'"event":"ready"')
         brought = platform.wait_done(len(jobs))
         assert worker.stop() == 0, worker.log()
     for name in ("good", "last"):

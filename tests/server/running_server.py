@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -59,7 +60,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*prefix, str(COMMAND), *(() if "--port" in args or env.get("PORT") else ("--port", "0")), *args],
                 cwd=folder,
-                env=clean_environment({"VOICES_DIR": str(self.voices), **env}),
+                env=clean_environment({"VOICES_DIR": str(self.voices), "ANNOUNCE": "json", **env}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
@@ -90,11 +91,16 @@ class Server:
     def wait_ready(self) -> None:
         """Waits for the line that announces readiness."""
         deadline = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"listens on (http://\S+)", self.stdout())):
+        while (url := self._announced()) is None:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
             assert time.monotonic() < deadline, f"not ready in time:\n{self.log()}"
             time.sleep(0.01)
-        self.url = found[1]
+        self.url = url
+
+    def _announced(self) -> str | None:
+        """The address in the line that announces readiness, once all of it is there."""
+        line, end, _ = self.stdout().partition("\n")
+        return str(json.loads(line)["url"]) if end else None
 
     def wait_listening(self) -> None:
         """Waits for the socket alone: a server that still loads has one, and announces nothing."""

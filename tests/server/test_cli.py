@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
@@ -319,3 +320,76 @@ def test_completions_are_a_script_of_the_shell(tmp_path: Path) -> None:
     script = run(tmp_path, "completions", "bash").stdout
     assert b"--load-turbo" in script
     assert subprocess.run(["bash", "-n"], input=script, check=False).returncode == 0
+
+
+def test_models_are_listed_with_the_flag_that_loads_them(tmp_path: Path) -> None:
+    lines = run(tmp_path, "models", "--load-nano").stdout.decode().splitlines()
+    states = {line.split()[0]: line.split()[1] for line in lines}
+    assert states == {
+        "standard": "--load-standard",
+        "turbo": "--load-turbo",
+        "multilingual": "--load-multilingual",
+        "nano": "loaded",
+        "lite": "loaded",
+    }
+
+
+def doctor(folder: Path, *args: str, **env: str) -> tuple[int, str]:
+    """Status and words of ``doctor``."""
+    port = () if "--port" in args else ("--port", "0")
+    done = run(folder, "doctor", *port, *args, env={"VOICES_DIR": str(folder / "voices"), **env})
+    assert done.stderr == b""
+    return done.returncode, done.stdout.decode()
+
+
+def test_doctor_says_what_is_there_and_what_to_run_next(tmp_path: Path) -> None:
+    status, words = doctor(tmp_path)
+    assert (status, words.splitlines()[-1]) == (0, "Next: chatterbox-server serve")
+    assert "!!" not in words
+    for subject in ("server", "processor", "memory", "keys", "port", "voices", "python", "lite", "torch", "turbo"):
+        assert re.search(rf"^(ok|--)  {subject} ", words, re.MULTILINE), subject
+    assert not (tmp_path / "voices").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "subject", "step"),
+    [
+        ((), {"API_KEY": ""}, "keys", "--help-all"),
+        ((), {"VOICES_DIR": "/proc/voices"}, "voices", "chown"),
+        (("--device", "mps"), {}, "device", "--device auto"),
+        (("--load-turbo", "--model-path", "nowhere"), {}, "turbo", "--load-turbo false"),
+    ],
+)
+def test_doctor_fails_where_the_server_could_not_start(
+    tmp_path: Path, args: tuple[str, ...], env: dict[str, str], subject: str, step: str
+) -> None:
+    status, words = doctor(tmp_path, *args, **env)
+    assert status == 1
+    assert re.findall(r"^!!  (\S+)", words, re.MULTILINE) == [subject]
+    assert step in words.splitlines()[-1]
+    assert words.count("Next: ") == 1
+
+
+def test_doctor_finds_a_taken_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, words = doctor(tmp_path, "--port", str(taken.getsockname()[1]))
+    assert status == 1
+    assert words.splitlines()[-1] == "Next: chatterbox-server --port 0"
+
+
+@pytest.mark.parametrize(("document", "path"), [("settings", "docs/configuration.md"), ("env-example", ".env.example")])
+def test_generated_documents_are_fresh(tmp_path: Path, document: str, path: str) -> None:
+    written = (Path(__file__).parents[2] / path).read_bytes()
+    assert run(tmp_path, "docs", document).stdout == written, "run: make docs"
+
+
+def test_the_example_of_an_env_file_holds_the_defaults(tmp_path: Path) -> None:
+    example = run(tmp_path, "docs", "env-example").stdout.decode()
+    lines = re.sub(r"^#([A-Z0-9_]+=.+)$", r"\1", example, flags=re.MULTILINE)
+    (tmp_path / ".env").write_text(lines)
+    done = run(tmp_path, "serve", "--version")
+    assert done.returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = run(tmp_path, "--port", str(taken.getsockname()[1]), "--voices-dir", "voices")
+    assert b"cannot be listened on" in refused.stderr
+    assert b"WARN" not in refused.stderr

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +107,52 @@ def test_what_cannot_start_ends_with_status_1(server: StartServer) -> None:
     three = server(env={"LOAD_TURBO": "true"}, wait=False)
     assert three.wait_exit() == 1
     assert "turbo" in three.log()
+
+
+def test_readiness_is_announced_to_programs_in_one_line_of_json(server: StartServer) -> None:
+    one = server(*FAKE, "--host", "0.0.0.0", "--announce", "json", env={"ANNOUNCE": "text"})
+    (line,) = one.stdout().splitlines()
+    announced = json.loads(line)
+    version = announced.pop("version")
+    assert announced == {
+        "event": "ready",
+        "url": one.url,
+        "host": "127.0.0.1",
+        "port": one.port,
+        "pid": one.process.pid,
+        "models": ["fake"],
+    }
+    assert version == HTTP.get(f"{one.url}/health").json()["version"]
+
+
+def printed_for_people(one: Server) -> str:
+    """What is on standard output of a server that is ready."""
+    deadline = time.monotonic() + 30
+    while "Try: " not in one.stdout() or not one.stdout().endswith("\n"):
+        assert time.monotonic() < deadline, one.log()
+        time.sleep(0.02)
+    return one.stdout()
+
+
+def test_readiness_is_announced_to_people_with_what_to_do_next(server: StartServer) -> None:
+    env = {"ANNOUNCE": "text", "DEFAULT_VOICE": "anna.wav"}
+    local = server(*FAKE, env=env, wait=False)
+    shown = printed_for_people(local)
+    local.wait_listening()
+    assert f"listens on {local.url}\n" in shown
+    assert f"Open {local.url} in a browser" in shown
+    assert f"{local.url}/docs" in shown
+    assert "Default voice: anna.wav" in shown
+    assert "Only this machine can reach it" in shown
+    assert "X-API-Key" not in shown
+    (command,) = re.findall(r"^Try: (curl .*)$", shown, re.MULTILINE)
+    subprocess.run(shlex.split(command), cwd=local.folder, check=True, capture_output=True, timeout=30)
+    assert (local.folder / "hello.wav").read_bytes().startswith(b"RIFF")
+    open_to_all = server(*FAKE, env={"ANNOUNCE": "text", "API_KEY": "k"}, wait=False)
+    shown = printed_for_people(open_to_all)
+    assert "Only this machine" not in shown
+    assert '-H "X-API-Key: $API_KEY"' in shown
+    assert "Default voice: the model's own" in shown
 
 
 def test_a_dead_engine_ends_with_status_70(server: StartServer) -> None:

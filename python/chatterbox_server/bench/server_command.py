@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import how_to_install
+from ..announcement import ANNOUNCE_JSON, ready_url
 from .child import BenchError, environment, interpreter
 from .engine_command import counts
 from .server_report import server_tables
@@ -133,7 +134,9 @@ def _server(given: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[
     with tempfile.TemporaryDirectory(prefix="chatterbox-bench-") as folder:
         log = Path(folder, "log")
         with log.open("w", encoding="utf-8") as errors:
-            process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, env=environment() | ANNOUNCE_JSON, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         try:
             tell("starting a server")
             url = _address(process)
@@ -154,11 +157,11 @@ def _server(given: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[
 
 
 def _address(process: subprocess.Popen[str]) -> str | None:
-    """What the server says when it speaks; ``None`` if it ends before."""
+    """The server's address once it is ready; ``None`` if it ends before."""
     assert process.stdout is not None
     for line in process.stdout:
-        if found := re.search(r"listens on (http://\S+)", line):
-            return found[1]
+        if url := ready_url(line):
+            return url
     return None
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO, cast
+
+from ..announcement import ANNOUNCE_JSON, ready_url
 
 __all__ = ["ChildServer", "RunningServer", "Server", "ServerDown"]
 
@@ -69,7 +70,7 @@ class ChildServer:
         self.key = secrets.token_urlsafe(32)
         self._command = [*command, "--host", "127.0.0.1", "--port", "0"]
         inherited = os.environ if environment is None else environment
-        self._environment = {**inherited, "API_KEY": self.key}
+        self._environment = {**inherited, **ANNOUNCE_JSON, "API_KEY": self.key}
         self._ready_seconds, self._restart_seconds = ready_seconds, restart_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -162,8 +163,8 @@ class ChildServer:
         with contextlib.closing(cast("TextIO", process.stdout)) as lines:
             for line in lines:
                 sys.stderr.write(line)
-                if not was_ready and (found := re.search(r"listens on (http://\S+)", line)):
-                    self._url, was_ready = found[1], True
+                if not was_ready and (url := ready_url(line)):
+                    self._url, was_ready = url, True
                     self._started.set()
         self._url = None
         return was_ready

@@ -3,7 +3,7 @@
 pub mod auth;
 pub mod connections;
 mod error;
-mod machine;
+pub mod machine;
 mod observe;
 mod options;
 mod origins;

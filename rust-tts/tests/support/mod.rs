@@ -20,7 +20,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
         command
-            .args(["--host", "127.0.0.1", "--port", "0", "--voices-dir"])
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--announce", "json", "--voices-dir"])
             .arg(folder.path().join("voices"))
             .args(arguments)
             // An `.env` file or a variable of the developer's is no part of a test.
@@ -52,8 +53,10 @@ impl Server {
                 "the server ended before it was ready: {:?}",
                 process.wait()
             );
-            if let Some((_, address)) = line.trim().split_once("listens on http://") {
-                break address.to_owned();
+            if let Ok(announced) = serde_json::from_str::<serde_json::Value>(&line) {
+                assert_eq!(announced["event"], "ready");
+                let (host, port) = (announced["host"].as_str().unwrap(), &announced["port"]);
+                break format!("{host}:{port}");
             }
         };
         Self {
