@@ -1,4 +1,4 @@
-//! Tells how far the loading of the models is: a bar for a person at a terminal, lines in the log for everybody else.
+//! Reports the loading of the models: a progress bar at a terminal, lines in the log elsewhere.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,50 +9,50 @@ use tracing::info;
 use crate::telemetry;
 use chatterbox_engine::{EngineState, EngineStatus, Progress};
 
-/// Least time between two lines about the same thing.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Least time between two lines about one item.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reports until the engine is loaded or has failed.
 pub async fn report(status: &EngineStatus) {
     let mut progress = status.progress();
-    let mut life = status.subscribe();
-    let mut teller = Teller::new();
-    let loaded = life.wait_for(|state| !matches!(state, EngineState::Loading));
+    let mut state = status.subscribe();
+    let mut reporter = ProgressReporter::new();
+    let loaded = state.wait_for(|now| !matches!(now, EngineState::Loading));
     tokio::pin!(loaded);
     loop {
         tokio::select! {
-            // First: the last that was told is not to be lost.
+            // First, so that the last progress is reported before the end.
             biased;
             changed = progress.changed() => {
-                let told = progress.borrow_and_update().clone();
-                match (changed, told) {
-                    (Ok(()), Some(told)) => teller.tell(&told),
+                let latest = progress.borrow_and_update().clone();
+                match (changed, latest) {
+                    (Ok(()), Some(latest)) => reporter.update(&latest),
                     _ => break,
                 }
             }
             _ = &mut loaded => break,
         }
     }
-    teller.finish();
+    reporter.finish();
 }
 
-enum Teller {
+enum ProgressReporter {
     Bar(ProgressBar),
-    Lines(Lines),
+    Lines(LineTimes),
 }
 
-impl Teller {
+impl ProgressReporter {
     fn new() -> Self {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %");
         match style {
             Ok(style) if telemetry::at_a_terminal() => {
                 Self::Bar(telemetry::shown(ProgressBar::new(0).with_style(style)))
             }
-            _ => Self::Lines(Lines::default()),
+            _ => Self::Lines(LineTimes::default()),
         }
     }
 
-    fn tell(&mut self, progress: &Progress) {
+    fn update(&mut self, progress: &Progress) {
         let Progress { what, done, total } = progress;
         match self {
             Self::Bar(bar) => {
@@ -76,18 +76,18 @@ impl Teller {
     }
 }
 
-/// When each thing was last told of, and whether that was its end.
+/// When each item was last logged, and whether that was its end.
 #[derive(Default)]
-struct Lines(HashMap<String, (Instant, bool)>);
+struct LineTimes(HashMap<String, (Instant, bool)>);
 
-impl Lines {
+impl LineTimes {
     /// The start, the end, and now and then in between.
     fn due(&mut self, progress: &Progress, now: Instant) -> bool {
         let ended = progress.total > 0 && progress.done >= progress.total;
         let due = match self.0.get(&progress.what) {
             None => true,
             Some((_, true)) => false,
-            Some((told, false)) => ended || now.duration_since(*told) >= LINE_EVERY,
+            Some((logged, false)) => ended || now.duration_since(*logged) >= LINE_INTERVAL,
         };
         if due {
             self.0.insert(progress.what.clone(), (now, ended));
@@ -101,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_at_the_start_the_end_and_every_ten_seconds() {
+    fn an_item_is_logged_at_its_start_end_and_every_ten_seconds() {
         let began = Instant::now();
-        let mut lines = Lines::default();
+        let mut lines = LineTimes::default();
         let mut due = |what: &str, done, seconds| {
             let what = what.to_owned();
             let progress = Progress {
@@ -115,7 +115,7 @@ mod tests {
         };
         assert!(due("a", 0, 0));
         assert!(!due("a", 10, 9));
-        assert!(due("b", 0, 9), "each thing has a clock of its own");
+        assert!(due("b", 0, 9), "each item has its own interval");
         assert!(due("a", 20, 10));
         assert!(!due("a", 30, 19));
         assert!(due("a", 100, 19));
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_known_size_has_no_end() {
-        let mut lines = Lines::default();
+    fn an_item_of_unknown_size_has_no_end() {
+        let mut lines = LineTimes::default();
         let progress = Progress {
             what: "a".into(),
             done: 5,

@@ -221,7 +221,7 @@ async fn watch_engine(app: Shared, address: SocketAddr, form: Announcement) -> i
     }
 }
 
-/// Drops what was computed of voices that are gone, and prepares those that are there.
+/// Deletes what was computed of removed voices, and prepares those that exist.
 fn prepare_voices(service: &Arc<SpeechService>) {
     let service = Arc::clone(service);
     tokio::spawn(async move {
@@ -231,13 +231,13 @@ fn prepare_voices(service: &Arc<SpeechService>) {
         );
         let look = move || {
             let voices = store.all()?;
-            let gone = without_voice(&folder, &voices);
-            Ok::<_, VoiceError>((voices, gone))
+            let removed = without_voice(&folder, &voices);
+            Ok::<_, VoiceError>((voices, removed))
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok((voices, gone))) => {
-                for key in gone {
-                    // An engine that is gone has nothing to drop.
+            Ok(Ok((voices, removed))) => {
+                for key in removed {
+                    // An engine that has ended has nothing to delete.
                     let _ = service.engine.forget(key).await;
                 }
                 if service.voice_options.voice_cache == VoiceCache::Lazy {

@@ -10,10 +10,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::log_options::{LogFormat, LogLevel, LogOptions};
 
-/// The log is text.
-static FOR_PEOPLE: AtomicBool = AtomicBool::new(false);
-/// The bar that is shown, while there is one.
-static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+/// Whether the log is text.
+static IS_TEXT: AtomicBool = AtomicBool::new(false);
+/// The progress bar that is shown, while there is one.
+static SHOWN_BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
 /// Starts logging to standard error.
 pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String> {
     let default_level = if options.debug {
@@ -25,7 +26,7 @@ pub fn init(options: &LogOptions, default_level: LogLevel) -> Result<(), String>
     let directives = options.rust_log.as_deref().unwrap_or(&level);
     let filter = EnvFilter::try_new(directives.to_lowercase());
     let filter = filter.map_err(|error| format!("RUST_LOG: {error}"))?;
-    FOR_PEOPLE.store(options.log_format == LogFormat::Text, Ordering::Relaxed);
+    IS_TEXT.store(options.log_format == LogFormat::Text, Ordering::Relaxed);
     install(options.log_format, filter, || Stderr);
     Ok(())
 }
@@ -52,14 +53,14 @@ where
     };
 }
 
-/// Whether a person watches standard error, and the log there is for people.
+/// Whether standard error is a terminal and the log on it is text.
 pub fn at_a_terminal() -> bool {
-    std::io::stderr().is_terminal() && FOR_PEOPLE.load(Ordering::Relaxed)
+    std::io::stderr().is_terminal() && IS_TEXT.load(Ordering::Relaxed)
 }
 
-/// Shows a bar on standard error; log lines go above it.
+/// Shows a progress bar on standard error; log lines go above it.
 pub fn shown(bar: ProgressBar) -> ProgressBar {
-    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
+    *SHOWN_BAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
     bar
 }
 
@@ -68,7 +69,10 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bar = SHOWN_BAR
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let write = || std::io::stderr().write(bytes);
         match bar.and_then(|bar| bar.upgrade()) {
             Some(bar) => bar.suspend(write),
@@ -81,13 +85,13 @@ impl Write for Stderr {
     }
 }
 
-/// Prints a line for a person. Nobody may be reading, which is no reason to stop.
+/// Prints a line on standard output. A reader that has gone is no reason to stop.
 pub fn print_line(line: &str) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The same to standard error.
+/// The same on standard error.
 pub fn print_error(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

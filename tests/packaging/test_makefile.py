@@ -36,13 +36,16 @@ def check(root: Path, tools: Path, python: str = sys.executable) -> subprocess.C
     return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_help_is_the_default_and_lists_every_public_target(root: Path) -> None:
-    # Not the make that runs these tests: its flags and its level would show in the output.
+def make(root: Path, *arguments: str) -> str:
+    """Return what `make` prints, without the flags and the level of one that runs these tests."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    answer = subprocess.run(
-        ["make", "--no-print-directory"], cwd=root, env=clean, capture_output=True, text=True, timeout=60, check=True
-    )
-    listed = set(re.findall(r"^  make ([a-z-]+) ", answer.stdout, flags=re.MULTILINE))
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=root, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout
+
+
+def test_help_is_the_default_and_lists_every_public_target(root: Path) -> None:
+    listed = set(re.findall(r"^  make ([a-z-]+) ", make(root), flags=re.MULTILINE))
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", makefile, flags=re.MULTILINE))
     assert {"run", "test", "bench"} <= listed
@@ -96,3 +99,28 @@ def test_a_python_that_lacks_something_is_refused(root: Path, tools: Path, faili
     assert result.returncode == 1
     assert way in result.stderr
     assert result.stderr.count("missing:") == 1
+
+
+def prerequisites(root: Path, target: str) -> set[str]:
+    """Return what a target of the Makefile is made of."""
+    shown = make(root, "--print-data-base", "--question", "--no-builtin-rules", "help")
+    (found,) = re.findall(rf"^{re.escape(target)}: (.*)$", shown, flags=re.MULTILINE)
+    return set(found.split())
+
+
+def test_edits_of_python_files_and_of_the_readme_compile_no_rust(root: Path) -> None:
+    develop, wheel = (prerequisites(root, f".venv/.stamps/{stamp}") for stamp in ("develop", "wheel"))
+    assert "rust-tts/src/cli.rs" in develop & wheel
+    assert "python/chatterbox_server/engine.py" in wheel - develop
+    assert not [path for path in develop if path.endswith(".py")]
+    assert "README.md" not in develop | wheel
+
+
+def test_the_fast_tests_exist_and_need_no_torch(root: Path) -> None:
+    shown = make(root, "--dry-run", "test-fast")
+    (listed,) = re.findall(r"-m pytest -q (tests/engine .*)$", shown, flags=re.MULTILINE)
+    assert all((root / path).exists() for path in listed.split())
+    assert "cargo clippy" in shown
+    assert "mypy" not in shown
+    assert "requirements/chatterbox.txt" not in shown
+    assert "maturin build" not in shown
