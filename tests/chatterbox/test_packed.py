@@ -26,7 +26,7 @@ def layer(precision: Precision, *, biased: bool = True) -> tuple[PackedLinear, t
 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("precision", BOUNDS)
-def test_it_is_the_linear_layer(precision: Precision, biased: bool) -> None:
+def test_packed_linear_equals_torchs(precision: Precision, biased: bool) -> None:
     packed, weight, bias = layer(precision, biased=biased)
     x = torch.randn(3, 5, 70, generator=torch.Generator().manual_seed(2))
     wanted = functional.linear(x, weight, bias)
@@ -36,7 +36,7 @@ def test_it_is_the_linear_layer(precision: Precision, biased: bool) -> None:
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
-def test_a_row_is_the_same_in_any_company(precision: Precision) -> None:
+def test_row_is_independent_of_the_batch(precision: Precision) -> None:
     packed, _, _ = layer(precision)
     x = torch.randn(40, 70, generator=torch.Generator().manual_seed(3))
     together = packed(x)
@@ -45,7 +45,7 @@ def test_a_row_is_the_same_in_any_company(precision: Precision) -> None:
     assert torch.equal(packed(x.T.contiguous().T[::2]), together[::2])
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_arrays_of_wrong_shape_are_refused() -> None:
     weights, bias = np.zeros((4, 6), np.float32), np.zeros(4, np.float32)
     for bad, beside in ((weights[:0], None), (weights[0], None), (weights, bias[:3])):
         with pytest.raises(ValueError, match="has shape"):
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused() -> None:
             made.run(x, y)
 
 
-def test_threads_are_those_that_the_process_was_given() -> None:
+def test_available_threads_follow_affinity() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from chatterbox_server import _core; print(_core.available_threads())"

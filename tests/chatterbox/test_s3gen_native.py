@@ -75,7 +75,7 @@ def test_network_equals_torchs(estimator: Weights, frames: int) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_row_comes_out_of_a_batch_as_it_would_alone(estimator: Weights, precision: Precision) -> None:
+def test_row_is_independent_of_the_batch(estimator: Weights, precision: Precision) -> None:
     network = NativeNetwork(estimator, precision)
     lengths = [9, 250, 1, 77]
     x, biases = inputs(estimator, len(lengths), max(lengths))
@@ -99,7 +99,7 @@ def test_mels_equal_torchs(tensors: Open, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_int8_stays_near(tensors: Open, kind: str) -> None:
+def test_int8_approximates_fp32(tensors: Open, kind: str) -> None:
     """Ten times nearer than another seed is."""
     exact = S3Gen.from_tensors(tensors(kind), device="cpu", dtype=torch.float32, backend="native")
     near = S3Gen.from_tensors(tensors(kind), device="cpu", dtype=torch.float32, backend="native", precision="int8")

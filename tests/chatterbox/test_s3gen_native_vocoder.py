@@ -70,7 +70,7 @@ def test_streamed_samples_equal_the_wholes(tensors: Tensors, cut: list[int]) -> 
     torch.testing.assert_close(streamed, Vocoder(weights_of(tensors)).whole(mel, noise), atol=1e-5, rtol=0)
 
 
-def test_native_backend_has_it(tensors: Tensors) -> None:
+def test_native_backend_uses_native_generator(tensors: Tensors) -> None:
     mel, noise = inputs(12)[0][0], Noise(3)
     native = S3Gen.from_tensors(tensors, device="cpu", dtype=torch.float32, backend="native")
     torchs = S3Gen.from_tensors(tensors, device="cpu", dtype=torch.float32)

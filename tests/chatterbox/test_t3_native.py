@@ -78,7 +78,7 @@ def test_tokens_and_logits_equal_torchs(t3: Load, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_request_is_the_same_to_the_bit_alone_and_among_others(t3: Load, kind: str, precision: Precision) -> None:
+def test_request_is_independent_of_the_batch(t3: Load, kind: str, precision: Precision) -> None:
     """Of unlike length, voice and guidance; joining and leaving, some before they are done."""
     model = t3(kind, precision)
     requests = {number: request(kind, number) for number in range(12)}
@@ -106,7 +106,7 @@ def test_a_request_is_the_same_to_the_bit_alone_and_among_others(t3: Load, kind:
     assert compared > 100
 
 
-def test_a_voice_is_computed_once_and_stays_as_it_is(t3: Load) -> None:
+def test_voice_prefix_is_computed_once(t3: Load) -> None:
     model = t3("turbo", "fp32")
     how = reference.sampling("turbo")
     decoder, tokens = Decoder(model, slots=2), dict[int, list[int | None]]()
@@ -126,7 +126,7 @@ def test_a_voice_is_computed_once_and_stays_as_it_is(t3: Load) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reduced_precisions_stay_near(t3: Load, kind: str) -> None:
+def test_reduced_precisions_approximate_fp32(t3: Load, kind: str) -> None:
     wanted, how = reference.prompt(kind), reference.sampling(kind, temperature=0.0)
     exact = logits(t3(kind, "fp32"), wanted, how, 1)[0]
     distances = []
@@ -139,7 +139,7 @@ def test_reduced_precisions_stay_near(t3: Load, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])
-def test_weights_in_half_precision_are_taken_too(checkpoints: Callable[[str], Path], t3: Load, kind: str) -> None:
+def test_bf16_checkpoint_is_accepted(checkpoints: Callable[[str], Path], t3: Load, kind: str) -> None:
     stored = {name: tensor.bfloat16() for name, tensor in reference.tensors(kind, checkpoints(kind)).items()}
     model = reference.Recorder.from_tensors(
         Tensors(Path("half"), stored), device="cpu", dtype=torch.float32, backend="native"
@@ -149,7 +149,7 @@ def test_weights_in_half_precision_are_taken_too(checkpoints: Callable[[str], Pa
     assert float((logits(model, wanted, how, 1)[0] - exact).norm() / exact.norm()) < 0.02
 
 
-def test_what_does_not_fit_raises(t3: Load, checkpoints: Callable[[str], Path]) -> None:
+def test_wrong_sizes_raise(t3: Load, checkpoints: Callable[[str], Path]) -> None:
     model = t3("turbo", "fp32")
     cache, width = model.cache(2), model.config.width
     assert cache.append(1) == 0
@@ -175,7 +175,7 @@ def test_what_does_not_fit_raises(t3: Load, checkpoints: Callable[[str], Path]) 
         T3.from_tensors(Tensors(Path("x"), missing), device="cpu", dtype=torch.float32, backend="native")
 
 
-def test_buffers_of_other_kinds_raise() -> None:
+def test_wrong_buffers_raise() -> None:
     def array(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return np.zeros(shape, np.float32)
 
@@ -206,7 +206,7 @@ def test_buffers_of_other_kinds_raise() -> None:
         cache.remove(1)
 
 
-def test_nothing_is_kept_of_what_is_gone(checkpoints: Callable[[str], Path]) -> None:
+def test_dropped_requests_free_their_cache(checkpoints: Callable[[str], Path]) -> None:
     stored = reference.tensors("standard", checkpoints("standard"))
     model = T3.from_tensors(stored, device="cpu", dtype=torch.float32, backend="native")
     how = reference.sampling("standard")
@@ -222,7 +222,7 @@ def test_nothing_is_kept_of_what_is_gone(checkpoints: Callable[[str], Path]) -> 
     assert decoder.cache_bytes == 0
 
 
-def test_a_file_is_mapped_anew(checkpoints: Callable[[str], Path]) -> None:
+def test_tensors_are_remapped(checkpoints: Callable[[str], Path]) -> None:
     stored = reference.tensors("turbo", checkpoints("turbo")).scope("tfmr.")
     again = stored.reopened()
     assert list(again) == list(stored)
