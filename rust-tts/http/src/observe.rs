@@ -15,8 +15,8 @@ const REQUEST_ID_MAX: usize = 128;
 /// Probes come every few seconds; they are not worth a line each.
 const QUIET: [&str; 5] = ["/livez", "/readyz", "/ping", "/health", "/metrics"];
 
-/// Characters of a query's value, its name included, that a log has room for.
-const SHOWN: usize = 80;
+/// Longest name of a query's parameter that is logged, in bytes.
+const LONGEST_NAME: usize = 64;
 
 /// The id of a request: in its log lines, in the `x-request-id` of its answer and in error bodies.
 #[derive(Clone, Debug)]
@@ -66,23 +66,24 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// The path and query without keys, and with no more than the beginning of a text.
+/// The path, and of the query the names of its parameters and how many characters their values have: a value may be a key,
+/// or what somebody has spoken.
 fn redacted(uri: &Uri) -> String {
     let Some(query) = uri.query() else {
         return uri.path().to_owned();
     };
-    let is_key = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        // A name may itself be percent-encoded (`api%5Fkey`).
-        form_urlencoded::parse(name.as_bytes()).any(|(name, _)| QUERY_KEYS.contains(&name.as_ref()))
+    let is_name = |name: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        name.len() <= LONGEST_NAME && name.bytes().all(is_plain)
     };
-    let shown = query.split('&').map(|pair| {
-        if is_key(pair) {
-            return "[key]".to_owned();
-        }
-        match pair.char_indices().nth(SHOWN) {
-            Some((end, _)) => format!("{}[...]", &pair[..end]),
-            None => pair.to_owned(),
+    // A name may itself be percent-encoded (`api%5Fkey`).
+    let shown = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| {
+        let length = value.chars().count();
+        match name.as_ref() {
+            name if QUERY_KEYS.contains(&name) => "[key]".to_owned(),
+            // What has no value is no name, but a text.
+            name if length == 0 || !is_name(name) => format!("[{}]", name.chars().count()),
+            name => format!("{name}=[{length}]"),
         }
     });
     format!("{}?{}", uri.path(), shown.collect::<Vec<_>>().join("&"))
@@ -105,13 +106,21 @@ mod tests {
             assert!(!shown.contains("canary"), "{shown}");
             assert!(shown.contains("[key]"));
         }
-        assert_eq!(
-            redacted(&"/a?text=hi&apikey=1".parse().unwrap()),
-            "/a?text=hi&apikey=1"
-        );
-        let long = format!("/a?text={}&format=mp3", "x".repeat(500));
-        let begin = format!("/a?text={}[...]&format=mp3", "x".repeat(SHOWN - 5));
-        assert_eq!(redacted(&long.parse().unwrap()), begin);
+    }
+
+    #[test]
+    fn test_log_has_names_and_lengths_but_no_values() {
+        for (uri, shown) in [
+            ("/a?text=canary&format=mp3", "/a?text=[6]&format=[3]"),
+            ("/a?te%78t=can%61ry%20x", "/a?text=[8]"),
+            ("/a?text=%C3%A9", "/a?text=[1]"),
+            ("/a?canary", "/a?[6]"),
+            ("/a?canary%20bird=1", "/a?[11]"),
+            ("/a?apikey=canary&api_key=x", "/a?apikey=[6]&[key]"),
+            ("/a", "/a"),
+        ] {
+            assert_eq!(redacted(&uri.parse().unwrap()), shown);
+        }
     }
 
     #[test]
