@@ -152,6 +152,10 @@ class RawSocket:
     def send(self, message: Message) -> None:
         self.socket.sendall(frame(self.TEXT, json.dumps(message).encode()))
 
+    def pong(self, payload: bytes) -> None:
+        """Answers a ping."""
+        self.socket.sendall(frame(self.PONG, payload))
+
     def _exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:
             more = self.socket.recv(65536)

@@ -13,17 +13,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
-use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::warn;
 
+use chatterbox_speech::listener::Listener;
+
 use crate::routes;
+use crate::stall::MonitoredStream;
 use crate::state::{App, Shared};
 
 /// Headers of a request, and what is buffered of an answer, in bytes: a `GET` may carry a text of the greatest length.
 const CONNECTION_BUFFER: usize = 128 * 1024;
-/// A speech that stalls is ended, and counted, before its connection is.
-const STALL_GRACE: Duration = Duration::from_secs(1);
 
 /// The address of a request's client.
 #[derive(Clone, Copy, Debug)]
@@ -57,21 +57,21 @@ pub async fn accept(listener: TcpListener, app: Shared, max_connections: usize) 
 async fn run_connection(stream: TcpStream, peer: SocketAddr, router: Router, app: &App) {
     // A chunk of audio that waits for the next one is late.
     let _ = stream.set_nodelay(true);
+    let (listener, stall_timeout) = (Listener::default(), app.speech.options.limits.stall_timeout);
+    let stream = MonitoredStream::new(stream, stall_timeout, listener.clone());
     let requested = Arc::new(AtomicBool::new(false));
     let requesting = Arc::clone(&requested);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         requesting.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request.map(Body::new))
+        let answer = router.clone().oneshot(request.map(Body::new));
+        listener.scope(answer)
     });
-    // What is written must be taken: nothing above notices a client that does not read.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(app.speech.options.limits.stall_timeout + STALL_GRACE));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout)
         .max_buf_size(CONNECTION_BUFFER)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = if app.speech.drain.is_cancelled() {

@@ -9,6 +9,7 @@ mod options;
 mod origins;
 mod quota;
 mod routes;
+mod stall;
 pub mod state;
 mod uploads;
 

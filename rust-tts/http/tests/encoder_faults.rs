@@ -150,7 +150,7 @@ impl TestServer {
             body.len()
         );
         socket.write_all((head + &body).as_bytes()).await.unwrap();
-        Answer::read(&mut socket).await
+        Box::pin(Answer::read(&mut socket)).await
     }
 
     /// Everything that the server sends in answer to one `say`, up to an error or its end.

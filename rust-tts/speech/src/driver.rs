@@ -191,6 +191,8 @@ impl Driver {
     ) -> Result<(), Stop> {
         let events = self.events.clone();
         let mut generated = false;
+        // When the listener last took audio.
+        let mut taken = Instant::now();
         // How many tokens the next may have is known when this one's have been counted.
         let ahead = !self.request.return_tokens;
         loop {
@@ -200,20 +202,16 @@ impl Driver {
                 self.stats.generated(current.submitted, Instant::now());
                 return Ok(());
             }
-            // The client has its time to take what is made; the engine has its own to make more.
-            let limits = &self.service.options.limits;
-            let patience = if waiting {
-                limits.stall_timeout
-            } else {
-                limits.request_timeout
-            };
-            let deadline = self.stats.last_audio() + patience;
+            // While audio waits for the listener, however slowly it takes it, the engine need not make more.
+            let engine_waited_since = self.stats.last_audio().max(taken);
+            let deadline = engine_waited_since + self.service.options.limits.request_timeout;
             let ticket = &mut current.ticket;
             tokio::select! {
                 biased;
                 permit = events.reserve(), if waiting => {
                     let permit = permit.map_err(|_| Stop::Cancelled)?;
                     permit.send(Ok(SpeechEvent::Audio(std::mem::take(&mut self.encoded))));
+                    taken = Instant::now();
                 }
                 event = ticket.events.recv(), if !waiting => {
                     if self.on_event(event, current, encoder).await? {
@@ -227,9 +225,8 @@ impl Driver {
                         None => self.texts_ended = true,
                     }
                 }
-                () = sleep_until(deadline.into()) => {
-                    let late = if waiting { self.stalled_error() } else { self.timeout_error() };
-                    return Err(late.into());
+                () = sleep_until(deadline.into()), if !waiting => {
+                    return Err(self.timeout_error().into());
                 }
             }
         }
@@ -327,10 +324,7 @@ impl Driver {
             self.announce().await?;
             let audio = std::mem::take(&mut self.encoded);
             let sent = self.events.send(Ok(SpeechEvent::Audio(audio)));
-            match timeout(self.service.options.limits.stall_timeout, sent).await {
-                Ok(sent) => sent.map_err(|_| Stop::Cancelled)?,
-                Err(_) => return Err(self.stalled_error().into()),
-            }
+            sent.await.map_err(|_| Stop::Cancelled)?;
         }
         Ok(())
     }
@@ -339,11 +333,5 @@ impl Driver {
         let seconds = self.service.options.limits.request_timeout.as_secs_f64();
         let retry = self.service.admission.retry_after();
         Error::new(Code::Timeout, format!("No audio came within {seconds} s.")).retry_after(retry)
-    }
-
-    fn stalled_error(&self) -> Error {
-        let seconds = self.service.options.limits.stall_timeout.as_secs_f64();
-        let message = format!("The audio was not read for {seconds} s.");
-        Error::new(Code::Stalled, message)
     }
 }

@@ -1,6 +1,7 @@
 //! Every error that a client can see: one code, one status, one place.
 
 use std::fmt;
+use std::time::Duration;
 
 use chatterbox_audio::EncodeError;
 use chatterbox_engine::messages::{Failed, FailureCode};
@@ -159,6 +160,15 @@ impl Error {
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// The listener has taken nothing for `STALL_TIMEOUT`.
+    pub fn stalled(stall_timeout: Duration) -> Self {
+        let seconds = stall_timeout.as_secs_f64();
+        Self::new(
+            Code::Stalled,
+            format!("The audio was not read for {seconds} s."),
+        )
     }
 
     /// The engine died: the process is about to be restarted.

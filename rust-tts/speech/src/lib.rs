@@ -9,6 +9,7 @@ mod driver;
 pub mod enrolment;
 pub mod error;
 pub mod fields;
+pub mod listener;
 pub mod metrics;
 pub mod options;
 pub mod params;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument, Span};
 
 use crate::error::Error;
+use crate::listener::Listener;
 use crate::service::SpeechService;
 use chatterbox_text::{Pause, Utterance};
 pub use delivery::{AnswerEncoder, Delivery, EncodedAudio};
@@ -76,12 +78,29 @@ impl Summary {
 /// A request being spoken. Dropping it cancels the request.
 pub struct Speech {
     events: mpsc::Receiver<Result<SpeechEvent, Error>>,
+    listener: Listener,
+    sample_rate: f64,
+    /// Seconds of audio so far.
+    seconds: f64,
 }
 
 impl Speech {
-    /// The next piece. `None` after the end or an error.
+    /// The next event. `None` after the end or an error.
     pub async fn next(&mut self) -> Option<Result<SpeechEvent, Error>> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        let (seconds, bytes) = match &event {
+            Some(Ok(SpeechEvent::Audio(audio))) => {
+                let bytes = audio.chunks.iter().map(Vec::len).sum();
+                (audio.samples as f64 / self.sample_rate, bytes)
+            }
+            Some(Ok(SpeechEvent::Finished { last, summary })) => {
+                (summary.audio_seconds - self.seconds, last.len())
+            }
+            _ => return event,
+        };
+        self.seconds += seconds;
+        self.listener.hand_over(seconds, bytes);
+        event
     }
 }
 
@@ -121,7 +140,15 @@ pub fn start(
     // begun.
     let waiting = service.options.pcm_chunk_queue_max_size;
     let (sender, events) = mpsc::channel(waiting as usize);
-    let speaking = task::run(service.clone(), request, texts, sender, route);
+    let listener = Listener::current();
+    let sample_rate = f64::from(request.output.encoding.sample_rate);
+    let stalled = listener.stalled().clone();
+    let speaking = task::run(service.clone(), request, texts, sender, stalled, route);
     tokio::spawn(speaking.instrument(Span::current()));
-    Speech { events }
+    Speech {
+        events,
+        listener,
+        sample_rate,
+        seconds: 0.0,
+    }
 }

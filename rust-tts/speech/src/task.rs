@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::driver::Driver;
@@ -33,15 +34,18 @@ pub async fn run(
     request: SpeechRequest,
     texts: Texts,
     events: EventSender,
+    stalled: CancellationToken,
     route: &'static str,
 ) {
     let (model, names) = (request.model.name.clone(), request.names.clone());
     let tracked = service.tasks.token();
     let engine = service.engine.clone();
+    let stall_timeout = service.options.limits.stall_timeout;
     let mut driver = Driver::new(service, request, texts, events.clone());
-    // A listener that went away, or a dead engine, ends a request wherever it is.
+    // A listener that stalled or went away, or a dead engine, ends a request wherever it is.
     let result = tokio::select! {
         biased;
+        () = stalled.cancelled() => Err(Error::stalled(stall_timeout).into()),
         () = events.closed() => Err(Stop::Cancelled),
         () = engine.status().failed() => Err(Error::engine_gone().into()),
         result = driver.run() => result,

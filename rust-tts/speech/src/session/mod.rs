@@ -19,6 +19,7 @@ pub mod close {
     pub const AWAY: u16 = 1001;
     pub const PROTOCOL: u16 = 1002;
     pub const NOT_TEXT: u16 = 1007;
+    pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
 }
 
@@ -173,6 +174,13 @@ impl Session {
             self.close_if_drained(&mut out);
         }
         out
+    }
+
+    /// The client has stopped reading: each of its streams fails.
+    pub fn on_stalled(&mut self, error: &Error) -> Vec<Action> {
+        let ids = std::mem::take(&mut self.streams).into_keys();
+        ids.map(|id| send(&ServerMessage::error(Some(&id), error)))
+            .collect()
     }
 
     fn close_if_drained(&mut self, out: &mut Vec<Action>) {

@@ -18,6 +18,8 @@ pub struct KeepAlive {
     unanswered: u32,
     /// When something was last said, by either side.
     last_activity: Instant,
+    /// When a client that plays in real time will have read what it was sent.
+    played_until: Instant,
 }
 
 pub enum Timeout {
@@ -36,6 +38,7 @@ impl KeepAlive {
             next_ping: now + interval,
             unanswered: 0,
             last_activity: now,
+            played_until: now,
         }
     }
 
@@ -46,8 +49,15 @@ impl KeepAlive {
         }
     }
 
-    pub fn active(&mut self) {
+    fn active(&mut self) {
         self.last_activity = Instant::now();
+    }
+
+    /// So many seconds of audio leave. A client that plays it in real time reads what comes after it that much later.
+    pub fn audio_sent(&mut self, seconds: f64) {
+        self.active();
+        let begin = self.played_until.max(self.last_activity);
+        self.played_until = begin + Duration::from_secs_f64(seconds);
     }
 
     pub async fn next(&self, idle: bool) {
@@ -64,6 +74,10 @@ impl KeepAlive {
         let now = Instant::now();
         if idle && now >= self.last_activity + self.idle_timeout {
             return Timeout::Idle;
+        }
+        if self.played_until > now + self.interval {
+            // The pings lie behind audio that is still being played.
+            self.unanswered = 0;
         }
         if self.unanswered >= MISSED_PINGS {
             return Timeout::Dead;

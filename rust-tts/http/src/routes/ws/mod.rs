@@ -25,6 +25,7 @@ use chatterbox_speech::error::{Code, Error};
 use crate::observe::RequestId;
 use crate::quota::QuotaPermit;
 use crate::state::{App, Shared};
+use chatterbox_speech::listener::Listener;
 use chatterbox_speech::metrics;
 use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::SpeechRequest;
@@ -72,14 +73,14 @@ pub async fn open(
         upgrade = upgrade.protocols([protocol]);
     }
     let span = info_span!("socket", id = %id.0);
-    let tasks = app.speech.tasks.clone();
+    let (tasks, listener) = (app.speech.tasks.clone(), Listener::current());
     Ok(upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| {
-            tasks.track_future(run_connection(app, socket, permit).instrument(span))
+            tasks.track_future(run_connection(app, socket, listener, permit).instrument(span))
         }))
 }
 
@@ -105,6 +106,9 @@ type KeyedEvent = (StreamKey, Result<SpeechEvent, Error>);
 struct Running {
     /// `None` after the end of the text.
     texts: Option<mpsc::UnboundedSender<Utterance>>,
+    sample_rate: f64,
+    /// Seconds of audio sent.
+    sent: f64,
     _forwarder: AbortOnDropHandle<()>,
 }
 
@@ -113,20 +117,22 @@ struct Connection {
     session: Session,
     running: HashMap<StreamKey, Running>,
     events: mpsc::Sender<KeyedEvent>,
+    /// Knows when the client has stopped reading.
+    listener: Listener,
     /// What the writer has not taken yet, in order.
     outgoing: VecDeque<Outgoing>,
     /// A close frame waits to be sent or was received.
     closing: bool,
 }
 
-async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
+async fn run_connection(app: Shared, socket: WebSocket, listener: Listener, _permit: QuotaPermit) {
     let (sink, mut stream) = socket.split();
     let (frames, queue) = mpsc::channel(FRAMES);
-    let stall = app.speech.options.limits.stall_timeout;
-    let writer = AbortOnDropHandle::new(tokio::spawn(write(sink, queue, stall)));
+    let writer = write(sink, queue, listener.stalled().clone());
+    let writer = AbortOnDropHandle::new(tokio::spawn(writer));
     let (events, mut arrived) = mpsc::channel(FRAMES);
     let (drain, cut) = (app.speech.drain.clone(), app.speech.cut.clone());
-    let mut connection = Connection::new(app, events);
+    let mut connection = Connection::new(app, events, listener.clone());
     let mut keepalive = KeepAlive::new(&connection.app);
     while !connection.closing {
         tokio::select! {
@@ -136,8 +142,8 @@ async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
                 _ => break,
             },
             Some((key, event)) = arrived.recv(), if connection.outgoing.is_empty() => {
+                keepalive.audio_sent(connection.seconds_of(key, &event));
                 connection.on_speech_event(key, event);
-                keepalive.active();
             }
             message = stream.next(), if connection.queued_answers() < MAX_OUTGOING => match message {
                 Some(Ok(message)) => {
@@ -150,6 +156,7 @@ async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
                 }
                 None => break,
             },
+            () = listener.stalled().cancelled() => connection.on_stalled(),
             () = drain.cancelled(), if !connection.session.draining() => connection.drain(),
             () = cut.cancelled() => connection.close(close::AWAY, "the server is shutting down"),
             () = keepalive.next(connection.session.idle()) => match keepalive.expired(connection.session.idle()) {
@@ -161,7 +168,7 @@ async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
             () = frames.closed() => break,
         }
     }
-    // Cancels whatever still speaks; the writer, which has a time limit for every frame, finishes what is queued.
+    // Cancels whatever still speaks. The writer finishes what is queued, unless the client has stopped reading.
     let outgoing = std::mem::take(&mut connection.outgoing);
     drop(connection);
     for outgoing in outgoing {
@@ -177,7 +184,7 @@ async fn run_connection(app: Shared, socket: WebSocket, _permit: QuotaPermit) {
 }
 
 impl Connection {
-    fn new(app: Shared, events: mpsc::Sender<KeyedEvent>) -> Self {
+    fn new(app: Shared, events: mpsc::Sender<KeyedEvent>, listener: Listener) -> Self {
         let limits = SessionLimits {
             max_streams: app.limits.max_says_per_connection,
             max_text_length: app.speech.options.limits.max_text_length,
@@ -194,6 +201,7 @@ impl Connection {
             session: Session::new(limits),
             running: HashMap::new(),
             events,
+            listener,
             outgoing,
             closing: false,
         }
@@ -210,12 +218,39 @@ impl Connection {
             .count()
     }
 
+    /// Audio that waits is dropped, and the streams' errors are sent, if there is any room for them.
+    fn on_stalled(&mut self) {
+        let stall_timeout = self.app.speech.options.limits.stall_timeout;
+        self.outgoing.clear();
+        let actions = self.session.on_stalled(&Error::stalled(stall_timeout));
+        self.perform(actions, None);
+        self.close(close::POLICY, "the audio was not read");
+    }
+
     fn drain(&mut self) {
         let actions = self.session.drain();
         self.perform(actions, None);
     }
 
+    /// Seconds of audio that an event lets out.
+    fn seconds_of(&mut self, key: StreamKey, event: &Result<SpeechEvent, Error>) -> f64 {
+        let Some(stream) = self.running.get_mut(&key) else {
+            return 0.0;
+        };
+        let seconds = match event {
+            Ok(SpeechEvent::Audio(audio)) => audio.samples as f64 / stream.sample_rate,
+            Ok(SpeechEvent::Finished { summary, .. }) => summary.audio_seconds - stream.sent,
+            _ => 0.0,
+        };
+        stream.sent += seconds;
+        seconds.max(0.0)
+    }
+
     fn on_speech_event(&mut self, key: StreamKey, event: Result<SpeechEvent, Error>) {
+        if self.listener.stalled().is_cancelled() {
+            // All streams fail at once.
+            return;
+        }
         if matches!(event, Ok(SpeechEvent::Finished { .. }) | Err(_)) {
             self.running.remove(&key);
         }
@@ -322,7 +357,9 @@ impl Connection {
 
     fn start(&mut self, key: StreamKey, request: SpeechRequest) {
         let (texts, utterances) = mpsc::unbounded_channel();
-        let mut speech = speech::start(&self.app.speech, request, utterances, ROUTE);
+        let sample_rate = f64::from(request.output.encoding.sample_rate);
+        let start = || speech::start(&self.app.speech, request, utterances, ROUTE);
+        let mut speech = self.listener.sync_scope(start);
         let events = self.events.clone();
         let forward = async move {
             while let Some(event) = speech.next().await {
@@ -336,6 +373,8 @@ impl Connection {
             key,
             Running {
                 texts: Some(texts),
+                sample_rate,
+                sent: 0.0,
                 _forwarder: forwarder,
             },
         );

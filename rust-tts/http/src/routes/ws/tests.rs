@@ -33,7 +33,7 @@ fn connection_to_idle_engine(folder: &tempfile::TempDir) -> Connection {
     let metrics = Metrics::install().unwrap();
     let app = App::new(Arc::new(speech), &options.server, Keys::none(), metrics);
     let (events, _) = mpsc::channel(1);
-    Connection::new(Arc::new(app), events)
+    Connection::new(Arc::new(app), events, Listener::default())
 }
 
 #[test]

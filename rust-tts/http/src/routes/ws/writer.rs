@@ -1,18 +1,16 @@
 //! The writing half of a socket.
 
-use std::time::Duration;
-
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use chatterbox_speech::session::{Frame, StreamKey};
 
 /// Messages that go out together: a chunk's header is not parted from its binary frame.
 pub struct Outgoing {
-    /// The say that they belong to: what is cancelled is not sent any more.
+    /// The stream that they belong to: what is cancelled is not sent any more.
     pub key: Option<StreamKey>,
     /// `None` where the protocol layer's own answer has to leave: a client that does not read it is noticed by that.
     pub message: Option<Message>,
@@ -29,31 +27,28 @@ impl Outgoing {
     }
 }
 
-/// Writes frames until there are no more, or the client has read nothing for too long.
+/// Writes frames until there are no more, or the connection is broken or given up. Audio for a client who has stopped
+/// reading is dropped.
 pub async fn write(
     mut sink: SplitSink<WebSocket, Message>,
     mut frames: mpsc::Receiver<Outgoing>,
-    stall: Duration,
+    stalled: CancellationToken,
 ) {
-    while let Some(outgoing) = frames.recv().await {
-        let sent = async {
-            feed(&mut sink, outgoing).await?;
-            // What waits already leaves with it, in one write.
-            while let Ok(outgoing) = frames.try_recv() {
-                feed(&mut sink, outgoing).await?;
-            }
-            sink.flush().await
-        };
-        match timeout(stall, sent).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                tracing::warn!("the client read nothing for too long and is cut off");
+    while let Some(first) = frames.recv().await {
+        let mut next = Some(first);
+        // What waits already leaves with it, in one write.
+        while let Some(outgoing) = next {
+            let is_audio = outgoing.key.is_some();
+            if !(is_audio && stalled.is_cancelled()) && feed(&mut sink, outgoing).await.is_err() {
                 return;
             }
+            next = frames.try_recv().ok();
+        }
+        if sink.flush().await.is_err() {
+            return;
         }
     }
-    let _ = timeout(stall, sink.close()).await;
+    let _ = sink.close().await;
 }
 
 async fn feed(
