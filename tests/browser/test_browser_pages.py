@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from audio_helpers import clip
 from browser_helpers import complaints, wait
-from running_server import HTTP, Server, running
+from running_server import HTTP, Server, finish, running
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 
 pytestmark = pytest.mark.browser
 
@@ -26,6 +28,17 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         answer = HTTP.post(f"{one.url}/api/voices/upload", headers={"X-API-Key": KEY}, files=files, data={"name": EVIL})
         answer.raise_for_status()
         yield one
+
+
+@pytest.fixture
+def loading(tmp_path: Path) -> Iterator[Server]:
+    """A server whose models are being loaded for some seconds."""
+    one = Server(tmp_path, ("--engine", "fake", "--fake-load-seconds", "4"), {})
+    try:
+        one.wait_listening()
+        yield one
+    finally:
+        finish(one)
 
 
 def status(browser: Chrome, state: str) -> str:
@@ -58,6 +71,30 @@ def test_the_page_asks_for_a_key_and_keeps_it_to_itself(browser: Chrome, locked:
     assert status(browser, "ready") == ""
     kept = browser.execute_script("return [localStorage.length, sessionStorage.length, document.cookie, location.href]")
     assert kept == [0, 0, "", f"{locked.url}/"]
+
+
+@pytest.mark.parametrize("form", ["webm", "fmp4", "mp3", "opus", "flac", "wav"])
+def test_the_key_is_in_no_address(browser: Chrome, locked: Server, form: str) -> None:
+    browser.get(locked.url)
+    enter_key(browser, KEY)
+    status(browser, "ready")
+    Select(browser.find_element(By.NAME, "format")).select_by_value(form)
+    browser.find_element(By.CSS_SELECTOR, "button[type=submit]").click()
+    assert "first audio after" in status(browser, "arrived")
+    assert wait(browser, "const a = document.querySelector('audio'); return a.currentTime > 0.2 && a.currentSrc")
+    script = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    addresses = [*browser.execute_script(script), browser.execute_script("return document.querySelector('audio').src")]
+    assert any("tts/generate" in address for address in addresses)
+    assert not any(KEY in address for address in addresses)
+    assert KEY not in locked.log()
+
+
+def test_a_page_opened_while_models_load_waits_for_them(browser: Chrome, loading: Server) -> None:
+    browser.get(loading.url)
+    assert "loaded" in status(browser, "loading")
+    loading.wait_ready()
+    assert status(browser, "ready") == ""
+    assert wait(browser, "return document.forms[0].elements.model.options.length") == 1
 
 
 def test_a_voice_that_is_called_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
@@ -114,6 +151,38 @@ def test_an_answer_with_markup_in_it_is_no_page(browser: Chrome, locked: Server,
     assert browser.title == ""
     assert shown in browser.find_element(By.TAG_NAME, "body").text
     assert browser.find_elements(By.CSS_SELECTOR, "img, script") == []
+
+
+FOREIGN_PAGE = 'data:text/html,<a href="{}/">the server</a>'
+ATTEMPTS = """
+    const [server, done] = arguments;
+    const form = new FormData();
+    form.append("text", "Hi.");
+    const posts = [
+      fetch(`${server}/tts`, {method: "POST", mode: "no-cors", body: form}),
+      fetch(`${server}/api/tts`, {method: "POST", mode: "no-cors", body: '{"text": "Hi."}'}),
+      fetch(`${server}/api/voices`).then(() => "read", () => "refused"),
+      fetch(`${server}/api/voices/mine.wav`, {method: "DELETE"}).then(() => "deleted", () => "refused"),
+      new Promise((resolve) => {
+        const socket = new WebSocket(`${server.replace("http", "ws")}/ws/tts`);
+        socket.onopen = () => resolve("open");
+        socket.onerror = () => resolve("refused");
+      }),
+    ];
+    Promise.all(posts).then((results) => done(results.slice(2)), (error) => done(String(error)));
+"""
+
+
+def test_a_page_of_another_origin_can_do_nothing_but_link(browser: Chrome, steady: Server) -> None:
+    HTTP.post(f"{steady.url}/api/voices/upload", files={"file": ("mine.wav", clip())}).raise_for_status()
+    before = HTTP.get(f"{steady.url}/metrics?").text.count('route="')
+    browser.get(FOREIGN_PAGE.format(steady.url))
+    assert browser.execute_async_script(ATTEMPTS, steady.url) == ["refused", "refused", "refused"]
+    assert steady.voice_files() == ["mine.wav"]
+    assert HTTP.get(f"{steady.url}/metrics").text.count('route="') == before
+    browser.find_element(By.TAG_NAME, "a").click()
+    assert status(browser, "ready") == ""
+    assert browser.title == "chatterbox-server"
 
 
 def test_the_description_is_shown(browser: Chrome, locked: Server) -> None:

@@ -117,10 +117,12 @@ pub async fn require_key(
         let carried = carried(request.headers(), request.uri());
         let client = carried.iter().find_map(|key| app.keys.accept(key));
         let client = client.ok_or_else(|| {
-            Error::new(
-                Code::Unauthorized,
-                "A valid API key is needed (Authorization: Bearer, X-API-Key or ?api_key=).",
-            )
+            let message = if carried.is_empty() {
+                "An API key is needed; send it as `Authorization: Bearer` or `X-API-Key`."
+            } else {
+                "The API key is not one of this server's."
+            };
+            Error::new(Code::Unauthorized, message)
         })?;
         request.extensions_mut().insert(client);
     }

@@ -1,14 +1,17 @@
-import { canStream, playStream } from "./player.js";
+import { canStream, playStream, playWhole } from "./player.js";
 
-/** What is offered, the best to listen to at once first: the name, and what an `<audio>` says of its type. */
+/** What is offered, the first to be heard first: the name, and what an `<audio>` says of its type. */
 const FORMATS = [
-  ["fmp4", "audio/mp4"],
   ["webm", "audio/webm"],
+  ["fmp4", "audio/mp4"],
   ["mp3", "audio/mpeg"],
   ["opus", "audio/ogg"],
   ["flac", "audio/flac"],
   ["wav", "audio/wav"],
 ];
+
+/** Milliseconds between two looks at a server that loads its models. */
+const LOADING_PAUSE = 1000;
 
 const form = document.getElementById("speak");
 const player = document.getElementById("player");
@@ -57,9 +60,21 @@ function showVoices() {
   ]);
 }
 
+/** Waits until the models are loaded, if they are being loaded. */
+async function loaded() {
+  for (;;) {
+    const response = await fetch("health");
+    const { status: state } = await response.json();
+    if (state !== "loading") return;
+    say("loading", "The models are being loaded …");
+    await new Promise((resolve) => setTimeout(resolve, LOADING_PAUSE));
+  }
+}
+
 /** Asks what there is. */
 async function load() {
   try {
+    await loaded();
     const answers = await Promise.all([ask("v1/models"), ask("api/voices")]);
     const [listed, library] = await Promise.all(answers.map((answer) => answer.json()));
     models = listed.data;
@@ -82,23 +97,17 @@ async function speak() {
   const request = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value));
   say("waiting", "…");
   try {
-    if (canStream(format)) {
-      const response = await ask("tts/generate", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(request),
-        signal,
-      });
-      say("arriving", `first audio after ${response.headers.get("X-Time-To-First-Audio-Ms")} ms`);
-      await playStream(player, response, format);
-      say("arrived", "all of it has arrived");
-    } else {
-      // An <audio> sends no headers: a key has to go into the address.
-      const key = fields.key.value ? { api_key: fields.key.value } : {};
-      player.src = `tts/generate?${new URLSearchParams({ ...request, ...key })}`;
-      await player.play();
-      say("arriving", "");
-    }
+    // Not as the address of an <audio>, which sends no headers: the key would have to be in it.
+    const response = await ask("tts/generate", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(request),
+      signal,
+    });
+    const firstAudio = `first audio after ${response.headers.get("X-Time-To-First-Audio-Ms")} ms`;
+    say("arriving", firstAudio);
+    await (canStream(format) ? playStream(player, response, format) : playWhole(player, response));
+    say("arrived", `${firstAudio}; all of it has arrived`);
   } catch (error) {
     // Whoever stopped it, or asked for another, knows.
     if (!signal.aborted) say("failed", error.message);

@@ -1,9 +1,10 @@
 // Plays the server's audio while it is still being spoken. Depends on nothing else: copy it into a page of yours.
 
-/** The formats that Media Source Extensions take as they arrive. Others play as the `src` of an `<audio>`. */
+/** The formats that Media Source Extensions take as they arrive, in browsers that know them. */
 export const STREAMED = {
   fmp4: 'audio/mp4; codecs="mp4a.40.2"',
   webm: 'audio/webm; codecs="opus"',
+  mp3: "audio/mpeg",
 };
 
 /** Seconds of what was heard that stay, to seek back to, when the browser's buffer is full. */
@@ -44,6 +45,14 @@ export async function playStream(audio, response, format) {
     await reader.cancel().catch(() => {});
     throw error;
   }
+}
+
+/** Plays the body of a `fetch` response in an `<audio>` element when all of it has arrived, whatever its format. */
+export async function playWhole(audio, response) {
+  const address = URL.createObjectURL(await response.blob());
+  audio.src = address;
+  audio.addEventListener("emptied", () => URL.revokeObjectURL(address), { once: true });
+  await audio.play();
 }
 
 /** Appends once: a buffer takes the next piece when it has dealt with the last, and throws until then. */
