@@ -67,8 +67,9 @@ def speak(server: Server, text: str, voice: str | None = None, *, stream: bool =
 
 
 def upload(server: Server, name: str, content: bytes) -> httpx.Response:
-    """The answer to an upload."""
-    return HTTP.post(server.url + "/api/voices/upload", files={"file": (name, content)})
+    """The answer to an upload, which takes the place of a voice of the same id."""
+    files = {"file": (name, content)}
+    return HTTP.post(server.url + "/api/voices/upload", files=files, data={"overwrite": "true"})
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -16,9 +16,9 @@ from running_server import HTTP, Server, StartServer
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 
 
-def upload(url: str, name: str, data: bytes) -> httpx.Response:
+def upload(url: str, file_name: str, data: bytes, **texts: str) -> httpx.Response:
     """Sends a voice as a browser does."""
-    return HTTP.post(f"{url}/api/voices/upload", files={"file": (name, data)})
+    return HTTP.post(f"{url}/api/voices/upload", files={"file": (file_name, data)}, data=texts)
 
 
 def default_voice(url: str) -> str | None:
@@ -49,11 +49,76 @@ def test_an_uploaded_voice_is_listed_and_speaks(server: StartServer) -> None:
         assert pitch(*read_wav(spoken.content)) == pytest.approx(hertz, abs=1)
 
 
-def test_an_upload_of_the_same_name_replaces_the_voice(server: StartServer) -> None:
+def test_upload_never_replaces_another_voice_unasked(server: StartServer) -> None:
+    one = server(*FAKE)
+    anna, bobby, third = clip(200), clip(300), clip(400)
+    first = upload(one.url, "recording.wav", anna, name="Anna", consent="yes")
+    assert first.json()["filename"] == "recording.wav"
+    assert upload(one.url, "recording.wav", bobby, name="Bobby").json()["filename"] == "Bobby.wav"
+    assert "overwrite=true" in refusal(upload(one.url, "recording.wav", third), 409, "VOICE_EXISTS")
+    again = upload(one.url, "recording.wav", anna)
+    assert (again.status_code, again.json()["filename"]) == (200, "recording.wav")
+    voices = HTTP.get(f"{one.url}/api/voices").json()["voices"]
+    assert [(voice["id"], voice["name"], voice["consent"]) for voice in voices] == [
+        ("Bobby.wav", "Bobby", None),
+        ("recording.wav", "Anna", "yes"),
+    ]
+    assert (one.voices / "recording.wav").read_bytes() == anna
+
+
+def test_voice_is_spoken_with_by_its_display_name(server: StartServer) -> None:
+    one = server(*FAKE)
+    for number, name in enumerate(["Zoë K.", "Same", "Same"]):
+        upload(one.url, f"v{number}.wav", clip(200 + 100 * number), name=name).raise_for_status()
+    assert speak(one.url, voice={"audio_prompt_path": "Zoë K."}).headers["x-voice"] == "v0.wav"
+    refused = speak(one.url, voice={"audio_prompt_path": "Same"})
+    assert "v1.wav, v2.wav" in refusal(refused, 422, "INVALID_PARAMETER")
+
+
+def test_unknown_voice_is_named_with_near_ones(fake: Server, lite: Server) -> None:
+    for one in (fake, lite):
+        upload(one.url, "natalia.wav", clip(), overwrite="true").raise_for_status()
+        refused = speak(one.url, voice={"audio_prompt_path": "natalie"})
+        assert "`natalie`" in (sentence := refusal(refused, 404, "VOICE_NOT_FOUND"))
+        assert "natalia.wav" in sentence
+        sentence = refusal(speak(one.url, voice={"audio_prompt_path": "/etc/passwd"}), 404, "VOICE_NOT_FOUND")
+        assert "passwd" not in sentence
+        (one.voices / "natalia.wav").unlink()
+
+
+def test_upload_without_extension_is_known_by_its_content(server: StartServer) -> None:
+    one = server(*FAKE)
+    answer = upload(one.url, "blob", clip())
+    assert (answer.status_code, answer.json()["filename"]) == (200, "blob.wav")
+
+
+def test_upload_says_that_the_voice_begins_too_late(fake: Server) -> None:
+    late = clip(seconds=2.0)
+    silence = bytes(2 * 16_000 * 20)
+    size = len(late) - 44 + len(silence)
+    data = late[:4] + (size + 36).to_bytes(4, "little") + late[8:40] + size.to_bytes(4, "little") + silence + late[44:]
+    assert "after 20 s" in refusal(upload(fake.url, "late.wav", data), 422, "INVALID_PARAMETER")
+
+
+def test_part_that_is_not_used_is_named(fake: Server) -> None:
+    texts = {"text": "Hello."}
+    files = {"file": ("a.wav", clip())}
+    for path in ("/tts", "/tts/json"):
+        refused = HTTP.post(fake.url + path, data=texts, files=files)
+        assert refused.status_code == 422, refused.text
+        assert "voice_file" in refused.text
+    twice = [("voice_file", ("a.wav", clip())), ("voice_file", ("", b""))]
+    assert HTTP.post(fake.url + "/tts/json", data=texts, files=twice).json()["voice_id"] != "tone"
+    many = {f"x{number}": "1" for number in range(64)}
+    refused = HTTP.post(fake.url + "/tts", data=many, files={"voice_file": ("a.wav", clip())})
+    assert refused.status_code == 422, refused.text
+
+
+def test_upload_replaces_a_voice_of_the_same_id_on_demand(server: StartServer) -> None:
     one = server(*FAKE)
     assert upload(one.url, "anna.wav", clip(200)).status_code == 200
     other = clip(300, seconds=2.0)
-    assert upload(one.url, "anna.wav", other).status_code == 200
+    assert upload(one.url, "anna.wav", other, overwrite="true").status_code == 200
     assert (one.voices / "anna.wav").read_bytes() == other
     voices = HTTP.get(f"{one.url}/api/voices").json()["voices"]
     assert [voice["duration_seconds"] for voice in voices] == [2.0]

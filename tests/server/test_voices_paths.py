@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,7 +164,9 @@ def test_no_reference_leads_out_of_the_folder(trap: Trap, ask: Callable[[Server,
     wrong: dict[str, Answer] = {}
     for payload in trap.payloads():
         status, code, text = ask(trap.server, payload)
-        echoed = payload.strip() in text and len(payload.strip()) > 3
+        # A name may be repeated, a path may not.
+        is_name = re.fullmatch(r"\w[\w ._-]*", payload.strip()) is not None
+        echoed = payload.strip() in text and len(payload.strip()) > 3 and not is_name
         if (status, code) not in [(404, "VOICE_NOT_FOUND"), (0, "VOICE_NOT_FOUND")] or echoed or trap.sprung():
             wrong[payload] = (status, code, text[:200])
     assert not wrong

@@ -198,7 +198,7 @@ impl Answer {
     /// Reads one answer, also one that is cut off.
     async fn read(socket: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         let ended = |bytes: &[u8]| {
             let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();

@@ -8,6 +8,8 @@ use crate::service::SpeechService;
 use chatterbox_engine::messages::{EngineInfo, Model};
 use chatterbox_voices::VoiceError;
 
+/// Longest name of a voice that an error repeats, in bytes.
+const MAX_SHOWN_NAME: usize = 64;
 /// Largest integer that JSON carries exactly.
 const MAX_SEED: u64 = (1 << 53) - 1;
 
@@ -83,7 +85,7 @@ pub fn choose_voice(
             match found {
                 Ok(voice) if model.can_clone => Ok(VoiceChoice::Cloned(voice)),
                 Ok(_) => Err(cannot_clone(model)),
-                Err(VoiceError::NotFound) => Err(voice_not_found(model)),
+                Err(VoiceError::NotFound) => Err(voice_not_found(service, model, reference)),
                 Err(error) => Err(error.into()),
             }
         }
@@ -104,11 +106,28 @@ pub fn once(clip: OneOff, model: &Model) -> Result<VoiceChoice, Error> {
     }
 }
 
-fn voice_not_found(model: &Model) -> Error {
+fn voice_not_found(service: &SpeechService, model: &Model, reference: &str) -> Error {
     let Model { name, voices, .. } = model;
     let own = voices.join(", ");
+    // A name, not a path or an address.
+    let is_name = reference.len() <= MAX_SHOWN_NAME
+        && reference.starts_with(char::is_alphanumeric)
+        && reference
+            .chars()
+            .all(|c| c.is_alphanumeric() || "._ -".contains(c));
+    let (shown, near) = if is_name {
+        let near = tokio::task::block_in_place(|| service.voices.near(reference));
+        (format!(" `{reference}`"), near)
+    } else {
+        (String::new(), Vec::new())
+    };
+    let near = if near.is_empty() {
+        String::new()
+    } else {
+        format!(" Nearly the same: {}.", near.join(", "))
+    };
     let message = format!(
-        "The voice was not found. {name} has {own}; `GET /voices` lists those that can be cloned."
+        "The voice{shown} was not found.{near} {name} has {own}; `GET /voices` lists those that can be cloned."
     );
     Error::new(Code::VoiceNotFound, message)
 }

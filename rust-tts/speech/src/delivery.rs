@@ -13,12 +13,19 @@ pub enum Delivery {
     Chunks { samples: usize },
     /// At the end, as one file with its real length in its head.
     Whole,
+    /// Not at all: only what the request took is of interest.
+    Nothing,
 }
 
 impl Delivery {
     /// What a request's field `stream` asks for.
     pub fn of(stream: bool) -> Self {
         if stream { Self::Stream } else { Self::Whole }
+    }
+
+    /// Whether audio leaves while it is made.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Stream | Self::Chunks { .. })
     }
 }
 
@@ -42,12 +49,14 @@ enum Mode {
         head: Vec<u8>,
     },
     Whole(WholeFile),
+    Nothing,
 }
 
 impl AnswerEncoder {
     pub fn new(delivery: Delivery, encoding: Encoding) -> Result<Self, EncodeError> {
         let chunker = match delivery {
             Delivery::Whole => return Ok(Self(Mode::Whole(WholeFile::new(encoding)?))),
+            Delivery::Nothing => return Ok(Self(Mode::Nothing)),
             Delivery::Stream => None,
             Delivery::Chunks { samples } => Some(Chunker::new(samples)),
         };
@@ -63,6 +72,7 @@ impl AnswerEncoder {
     /// Encodes samples at the encoding's rate and returns the chunks that are complete.
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<Vec<u8>>, EncodeError> {
         match &mut self.0 {
+            Mode::Nothing => Ok(Vec::new()),
             Mode::Whole(file) => file.push(samples).map(|()| Vec::new()),
             Mode::Live {
                 encoder,
@@ -93,6 +103,7 @@ impl AnswerEncoder {
     /// The rest: the last chunk, the end of the stream, or the whole file.
     pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
         match self.0 {
+            Mode::Nothing => Ok(Vec::new()),
             Mode::Whole(file) => file.finish(),
             Mode::Live {
                 mut encoder,

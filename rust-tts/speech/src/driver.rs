@@ -12,7 +12,7 @@ use super::enrolment::VoiceLease;
 use super::request::{SpeechRequest, VoiceChoice};
 use super::request_stats::RequestStats;
 use super::task::{EventSender, Stop};
-use super::{AnswerEncoder, Delivery, EncodedAudio, SpeechEvent, Texts};
+use super::{AnswerEncoder, EncodedAudio, SpeechEvent, Texts};
 use crate::admission::Slot;
 use crate::error::{Code, Error};
 use crate::service::SpeechService;
@@ -246,7 +246,7 @@ impl Driver {
                     self.encode(encoder)?;
                 }
                 // Audio that cannot be encoded is never announced: the answer is an error then, not the start of one.
-                if self.request.delivery == Delivery::Whole || !self.encoded.chunks.is_empty() {
+                if !self.request.delivery.is_live() || !self.encoded.chunks.is_empty() {
                     self.announce().await?;
                 }
                 Ok(false)

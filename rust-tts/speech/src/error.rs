@@ -240,9 +240,11 @@ impl From<VoiceError> for Error {
             VoiceError::NoClip => Code::NotFound,
             VoiceError::Exists => Code::VoiceExists,
             VoiceError::ReadOnly => Code::VoiceReadOnly,
-            VoiceError::BadName | VoiceError::TooShort { .. } | VoiceError::Silent => {
-                Code::InvalidParameter
-            }
+            VoiceError::BadName
+            | VoiceError::TooShort { .. }
+            | VoiceError::Silent
+            | VoiceError::LateVoice { .. }
+            | VoiceError::Ambiguous(_) => Code::InvalidParameter,
             VoiceError::Unsupported(_) => Code::UnsupportedAudio,
             VoiceError::TooLarge => Code::FileTooLarge,
             VoiceError::StorageFull => Code::StorageFull,

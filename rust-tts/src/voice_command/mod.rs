@@ -12,7 +12,7 @@ use crate::python;
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_audio::decode;
-use chatterbox_voices::{Details, Filter, VoiceError, VoiceOptions, VoiceStore, wav};
+use chatterbox_voices::{Details, Existing, Filter, VoiceError, VoiceOptions, VoiceStore, wav};
 
 /// Largest file of samples that is read, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 1 << 30;
@@ -164,12 +164,12 @@ fn clone(store: &VoiceStore, options: &CloneOptions) -> Result<i32, String> {
         ..Details::default()
     };
     let file = wav::file(&samples, sample_rate);
-    let saved = store.save(
-        &format!("{id}.wav"),
-        &file,
-        options.common.overwrite,
-        &details,
-    );
+    let existing = if options.common.overwrite {
+        Existing::Replace
+    } else {
+        Existing::Keep
+    };
+    let saved = store.save(&format!("{id}.wav"), &file, existing, &details);
     let voice = saved.map_err(|error| format!("{id}: {error}"))?;
     telemetry::print_line(&format!(
         "{}: {:.1} s of {} recordings",

@@ -34,6 +34,16 @@ pub struct Details {
 }
 
 impl Details {
+    /// What is said here, and what `before` says where nothing is said here.
+    pub(super) fn or(self, before: Self) -> Self {
+        Self {
+            name: self.name.or(before.name),
+            language: self.language.or(before.language),
+            consent: self.consent.or(before.consent),
+            source: before.source.or(self.source),
+        }
+    }
+
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -17,11 +17,27 @@ pub enum VoiceError {
     )]
     BadName,
     /// A voice of this id is there, and it was not to be overwritten.
-    #[error("A voice of this name exists already.")]
+    #[error(
+        "Another voice has this id already: choose another file name, or send `overwrite=true` to replace it."
+    )]
     Exists,
     /// The voice lies in the preloaded folder.
     #[error("This voice is preloaded and cannot be changed.")]
     ReadOnly,
+    /// A display name that several voices have; their ids.
+    #[error("Several voices have this name: {}; use an id.", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// Nothing can be heard in as much of the clip as models listen to.
+    #[error(
+        "The voice begins after {begins:.0} s of silence, and models listen to the first {listened:.0} s: cut the \
+         silence off."
+    )]
+    LateVoice {
+        /// Seconds of silence at the start.
+        begins: f64,
+        /// Seconds that models listen to.
+        listened: f64,
+    },
     /// The clip is too short to take a voice from.
     #[error("The audio is {found:.2} s long; at least {min:.2} s are needed.")]
     TooShort {

@@ -1,4 +1,4 @@
-//! The folder of voices as a place of files: opening without following links, whole writes, sweeping.
+//! The folder of voices as a place of files: opening what lies in it, whole writes, sweeping.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -44,16 +44,24 @@ impl Stamp {
     }
 }
 
-/// The stamp of a regular file; `None` for anything else, a link included.
+/// The stamp of a regular file, or of one in the same folder that a link leads to; `None` for anything else.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::symlink_metadata(path).ok()?;
+    let metadata = if metadata.is_symlink() {
+        open_inside(path).ok()?.metadata().ok()?
+    } else {
+        metadata
+    };
     metadata.is_file().then(|| Stamp::of(&metadata))
 }
 
-/// Reads a regular file of at most `max_bytes`, with its stamp from before the reading. A link is never followed, and
-/// a pipe never waited for.
+/// Reads a regular file of at most `max_bytes`, with its stamp from before the reading. A link is followed inside the
+/// file's folder alone, and a pipe never waited for.
 pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<(Stamp, Vec<u8>)> {
-    let file = open_itself(path)?;
+    let file = match open_itself(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => open_inside(path),
+        opened => opened,
+    }?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -82,6 +90,28 @@ fn open_itself(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)
+}
+
+/// Opens what a link leads to, if all of its way lies below the link's folder, as in a `ConfigMap` of Kubernetes: there
+/// the files are links to `..data/NAME`, and `..data` is one to the folder of the current version.
+#[cfg(target_os = "linux")]
+fn open_inside(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, ResolveFlags, openat2};
+
+    let (folder, name) = path
+        .parent()
+        .zip(path.file_name())
+        .ok_or(io::ErrorKind::NotFound)?;
+    let folder = File::open(folder)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(folder, name, flags, Mode::empty(), inside)?.into())
+}
+
+/// Other systems cannot be told to stay inside a folder: there links are not followed.
+#[cfg(not(target_os = "linux"))]
+fn open_inside(path: &Path) -> io::Result<File> {
+    open_itself(path)
 }
 
 /// The names in a folder that are UTF-8, sorted.

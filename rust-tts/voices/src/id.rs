@@ -54,20 +54,43 @@ pub(super) fn reduce<'r>(reference: &'r str, prefixes: &[String]) -> Option<&'r 
     Some(stripped.unwrap_or(reference)).filter(|name| is_plain(name))
 }
 
-/// The id under which an upload of this file name is stored. Browsers may send a path; its last part counts.
-pub(super) fn for_upload(file_name: &str) -> Result<&str, VoiceError> {
+/// The id under which an upload of this file name is stored. Browsers may send a path; its last part counts. A name
+/// without any extension, such as `blob`, gets `usual`, the one that belongs to the content.
+pub(super) fn for_upload(file_name: &str, usual: &str) -> Result<String, VoiceError> {
     let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
     if !is_plain(name) {
         return Err(VoiceError::BadName);
     }
     check_kind(name)?;
-    if !is_id(name) {
+    if is_id(name) {
+        return Ok(name.to_owned());
+    }
+    if name.contains('.') {
         return Err(VoiceError::Unsupported(format!(
             "The file name must end in one of: {}.",
             AUDIO_EXTENSIONS.join(", ")
         )));
     }
-    Ok(name)
+    Some(format!("{name}.{usual}"))
+        .filter(|id| is_id(id))
+        .ok_or(VoiceError::BadName)
+}
+
+/// An id for a voice that is called `name`, with the extension `usual`: what an id may not have becomes a hyphen.
+/// `None` where nothing of the name is left.
+pub(super) fn of_name(name: &str, usual: &str) -> Option<String> {
+    let kept = |c: char| if c.is_ascii_alphanumeric() { c } else { ' ' };
+    let plain: String = name.chars().map(kept).collect();
+    let mut stem = plain.split_whitespace().collect::<Vec<_>>().join("-");
+    stem.truncate(MAX_LENGTH - usual.len() - 1);
+    Some(format!("{stem}.{usual}")).filter(|id| is_id(id))
+}
+
+/// Whether a file looks like a voice by its extension, and has a name that no id can have.
+pub(super) fn is_misnamed(name: &str) -> bool {
+    AUDIO_EXTENSIONS.contains(&extension(name).as_str())
+        && !is_plain(name)
+        && !name.starts_with('.')
 }
 
 /// Refuses model files by their names.

@@ -16,6 +16,8 @@ use chatterbox_audio::decode::{self, Clip, DecodeError};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Mutex<HashMap<PathBuf, Entry>>,
+    /// Files that were passed over with a warning because of their names or of what they link to.
+    warned: Mutex<HashSet<PathBuf>>,
     /// Who hears of contents that no file has any more.
     removals: OnceLock<UnboundedSender<String>>,
 }
@@ -33,6 +35,12 @@ impl Index {
         let path = folder.join(id);
         let Some(stamp) = files::stamp(&path) else {
             self.remove(&path);
+            if path.is_symlink() {
+                self.warn_once(
+                    &path,
+                    "it is a link that leads out of the folder, or nowhere",
+                );
+            }
             return None;
         };
         if let Some(entry) = self
@@ -60,6 +68,14 @@ impl Index {
         };
         self.insert(path, stamp, voice.clone());
         voice
+    }
+
+    /// Says, once for each file, why it is no voice.
+    pub(super) fn warn_once(&self, path: &Path, why: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), why, "skipping a file that is no voice");
+        }
     }
 
     /// Remembers what is known of a file.

@@ -41,6 +41,12 @@ pub use self::load::Material;
 pub use self::options::{VoiceCache, VoiceOptions};
 pub use self::prepared::{PREPARED, without_voice};
 pub use self::voice::{Filter, UploadLimits, Voice, VoiceInfo};
+pub use self::write::Existing;
+
+/// How alike two names are, from 0 to 1, that may be taken for each other.
+const NEAR: f64 = 0.85;
+/// Most names that an error suggests.
+const NEAR_COUNT: usize = 3;
 
 /// The voices of a folder that can be written, and of one that is only read.
 #[derive(Debug)]
@@ -133,15 +139,18 @@ impl VoiceStore {
         Consents::new(self)
     }
 
-    /// Finds a voice by its id, its id without extension, or its content hash, with or without a folder in front. An
-    /// id that ends in `.pth` finds the voice that was made of that file.
+    /// Finds a voice by its id, its id without extension, or its content hash, with or without a folder in front, or by
+    /// a display name that no other voice has. An id that ends in `.pth` finds the voice that was made of that file.
     ///
     /// # Errors
     ///
     /// [`VoiceError::NotFound`] also for every reference that leads out of the folder or is a URL: such a reference is
-    /// never opened. [`VoiceError::Io`] when the folder cannot be read.
+    /// never opened. [`VoiceError::Ambiguous`] for a display name of several voices. [`VoiceError::Io`] when the folder
+    /// cannot be read.
     pub fn find(&self, reference: &str) -> Result<Voice, VoiceError> {
-        let name = id::reduce(reference, &self.prefixes).ok_or(VoiceError::NotFound)?;
+        let Some(name) = id::reduce(reference, &self.prefixes) else {
+            return self.find_name(reference)?.ok_or(VoiceError::NotFound);
+        };
         // First, so that no file can be named after the content of another to stand in for it.
         if id::is_hash(name)
             && let Some(voice) = self.find_content(&name.to_ascii_lowercase())?
@@ -155,14 +164,46 @@ impl VoiceStore {
         }
         let stem = name.strip_suffix(".pth").unwrap_or(name);
         for folder in self.folders() {
-            let ids = names(folder, folder == self.folder)?;
+            let ids = self.names(folder)?;
             let mut of_stem = ids.iter().filter(|id| id::stem(id) == stem);
             if let Some(voice) = of_stem.find_map(|id| self.index.inspect(folder, id, &self.limits))
             {
                 return Ok(voice);
             }
         }
-        Err(VoiceError::NotFound)
+        self.find_name(reference)?.ok_or(VoiceError::NotFound)
+    }
+
+    /// The one voice with this display name.
+    fn find_name(&self, name: &str) -> Result<Option<Voice>, VoiceError> {
+        let mut voices = self.voices()?;
+        voices.retain(|voice| details::read(voice).name.as_deref() == Some(name));
+        if voices.len() > 1 {
+            let ids = voices.into_iter().map(|voice| voice.id).collect();
+            return Err(VoiceError::Ambiguous(ids));
+        }
+        Ok(voices.pop())
+    }
+
+    /// Up to three ids and display names that are nearly `reference`, the nearest first.
+    pub fn near(&self, reference: &str) -> Vec<String> {
+        let wanted = reference.to_lowercase();
+        let likeness = |text: &str| strsim::jaro_winkler(&wanted, &text.to_lowercase());
+        let voices = self.list(&Filter::default()).unwrap_or_default();
+        let mut near: Vec<(f64, String)> = voices
+            .into_iter()
+            .map(|voice| {
+                let names = [&voice.id, id::stem(&voice.id), &voice.name];
+                let best = names.into_iter().map(likeness).fold(0.0, f64::max);
+                (best, voice.id)
+            })
+            .filter(|(likeness, _)| *likeness >= NEAR)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        near.into_iter()
+            .map(|(_, id)| id)
+            .take(NEAR_COUNT)
+            .collect()
     }
 
     /// Whether a default voice is set, without a look at its file.
@@ -219,7 +260,7 @@ impl VoiceStore {
         let mut paths = HashSet::new();
         let mut voices = BTreeMap::new();
         for folder in self.folders() {
-            for id in names(folder, folder == self.folder)? {
+            for id in self.names(folder)? {
                 paths.insert(folder.join(&id));
                 if let Some(voice) = self.index.inspect(folder, &id, &self.limits) {
                     voices.entry(id).or_insert(voice);
@@ -228,6 +269,24 @@ impl VoiceStore {
         }
         self.index.retain(&paths);
         Ok(voices.into_values().collect())
+    }
+
+    /// The ids in a folder, sorted. A preloaded one that cannot be read counts as empty.
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        match files::names(folder) {
+            Ok(names) => {
+                for name in names.iter().filter(|name| id::is_misnamed(name)) {
+                    let rule = VoiceError::BadName.to_string();
+                    self.index.warn_once(&folder.join(name), &rule);
+                }
+                Ok(names.into_iter().filter(|name| id::is_id(name)).collect())
+            }
+            Err(error) if folder == self.folder => Err(error),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "the preloaded voices could not be read");
+                Ok(Vec::new())
+            }
+        }
     }
 
     fn find_content(&self, key: &str) -> io::Result<Option<Voice>> {
@@ -240,18 +299,6 @@ impl VoiceStore {
         match known {
             Some(voice) => Ok(Some(voice)),
             None => Ok(self.voices()?.into_iter().find(|voice| voice.key == key)),
-        }
-    }
-}
-
-/// The ids in a folder, sorted. One that is not `required` and cannot be read counts as empty.
-fn names(folder: &Path, required: bool) -> io::Result<Vec<String>> {
-    match files::names(folder) {
-        Ok(names) => Ok(names.into_iter().filter(|name| id::is_id(name)).collect()),
-        Err(error) if required => Err(error),
-        Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "the preloaded voices could not be read");
-            Ok(Vec::new())
         }
     }
 }

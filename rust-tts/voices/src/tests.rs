@@ -4,12 +4,13 @@ mod converted;
 mod library;
 mod tricks;
 mod trouble;
+mod uploads;
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Details, Filter, Material, UploadLimits, Voice, VoiceError, VoiceStore};
+use super::{Details, Existing, Filter, Material, UploadLimits, Voice, VoiceError, VoiceStore};
 use chatterbox_audio::decode::Clip;
 use chatterbox_audio::decode::fixtures::{tone, wav};
 
@@ -69,7 +70,12 @@ fn a_saved_voice_is_found_under_every_name_it_has() {
     let place = Place::new();
     let store = place.open();
     let saved = store
-        .save("Anna 1.wav", &clip(1.5), false, &Details::default())
+        .save(
+            "Anna 1.wav",
+            &clip(1.5),
+            Existing::Keep,
+            &Details::default(),
+        )
         .unwrap();
     assert_eq!(saved.id, "Anna 1.wav");
     assert_eq!(saved.path, place.folder().join("Anna 1.wav"));
@@ -105,13 +111,13 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
     let store = place.open();
     let pickle = b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.";
     assert!(
-        matches!(store.save("a.wav", pickle, false, &Details::default()), Err(VoiceError::Unsupported(why)) if why.contains("not audio"))
+        matches!(store.save("a.wav", pickle, Existing::Keep, &Details::default()), Err(VoiceError::Unsupported(why)) if why.contains("not audio"))
     );
     for extension in ["pth", "pt", "pkl", "ckpt", "bin", "safetensors", "PTH"] {
         let refused = store.save(
             &format!("a.{extension}"),
             &clip(2.0),
-            false,
+            Existing::Keep,
             &Details::default(),
         );
         assert!(
@@ -120,22 +126,18 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
         );
     }
     assert!(matches!(
-        store.save("a.txt", &clip(2.0), false, &Details::default()),
+        store.save("a.txt", &clip(2.0), Existing::Keep, &Details::default()),
         Err(VoiceError::Unsupported(_))
     ));
     assert!(matches!(
-        store.save("a", &clip(2.0), false, &Details::default()),
-        Err(VoiceError::Unsupported(_))
-    ));
-    assert!(matches!(
-        store.save("a.wav", &clip(0.9), false, &Details::default()),
+        store.save("a.wav", &clip(0.9), Existing::Keep, &Details::default()),
         Err(VoiceError::TooShort { .. })
     ));
     assert!(matches!(
         store.save(
             "a.wav",
             &wav(&vec![0.0005; 16_000], 8_000, 1),
-            false,
+            Existing::Keep,
             &Details::default()
         ),
         Err(VoiceError::Silent)
@@ -148,7 +150,7 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
     };
     let narrow = VoiceStore::open(&place.folder(), None, limits).unwrap();
     assert!(matches!(
-        narrow.save("a.wav", &clip(2.0), false, &Details::default()),
+        narrow.save("a.wav", &clip(2.0), Existing::Keep, &Details::default()),
         Err(VoiceError::TooLarge)
     ));
     assert_eq!(place.names(), [""; 0]);
@@ -159,17 +161,17 @@ fn a_voice_is_replaced_only_on_demand_and_its_clip_outlives_that() {
     let place = Place::new();
     let store = place.open();
     let old = store
-        .save("a.wav", &clip(1.0), false, &Details::default())
+        .save("a.wav", &clip(1.0), Existing::Keep, &Details::default())
         .unwrap();
     let held = loaded(&store, &old);
     assert!(matches!(
-        store.save("a.wav", &clip(2.0), false, &Details::default()),
+        store.save("a.wav", &clip(2.0), Existing::Keep, &Details::default()),
         Err(VoiceError::Exists)
     ));
     assert_eq!(store.find("a").unwrap(), old);
 
     let new = store
-        .save("a.wav", &clip(2.0), true, &Details::default())
+        .save("a.wav", &clip(2.0), Existing::Replace, &Details::default())
         .unwrap();
     assert_ne!(new.key, old.key);
     assert_eq!(store.find("a").unwrap(), new);
@@ -223,11 +225,11 @@ fn preloaded_voices_are_read_only_and_hidden_by_namesakes() {
     assert_eq!(samples(&store, &voice), 8_000);
     assert!(matches!(store.delete("p"), Err(VoiceError::ReadOnly)));
     assert!(matches!(
-        store.save("p.wav", &clip(2.0), false, &Details::default()),
+        store.save("p.wav", &clip(2.0), Existing::Keep, &Details::default()),
         Err(VoiceError::Exists)
     ));
     assert!(matches!(
-        store.save("p.wav", &clip(2.0), true, &Details::default()),
+        store.save("p.wav", &clip(2.0), Existing::Replace, &Details::default()),
         Err(VoiceError::ReadOnly)
     ));
     assert_eq!(store.set_default("p").unwrap(), voice);
@@ -252,10 +254,10 @@ fn the_default_survives_a_restart_but_not_its_file() {
     assert_eq!(store.default_voice(), None);
     store.clear_default().unwrap();
     let a = store
-        .save("a.wav", &clip(1.0), false, &Details::default())
+        .save("a.wav", &clip(1.0), Existing::Keep, &Details::default())
         .unwrap();
     store
-        .save("b.wav", &clip(2.0), false, &Details::default())
+        .save("b.wav", &clip(2.0), Existing::Keep, &Details::default())
         .unwrap();
     store.set_default("voices/a.wav").unwrap();
     assert!(matches!(
@@ -274,7 +276,7 @@ fn the_default_survives_a_restart_but_not_its_file() {
     assert_eq!(place.open().default_voice(), None);
 
     let b = store
-        .save("b.wav", &clip(2.0), false, &Details::default())
+        .save("b.wav", &clip(2.0), Existing::Keep, &Details::default())
         .unwrap();
     assert_eq!(store.set_default("b").unwrap(), b);
     store.delete("b").unwrap();

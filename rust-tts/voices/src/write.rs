@@ -10,6 +10,20 @@ use chatterbox_audio::decode::{self, Clip};
 
 /// A clip whose loudest sample is below this, -60 dB of full scale, has no voice in it.
 const SILENCE_PEAK: f32 = 0.001;
+/// What models listen to of a clip, in seconds.
+const LISTENED_SECONDS: f64 = 10.0;
+
+/// What an upload may do to a voice that has its id already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing.
+    Keep,
+    /// Add to what is said of it, if the content is the same. Another clip gets an id of its display name, if it has
+    /// one, in place of that of the file.
+    Extend,
+    /// Take its place.
+    Replace,
+}
 
 impl VoiceStore {
     /// Stores an upload under the last part of its file name. The clip is decoded first; then the file and what is
@@ -24,16 +38,39 @@ impl VoiceStore {
         &self,
         file_name: &str,
         bytes: &[u8],
-        overwrite: bool,
+        existing: Existing,
         details: &Details,
     ) -> Result<Voice, VoiceError> {
-        let id = id::for_upload(file_name)?;
+        let usual = decode::extension(bytes);
+        let id = id::for_upload(file_name, usual)?;
         self.check_size(bytes)?;
-        self.check_free(id, overwrite)?;
-        let clip = self.check_clip(bytes)?;
+        let overwrite = existing == Existing::Replace;
+        if existing != Existing::Extend {
+            self.check_free(&id, overwrite)?;
+        }
+        let clip = self.check_voice(bytes)?;
+        let key = index::content_key(bytes);
         let _turn = self.turn();
-        self.check_free(id, overwrite)?;
-        self.store(id, bytes, sound(&clip), overwrite, details)
+        if existing != Existing::Extend {
+            self.check_free(&id, overwrite)?;
+            return self.store(&id, bytes, sound(&clip), overwrite, details);
+        }
+        let named = details.name.as_deref();
+        let named = named.and_then(|name| id::of_name(name, usual));
+        for id in std::iter::once(id).chain(named) {
+            match self.check_free(&id, false) {
+                Ok(()) => return self.store(&id, bytes, sound(&clip), false, details),
+                Err(VoiceError::Exists) => {}
+                Err(error) => return Err(error),
+            }
+            let there = self.index.inspect(&self.folder, &id, &self.limits);
+            if let Some(same) = there.filter(|voice| voice.key == key) {
+                let merged = details.clone().or(details::read(&same));
+                details::write(&self.folder, &same.id, &key, &merged)?;
+                return Ok(same);
+            }
+        }
+        Err(VoiceError::Exists)
     }
 
     /// Stores an upload under an id that follows from its content, unless a voice has this content already. The file
@@ -50,7 +87,7 @@ impl VoiceStore {
     ) -> Result<Voice, VoiceError> {
         id::check_kind(file_name)?;
         self.check_size(bytes)?;
-        let clip = self.check_clip(bytes)?;
+        let clip = self.check_voice(bytes)?;
         let key = index::content_key(bytes);
         let _turn = self.turn();
         match self.find_content(&key)? {
@@ -72,7 +109,7 @@ impl VoiceStore {
     ) -> Result<Voice, VoiceError> {
         id::check_kind(file_name)?;
         self.check_size(bytes)?;
-        let clip = self.check_clip(bytes)?;
+        let clip = self.check_voice(bytes)?;
         let stem = format!("voice_{}", uuid::Uuid::new_v4().simple());
         let _turn = self.turn();
         self.store(&named(&stem, bytes), bytes, sound(&clip), false, details)
@@ -92,7 +129,7 @@ impl VoiceStore {
     ) -> Result<(String, Clip), VoiceError> {
         id::check_kind(file_name)?;
         self.check_size(bytes)?;
-        let mut clip = self.check_clip(bytes)?;
+        let mut clip = self.check_voice(bytes)?;
         let mut key = index::content_key(bytes);
         if longest.is_some_and(|longest| clip.cut(longest)) {
             if is_silent(&clip.samples) {
@@ -249,6 +286,21 @@ impl VoiceStore {
         }
         if is_silent(&clip.samples) {
             return Err(VoiceError::Silent);
+        }
+        Ok(clip)
+    }
+
+    /// Decodes a clip whose voice models can hear.
+    fn check_voice(&self, bytes: &[u8]) -> Result<Clip, VoiceError> {
+        let clip = self.check_clip(bytes)?;
+        let loud = |sample: &f32| sample.abs() >= SILENCE_PEAK;
+        let first = clip.samples.iter().position(loud).unwrap_or_default();
+        let begins = first as f64 / f64::from(clip.sample_rate);
+        if begins >= LISTENED_SECONDS {
+            return Err(VoiceError::LateVoice {
+                begins,
+                listened: LISTENED_SECONDS,
+            });
         }
         Ok(clip)
     }

@@ -17,7 +17,7 @@ MIN_RATE, MAX_RATE = 8_000, 192_000
 MAX_SECONDS = 600
 MIN_PEAK = 1e-4
 MAX_PEAK = 1e4
-MIN_LEVEL_DB = -60.0
+MIN_LEVEL_DB = -80.0
 
 
 def check_samples(pcm: Samples, rate: int, *, min_seconds: float) -> None:

@@ -35,6 +35,8 @@ pub struct Form {
     part: &'static str,
     upload: Option<Upload>,
     texts: HashMap<String, String>,
+    /// The name of the first part that is of no use.
+    unused: Option<String>,
 }
 
 impl Form {
@@ -64,7 +66,11 @@ impl Form {
         )
         .await;
         let late = |_| Error::new(Code::SlowBody, "The body did not arrive in time.");
-        let (file, texts) = parts.map_err(late)??;
+        let Parts {
+            file,
+            texts,
+            unused,
+        } = parts.map_err(late)??;
         Ok(Self {
             part,
             upload: file.map(|(name, bytes)| Upload {
@@ -73,20 +79,36 @@ impl Form {
                 _room: reader.room,
             }),
             texts,
+            unused,
         })
     }
 
-    /// The file, if one came along.
-    pub fn upload(&mut self) -> Option<Upload> {
-        self.upload.take()
+    /// The file, if one came along. A part that is of no use is an error: whoever sends a clip must not be spoken to in
+    /// another voice.
+    pub fn upload(&mut self) -> Result<Option<Upload>, Error> {
+        match self.unused.take() {
+            Some(name) => {
+                let problem = format!("is not used; a file is read from the part `{}`", self.part);
+                Err(Error::parameter(&name, problem))
+            }
+            None => Ok(self.upload.take()),
+        }
     }
 
     /// The file, of which there must be one.
     pub fn file(&mut self) -> Result<Upload, Error> {
-        self.upload().ok_or_else(|| {
-            let message = format!("The upload has no part named `{}`.", self.part);
-            Error::new(Code::NoFile, message)
-        })
+        if self.upload.is_none() {
+            let other = self.unused.take();
+            let other = other.map(|name| format!("; it has one named `{name}`"));
+            let message = format!(
+                "The upload has no part named `{}`{}.",
+                self.part,
+                other.unwrap_or_default()
+            );
+            return Err(Error::new(Code::NoFile, message));
+        }
+        let upload = self.upload()?;
+        upload.ok_or_else(|| Error::new(Code::NoFile, "The upload has no file."))
     }
 
     /// All texts that came along, with their names.
@@ -113,7 +135,14 @@ impl Form {
     }
 }
 
-type Parts = (Option<(String, Bytes)>, HashMap<String, String>);
+/// What the parts of a form hold.
+#[derive(Default)]
+struct Parts {
+    /// The file's name and content.
+    file: Option<(String, Bytes)>,
+    texts: HashMap<String, String>,
+    unused: Option<String>,
+}
 
 /// Reads parts into the memory that there is for bodies.
 struct Reader {
@@ -126,25 +155,38 @@ struct Reader {
 
 impl Reader {
     async fn parts(&mut self, mut multipart: Multipart, wanted: &str) -> Result<Parts, Error> {
-        let (mut file, mut texts) = (None, HashMap::new());
-        for _ in 0..MAX_PARTS {
+        let mut parts = Parts::default();
+        for count in 0.. {
             let next = multipart.next_field().await;
             let Some(part) = next.map_err(|error| self.broken(&error))? else {
                 break;
             };
-            match part.name().map(str::to_owned) {
-                Some(name) if name == wanted => file = self.file(part, wanted).await?,
-                // A file under another name is of no use, and is skipped unread.
-                Some(name) if part.file_name().is_none() => {
-                    let text = self.text(part).await?;
-                    if texts.insert(name.clone(), text).is_some() {
-                        return Err(Error::parameter(&name, "was sent twice"));
-                    }
+            let name = part.name().unwrap_or_default().to_owned();
+            if count == MAX_PARTS {
+                parts.unused.get_or_insert(name);
+                break;
+            }
+            let twice = || Error::parameter(&name, "was sent twice");
+            if name == wanted {
+                let file = self.file(part, wanted).await?;
+                if file.is_some() && parts.file.is_some() {
+                    return Err(twice());
                 }
-                _ => {}
+                parts.file = parts.file.or(file);
+            } else if part
+                .file_name()
+                .is_some_and(|file_name| !file_name.is_empty())
+            {
+                // Its content is skipped unread.
+                parts.unused.get_or_insert(name);
+            } else if part.file_name().is_none() && part.name().is_some() {
+                let text = self.text(part).await?;
+                if parts.texts.insert(name.clone(), text).is_some() {
+                    return Err(twice());
+                }
             }
         }
-        Ok((file, texts))
+        Ok(parts)
     }
 
     /// The file in a part; `None` in one without a name and without content, as forms send what nobody chose.

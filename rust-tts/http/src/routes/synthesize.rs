@@ -25,7 +25,7 @@ use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
 use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::{OneOff, SpeechRequest};
-use chatterbox_speech::{self as speech, Speech, SpeechEvent, Summary};
+use chatterbox_speech::{self as speech, Delivery, Speech, SpeechEvent, Summary};
 
 /// The part that is a clip.
 const PART: &str = "voice_file";
@@ -34,14 +34,16 @@ const LONGEST: &str = "max_reference_duration_sec";
 
 /// `POST /tts`: the audio.
 pub async fn speak(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
-    let (request, speech) = started(&app, request, "/tts").await?;
+    let request = validated(&app, request, "/tts").await?;
+    let speech = start(&app, &request, "/tts");
     Ok(answer(&request, speech).await?)
 }
 
 /// `POST /tts/json`: speaks to the end as the other does, and answers with what it took.
 pub async fn measure(State(app): State<Shared>, request: Request) -> Result<Json<Value>, ApiError> {
-    let (request, speech) = started(&app, request, "/tts/json").await?;
-    let summary = heard(speech).await?;
+    let mut request = validated(&app, request, "/tts/json").await?;
+    request.delivery = Delivery::Nothing;
+    let summary = heard(start(&app, &request, "/tts/json")).await?;
     let seconds = summary.audio_seconds;
     Ok(Json(json!({
         "duration_seconds": seconds,
@@ -54,17 +56,19 @@ pub async fn measure(State(app): State<Shared>, request: Request) -> Result<Json
 }
 
 /// `route` is as metrics name it.
-async fn started(
+async fn validated(
     app: &Shared,
     request: Request,
     route: &'static str,
-) -> Result<(SpeechRequest, Speech), Error> {
+) -> Result<SpeechRequest, Error> {
     let params = receive(app, request).await;
     let request = params.and_then(|params| params.validate(&app.speech, Format::Wav, false));
-    let request = request.inspect_err(|_| metrics::refused(route))?;
+    request.inspect_err(|_| metrics::refused(route))
+}
+
+fn start(app: &Shared, request: &SpeechRequest, route: &'static str) -> Speech {
     let texts = speech::whole(&request.text, request.text_chunk_size);
-    let speech = speech::start(&app.speech, request.clone(), texts, route);
-    Ok((request, speech))
+    speech::start(&app.speech, request.clone(), texts, route)
 }
 
 /// Reads a body of any of the kinds that clients send.
@@ -81,7 +85,7 @@ async fn receive(app: &App, request: Request) -> Result<SpeechParams, Error> {
         "multipart/form-data" => {
             let multipart = Multipart::from_request(request, app).await;
             let mut form = Form::receive(app, multipart, PART).await?;
-            let upload = form.upload();
+            let upload = form.upload()?;
             let longest = longest(&mut form)?;
             let fields = Fields::from_texts(form.into_texts());
             let mut params = SpeechParams::read(fields, &[])?;

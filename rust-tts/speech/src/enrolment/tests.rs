@@ -8,7 +8,7 @@ use chatterbox_engine::messages::{
     Command, EngineInfo, Enrolled, Event, Failed, FailureCode, Model,
 };
 use chatterbox_engine::{Engine, EngineError, spawn};
-use chatterbox_voices::{Details, UploadLimits};
+use chatterbox_voices::{Details, Existing, UploadLimits};
 
 /// An engine that prepares a voice when the test says so.
 struct Preparing {
@@ -91,7 +91,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let store = VoiceStore::open(folder.path(), None, UploadLimits::default()).unwrap();
         let voice = store
-            .save("a.wav", &clip(), false, &Details::default())
+            .save("a.wav", &clip(), Existing::Keep, &Details::default())
             .unwrap();
         let (came, seen) = blocking::channel();
         let (answers, script) = blocking::channel();
@@ -272,7 +272,11 @@ async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
     }
 
     // What is back in time is kept.
-    let back = |name| stage.store.save(name, &clip(), false, &Details::default());
+    let back = |name| {
+        stage
+            .store
+            .save(name, &clip(), Existing::Keep, &Details::default())
+    };
     back("b.wav").unwrap();
     stage.answers.send(true).unwrap();
     stage.ask().await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::library::{details, named};
 use super::{Place, ids};
 use crate::portable::tests::file as portable;
-use crate::{Details, VoiceError};
+use crate::{Details, Existing, VoiceError};
 
 #[test]
 fn a_voice_without_a_clip_is_listed_but_has_no_preview() {
@@ -19,7 +19,7 @@ fn a_voice_without_a_clip_is_listed_but_has_no_preview() {
     let voice = store.find("anna.pth").unwrap();
     assert!((voice.duration_seconds - 2.0).abs() < 1e-9);
     assert!(matches!(store.preview(&voice), Err(VoiceError::NoClip)));
-    let refused = store.save("x.safetensors", &bytes, false, &Details::default());
+    let refused = store.save("x.safetensors", &bytes, Existing::Keep, &Details::default());
     assert!(matches!(refused, Err(VoiceError::Unsupported(_))));
 }
 

@@ -6,7 +6,8 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Place, clip, ids, samples};
 use crate::{
-    Change, Consents, Details, Edit, Filter, UploadLimits, VoiceError, VoiceInfo, VoiceStore,
+    Change, Consents, Details, Edit, Existing, Filter, UploadLimits, VoiceError, VoiceInfo,
+    VoiceStore,
 };
 
 pub fn details(name: &str, language: &str) -> Details {
@@ -38,7 +39,7 @@ fn what_was_said_of_a_voice_goes_with_its_content_and_its_id() {
     let place = Place::new();
     let store = place.open();
     let old = store
-        .save("a.wav", &clip(1.0), false, &details("Anna", "de"))
+        .save("a.wav", &clip(1.0), Existing::Keep, &details("Anna", "de"))
         .unwrap();
     assert_eq!(
         (
@@ -57,7 +58,7 @@ fn what_was_said_of_a_voice_goes_with_its_content_and_its_id() {
 
     // Another clip is another voice, of which nothing was said.
     store
-        .save("b.wav", &clip(2.0), true, &Details::default())
+        .save("b.wav", &clip(2.0), Existing::Replace, &Details::default())
         .unwrap();
     let other = named(&store, "b");
     assert_eq!((other.name.as_str(), other.language), ("b", None));
@@ -70,7 +71,7 @@ fn a_change_takes_away_what_is_to_go_and_leaves_the_rest() {
     let place = Place::new();
     let store = place.open();
     store
-        .save("a.wav", &clip(1.0), false, &details("Anna", "de"))
+        .save("a.wav", &clip(1.0), Existing::Keep, &details("Anna", "de"))
         .unwrap();
     let change = Change {
         language: Edit::Clear,
@@ -92,7 +93,7 @@ fn no_rename_replaces_a_voice_or_changes_its_kind() {
     let store = place.open();
     for (name, seconds) in [("a.wav", 1.0), ("b.wav", 2.0)] {
         store
-            .save(name, &clip(seconds), false, &details(name, "en"))
+            .save(name, &clip(seconds), Existing::Keep, &details(name, "en"))
             .unwrap();
     }
     fs::create_dir(place.folder().join("c.wav")).unwrap();
@@ -131,7 +132,7 @@ fn listings_are_filtered_by_language_and_by_name() {
         ("c.wav", 1.2, "Cleo", "ptx"),
     ] {
         store
-            .save(id, &clip(seconds), false, &details(name, language))
+            .save(id, &clip(seconds), Existing::Keep, &details(name, language))
             .unwrap();
     }
     let found = |language: Option<&str>, search: Option<&str>| {
@@ -177,13 +178,19 @@ fn contents_that_no_file_has_any_more_are_told() {
     let (gone, mut told) = unbounded_channel();
     store.send_removals_to(gone);
     let none = Details::default();
-    let a = store.save("a.wav", &clip(1.0), false, &none).unwrap();
-    store.save("b.wav", &clip(1.0), false, &none).unwrap();
+    let a = store
+        .save("a.wav", &clip(1.0), Existing::Keep, &none)
+        .unwrap();
+    store
+        .save("b.wav", &clip(1.0), Existing::Keep, &none)
+        .unwrap();
     store.update("a", &renamed("c")).unwrap();
     store.delete("b").unwrap();
     assert!(told.try_recv().is_err(), "c.wav has it still");
     assert!(store.has_content(&a.key));
-    let d = store.save("c.wav", &clip(2.0), true, &none).unwrap();
+    let d = store
+        .save("c.wav", &clip(2.0), Existing::Replace, &none)
+        .unwrap();
     assert_eq!(told.try_recv().unwrap(), a.key);
     assert!(!store.has_content(&a.key));
     fs::write(place.folder().join("c.wav"), clip(3.0)).unwrap();
@@ -192,7 +199,9 @@ fn contents_that_no_file_has_any_more_are_told() {
     fs::remove_file(place.folder().join("c.wav")).unwrap();
     assert_eq!(ids(&store), [""; 0]);
     assert_eq!(told.try_recv().unwrap(), e.key);
-    store.save("f.wav", &clip(1.5), false, &none).unwrap();
+    store
+        .save("f.wav", &clip(1.5), Existing::Keep, &none)
+        .unwrap();
     fs::remove_file(place.folder().join("f.wav")).unwrap();
     assert!(store.find("f.wav").is_err());
     assert!(
@@ -207,7 +216,12 @@ fn a_preview_is_the_beginning_of_the_clip() {
     let store = place.open();
     for (seconds, expected) in [(1.5, 12_000), (30.0, 80_000)] {
         let voice = store
-            .save("a.wav", &clip(seconds), true, &Details::default())
+            .save(
+                "a.wav",
+                &clip(seconds),
+                Existing::Replace,
+                &Details::default(),
+            )
             .unwrap();
         let file = store.preview(&voice).unwrap();
         let reader = hound::WavReader::new(file.as_slice()).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::library::{details, named};
 use super::{Place, clip, ids};
-use crate::{Details, Material, VoiceError, VoiceStore};
+use crate::{Details, Existing, Material, VoiceError, VoiceStore};
 
 /// Names the folder to a child process, which is this test run once more.
 const FOLDER: &str = "VOICES_TEST_FOLDER";
@@ -39,16 +39,21 @@ fn assert_passed(output: &Output) {
 fn a_write_that_fails_leaves_nothing_behind() {
     if let Some(folder) = folder_of_child() {
         let store = VoiceStore::open(&folder, None, super::UploadLimits::default()).unwrap();
-        let result = store.save("big.wav", &clip(3.0), false, &Details::default());
+        let result = store.save("big.wav", &clip(3.0), Existing::Keep, &Details::default());
         assert!(matches!(result, Err(VoiceError::StorageFull)), "{result:?}");
-        let result = store.save("kept.wav", &clip(3.0), true, &Details::default());
+        let result = store.save(
+            "kept.wav",
+            &clip(3.0),
+            Existing::Replace,
+            &Details::default(),
+        );
         assert!(matches!(result, Err(VoiceError::StorageFull)), "{result:?}");
         return;
     }
     let place = Place::new();
     let kept = place
         .open()
-        .save("kept.wav", &clip(1.0), false, &Details::default())
+        .save("kept.wav", &clip(1.0), Existing::Keep, &Details::default())
         .unwrap();
     // Files of at most 32 KiB; a clip of 3 s has 94. The signal would otherwise end the process.
     let test = "a_write_that_fails_leaves_nothing_behind";
@@ -70,7 +75,7 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
                 .save(
                     &format!("v{n}.wav"),
                     &clip(1.0 + (n % 7) as f32 / 8.0),
-                    false,
+                    Existing::Keep,
                     &Details::default(),
                 )
                 .unwrap();
@@ -116,7 +121,7 @@ fn only_temporary_files_of_the_dead_are_swept() {
     let place = Place::new();
     place
         .open()
-        .save("a.wav", &clip(1.0), false, &Details::default())
+        .save("a.wav", &clip(1.0), Existing::Keep, &Details::default())
         .unwrap();
     let file = |name: &str| place.folder().join(name);
     for name in [".upload-dead.tmp", ".upload-other.txt", "upload-other.tmp"] {
@@ -149,10 +154,10 @@ fn what_a_crash_or_a_hand_has_left_behind_is_swept() {
     let place = Place::new();
     let store = place.open();
     let a = store
-        .save("a.wav", &clip(1.0), false, &details("Anna", "de"))
+        .save("a.wav", &clip(1.0), Existing::Keep, &details("Anna", "de"))
         .unwrap();
     store
-        .save("b.wav", &clip(2.0), false, &details("Ben", "de"))
+        .save("b.wav", &clip(2.0), Existing::Keep, &details("Ben", "de"))
         .unwrap();
     let own = place.folder().join(".details");
     let file = |id: &str, key: &str| format!("{id}.{key}.json");
@@ -189,7 +194,12 @@ fn no_write_is_swept_away() {
         let writer = scope.spawn(|| {
             for n in 0..60 {
                 let length = 1.0 + n as f32 / 64.0;
-                let saved = store.save("a.wav", &clip(length), true, &Details::default());
+                let saved = store.save(
+                    "a.wav",
+                    &clip(length),
+                    Existing::Replace,
+                    &Details::default(),
+                );
                 saved.unwrap();
             }
         });
@@ -206,7 +216,12 @@ fn everything_at_once_never_mixes_voices() {
     let store = place.open();
     let versions = [clip(1.0), clip(1.25), clip(1.5)];
     store
-        .save("b.wav", &versions[0], true, &Details::default())
+        .save(
+            "b.wav",
+            &versions[0],
+            Existing::Replace,
+            &Details::default(),
+        )
         .unwrap();
     thread::scope(|scope| {
         for bytes in &versions {
@@ -214,10 +229,10 @@ fn everything_at_once_never_mixes_voices() {
             scope.spawn(move || {
                 for _ in 0..12 {
                     store
-                        .save("a.wav", bytes, true, &Details::default())
+                        .save("a.wav", bytes, Existing::Replace, &Details::default())
                         .unwrap();
                     store
-                        .save("b.wav", bytes, true, &Details::default())
+                        .save("b.wav", bytes, Existing::Replace, &Details::default())
                         .unwrap();
                 }
             });

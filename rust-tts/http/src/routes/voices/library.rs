@@ -11,6 +11,7 @@ use super::native::details;
 use super::{Reference, blocking, decoding, prepare_soon, reference};
 use crate::routes::form::Form;
 use crate::state::Shared;
+use chatterbox_voices::Existing;
 
 /// `GET /voices`. A voice that is called after its content is listed as `POST /voices/register` names it.
 pub async fn list(State(app): State<Shared>) -> Result<Json<Vec<String>>, ApiError> {
@@ -33,10 +34,13 @@ pub async fn upload(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let mut form = Form::receive(&app, multipart, "file").await?;
     let file = form.file()?;
-    let overwrite = form.flag("overwrite")?.unwrap_or(false);
+    let existing = match form.flag("overwrite")? {
+        Some(true) => Existing::Replace,
+        _ => Existing::Keep,
+    };
     let details = details(&app, &mut form, "/voices").await?;
     let store = app.speech.voices.clone();
-    let saved = move || store.save(&file.name, &file.bytes, overwrite, &details);
+    let saved = move || store.save(&file.name, &file.bytes, existing, &details);
     let voice = decoding(&app, saved).await?;
     prepare_soon(&app, &voice);
     let answer = json!({"voice_id": voice.id, "message": "Voice uploaded successfully."});

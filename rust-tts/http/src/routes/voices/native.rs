@@ -18,7 +18,7 @@ use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::state::Shared;
 use chatterbox_speech::fields::Fields;
-use chatterbox_voices::{Change, Details, Edit, Filter};
+use chatterbox_voices::{Change, Details, Edit, Existing, Filter};
 
 #[derive(Deserialize)]
 struct DefaultVoice {
@@ -118,17 +118,22 @@ pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<V
     Ok(Json(json!({"success": true, "id": voice.id})))
 }
 
-/// `POST /api/voices/upload`: multipart `file` and, where wanted, `name`, `language` and `consent`. A voice of the same
-/// file name is replaced.
+/// `POST /api/voices/upload`: multipart `file` and, where wanted, `name`, `language`, `consent` and `overwrite`. The id
+/// is the file's name; where another voice has it, it is made of `name`, and without one nothing is stored (409), unless
+/// `overwrite` lets the upload take that voice's place.
 pub async fn upload(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let mut form = Form::receive(&app, multipart, "file").await?;
     let file = form.file()?;
+    let existing = match form.flag("overwrite")? {
+        Some(true) => Existing::Replace,
+        _ => Existing::Extend,
+    };
     let details = details(&app, &mut form, "/api/voices/upload").await?;
     let store = app.speech.voices.clone();
-    let saved = move || store.save(&file.name, &file.bytes, true, &details);
+    let saved = move || store.save(&file.name, &file.bytes, existing, &details);
     let voice = decoding(&app, saved).await?;
     prepare_soon(&app, &voice);
     let path = app.speech.voice_options.voices_dir.join(&voice.id);
