@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from chatterbox_server._core import Audio, Done, Failed, LoadSettings, S3GenSettings, Speak
-from chatterbox_server.chatterbox.profiles import PROFILES
+from chatterbox_server.chatterbox.model_spec import PROFILES
 from chatterbox_server.engine import Engine
 from chatterbox_server.loading import load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chatterbox_server.bench.server_report import server_tables
+from chatterbox_server.bench.report import server_tables
 from harness import installed
 
 

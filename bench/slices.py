@@ -13,14 +13,14 @@ import torch
 from chatterbox_server._core import Slicing
 from chatterbox_server.chatterbox.checkpoint import locate
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.profiles import PROFILES
-from chatterbox_server.chatterbox.s3gen.flow import MelJob
+from chatterbox_server.chatterbox.interfaces import MelJob
+from chatterbox_server.chatterbox.model_spec import PROFILES
+from chatterbox_server.chatterbox.rendering import Slicer
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.noise import Noise
-from chatterbox_server.chatterbox.slicing import Slicer
 from chatterbox_server.chatterbox.speech_tokens import LOOKAHEAD
 from chatterbox_server.chatterbox.tensors import open_tensors
-from chatterbox_server.chatterbox.voices import load_builtin
+from chatterbox_server.chatterbox.voices.files import load_builtin
 from torch import Tensor
 
 DECIBELS_PER_NEPER = 8.686

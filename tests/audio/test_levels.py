@@ -97,12 +97,17 @@ def test_loudness_is_for_whole_answers(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["mp3", "aac", "fmp4", "opus", "webm", "flac", "wav"])
-def test_no_format_clips_at_full_level(lite: Server, name: str) -> None:
+def test_peak_normalized_audio_does_not_clip_in_any_format(lite: Server, name: str) -> None:
     answer = speak(lite.url, TEXT, seed=3, stream=False, audio_normalization="peak", audio={"format": name})
     with av.open(io.BytesIO(answer.content), "r") as container:
         frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
     samples = np.concatenate(frames).astype(np.float64) / (32768 if frames[0].dtype == np.int16 else 1)
-    assert -1.5 < decibels(float(np.max(np.abs(samples)))) < 0
+    # The ceiling of -1 dBFS leaves a lossy codec 1 dB, an error of 12 % of the peak, to full scale; the same error may
+    # take the peak 1.1 dB down, and which of the two a codec does depends on the voice's last bits.
+    margin = 0.01 if name in ("flac", "wav") else 1.1
+    peak = decibels(float(np.max(np.abs(samples))))
+    assert peak < 0
+    assert peak == pytest.approx(-1, abs=margin)
 
 
 def test_the_limit_on_the_length_is_kept(fake: Server) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from chatterbox_server.bench import random_weights, upstream_package
-from chatterbox_server.chatterbox.voices import GPT2_RECIPE, LLAMA_RECIPE, VoicePreparer
-from preparing import FILES
+from chatterbox_server.chatterbox.voices.prepare import GPT2_RECIPE, LLAMA_RECIPE, TorchVoicePreparer
+from voice_preparation import FILES
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +26,13 @@ def upstream(checkpoints: Callable[[str], Path]) -> Callable[[str], Any]:
 
 
 @pytest.fixture(scope="session")
-def preparers(checkpoints: Callable[[str], Path]) -> Callable[[str], VoicePreparer]:
+def preparers(checkpoints: Callable[[str], Path]) -> Callable[[str], TorchVoicePreparer]:
     """Gives what prepares voices for a kind of model."""
 
-    def make(kind: str) -> VoicePreparer:
+    def make(kind: str) -> TorchVoicePreparer:
         s3gen, voice_encoder = (checkpoints(kind) / name for name in FILES[kind])
         recipe = GPT2_RECIPE if kind == "turbo" else LLAMA_RECIPE
-        return VoicePreparer(s3gen=s3gen, voice_encoder=voice_encoder, recipe=recipe)
+        return TorchVoicePreparer(s3gen=s3gen, voice_encoder=voice_encoder, recipe=recipe)
 
     return functools.cache(make)
 

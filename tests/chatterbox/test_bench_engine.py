@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from chatterbox_server.bench import cli, comparison, engine_command
 from chatterbox_server.bench.distance import compare, decibels
-from chatterbox_server.bench.rows import Row
-from chatterbox_server.bench.targets import target
+from chatterbox_server.bench.rows import Row, target
 from PIL import Image
 
 PARTS = (

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import soundfile
-from engine_of import voiced
 from running_server import HTTP, Server, running
+from tiny_engines import voiced
 
 TEXT = "The quick brown fox."
 BASE: dict[str, Any] = {"text": TEXT, "seed": 8, "max_audio_seconds": 1.2, "format": "raw_pcm"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from chatterbox_server._core import LoadSettings
-from chatterbox_server.chatterbox.lane import ChatterboxLane
+from chatterbox_server.chatterbox.runner import ChatterboxRunner
 from chatterbox_server.chatterbox.watermark.perth import WatermarkError
 from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
 from chatterbox_server.loading import LoadError, load
@@ -57,9 +57,9 @@ def test_a_setting_that_cannot_be_met_is_named(
 def test_the_number_of_waiting_slices_reaches_every_model(
     checkpoints: Callable[[str], Path], waiting: int | None
 ) -> None:
-    lane = load(settings(checkpoints("turbo"), waiting_slices=waiting)).runners["turbo"]
-    assert isinstance(lane, ChatterboxLane)
-    assert lane.parts.waiting_slices == waiting
+    runner = load(settings(checkpoints("turbo"), waiting_slices=waiting)).runners["turbo"]
+    assert isinstance(runner, ChatterboxRunner)
+    assert runner.parts.waiting_slices == waiting
 
 
 def test_a_watermark_that_does_not_work_stops_the_start(

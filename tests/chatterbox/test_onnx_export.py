@@ -9,15 +9,13 @@ import onnxruntime
 import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.interfaces import AcousticModel
+from chatterbox_server.chatterbox.interfaces import AcousticModel, MelJob
 from chatterbox_server.chatterbox.onnx.export.command import main
 from chatterbox_server.chatterbox.onnx.export.flow import NOISE_FRAMES, NOISE_SEED
 from chatterbox_server.chatterbox.onnx.export.graph import quantised
-from chatterbox_server.chatterbox.onnx.files import SUFFIXES
-from chatterbox_server.chatterbox.onnx.sessions import Providers, open_session
+from chatterbox_server.chatterbox.onnx.graphs import SUFFIXES, Providers, open_session
 from chatterbox_server.chatterbox.onnx.t3 import OnnxBackbone, OnnxT3
 from chatterbox_server.chatterbox.onnx.voices import load_voice
-from chatterbox_server.chatterbox.s3gen.flow import MelJob
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.t3.config import Prompt
@@ -25,10 +23,9 @@ from chatterbox_server.chatterbox.t3.decoder import Decoder
 from chatterbox_server.chatterbox.t3.model import T3
 from chatterbox_server.chatterbox.t3.sampling import Sampling
 from chatterbox_server.chatterbox.tensors import open_tensors
-from chatterbox_server.chatterbox.voices import GPT2_RECIPE, VoicePreparer, load_builtin
-from chatterbox_server.chatterbox.voices.prepare import LOUDNESS, with_loudness
-from engine_of import voiced
-from graphs_of import graphs_of
+from chatterbox_server.chatterbox.voices.files import load_builtin
+from chatterbox_server.chatterbox.voices.prepare import GPT2_RECIPE, LOUDNESS, TorchVoicePreparer, with_loudness
+from tiny_engines import graphs_of, voiced
 
 DTYPES = ("fp32", "fp16", "q8", "q4", "q4f16")
 Tokens = dict[int, list[int | None]]
@@ -188,7 +185,7 @@ def test_the_waveform_is_that_of_the_weights_for_the_noise_in_the_graph(checkpoi
 def test_a_voice_is_what_the_weights_make_of_it(checkpoint: Path, folder: Path, weights: T3, seconds: float) -> None:
     pcm = voiced(seconds)
     pcm[:4_000] *= 0.001
-    preparer = VoicePreparer(
+    preparer = TorchVoicePreparer(
         s3gen=checkpoint / "s3gen_meanflow.safetensors",
         voice_encoder=checkpoint / "ve.safetensors",
         recipe=GPT2_RECIPE,

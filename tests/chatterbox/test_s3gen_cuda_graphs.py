@@ -1,4 +1,4 @@
-"""S3Gen with its networks captured. Only the capture itself needs a GPU; here an interpreter takes its place."""
+"""S3Gen with its networks captured. Only the capture itself needs a GPU; here recorded operations take its place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from chatterbox_server.chatterbox.capture import CudaCapturer
+from chatterbox_server.chatterbox.device import CudaCapturer
 from chatterbox_server.chatterbox.s3gen import cuda_graphs
 from chatterbox_server.chatterbox.s3gen.cuda_graphs import GraphedEstimator, GraphedGenerator
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.tensors import open_tensors
-from tape import Failing, TapeCapturer, Wrong, frozen, nan, off
+from recorded_graphs import FailingCapturer, RecordingCapturer, WrongCapturer, frozen, nan, off
 from test_s3gen_flow import FILES, KINDS, job
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kind", KINDS)
 def test_mels_are_the_same_alone_together_and_beyond_the_graphs(kind: str, checkpoints: Callable[[str], Path]) -> None:
-    eager, captured, capturer = load(kind, checkpoints(kind)), load(kind, checkpoints(kind)), TapeCapturer()
+    eager, captured, capturer = load(kind, checkpoints(kind)), load(kind, checkpoints(kind)), RecordingCapturer()
     captured.warm_up(capturer)
     assert capturer.captured == 3 * 3 + 2
     for sizes, replays in (
@@ -54,7 +54,7 @@ def test_mels_are_the_same_alone_together_and_beyond_the_graphs(kind: str, check
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_the_same_piece_by_piece(kind: str, checkpoints: Callable[[str], Path]) -> None:
-    model, capturer = load(kind, checkpoints(kind)), TapeCapturer()
+    model, capturer = load(kind, checkpoints(kind)), RecordingCapturer()
     mel = torch.randn(80, 150, generator=torch.Generator().manual_seed(5)) * 2 - 5
     whole = model.vocoder.whole(mel, Noise(3))
     model.warm_up(capturer)
@@ -72,7 +72,7 @@ def test_what_is_no_number_stays_with_its_request(checkpoints: Callable[[str], P
     """Padding that held it would reach whoever comes next."""
     model = load("turbo", checkpoints("turbo"))
     wanted = model.mels([job(1, 4), job(2, 9)])
-    model.warm_up(TapeCapturer())
+    model.warm_up(RecordingCapturer())
     spoiled = job(3, 28)
     spoiled.noise.fill_(float("nan"))
     model.mels([spoiled] * 4)
@@ -88,7 +88,7 @@ def test_the_smallest_graph_that_fits_is_taken() -> None:
         seen.append(tuple(x.shape))
         return x[:, :, :80] + biases[:, :1, :1]
 
-    capturer = TapeCapturer()
+    capturer = RecordingCapturer()
     made = GraphedEstimator(estimator, capturer, channels=320, blocks=(2, 8), like=torch.zeros(()))
     sizes = [(rows, frames) for rows in (4, 2, 1) for frames in (96, 80, 48)]
     for batch, frames, size in ((1, 10, (1, 48)), (1, 49, (1, 80)), (3, 96, (4, 96)), (2, 48, (2, 48))):
@@ -106,7 +106,7 @@ def test_the_smallest_graph_that_fits_is_taken() -> None:
 @pytest.mark.usefixtures("small")
 def test_samples_outlive_the_next_call() -> None:
     made = GraphedGenerator(
-        lambda mel, source: source * 2, TapeCapturer(), channels=80, samples_per_frame=4, device=torch.device("cpu")
+        lambda _, source: source * 2, RecordingCapturer(), channels=80, samples_per_frame=4, device=torch.device("cpu")
     )
     first = made(torch.zeros(1, 80, 10), torch.ones(1, 40))
     made(torch.zeros(1, 80, 10), torch.zeros(1, 40))
@@ -117,14 +117,14 @@ def test_samples_outlive_the_next_call() -> None:
 @pytest.mark.parametrize(
     ("capturer", "reason"),
     [
-        (Failing(), "operation not permitted when stream is capturing"),
-        (Wrong(off), "values that are off by"),
-        (Wrong(nan), "off by nan"),
-        (Wrong(frozen), "values that are off by"),
+        (FailingCapturer(), "operation not permitted when stream is capturing"),
+        (WrongCapturer(off), "values that are off by"),
+        (WrongCapturer(nan), "off by nan"),
+        (WrongCapturer(frozen), "values that are off by"),
     ],
 )
 def test_a_capture_that_fails_leaves_the_networks_as_they_are(
-    checkpoints: Callable[[str], Path], caplog: pytest.LogCaptureFixture, capturer: TapeCapturer, reason: str
+    checkpoints: Callable[[str], Path], caplog: pytest.LogCaptureFixture, capturer: RecordingCapturer, reason: str
 ) -> None:
     model = load("turbo", checkpoints("turbo"))
     (wanted,) = model.mels([job(1, 9)])

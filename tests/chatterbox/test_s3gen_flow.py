@@ -9,9 +9,9 @@ from unittest import mock
 import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
+from chatterbox_server.chatterbox.interfaces import MelJob
+from chatterbox_server.chatterbox.rendering import FADE_IN
 from chatterbox_server.chatterbox.s3gen.encoder import Encoder
-from chatterbox_server.chatterbox.s3gen.fade import FADE_IN
-from chatterbox_server.chatterbox.s3gen.flow import MelJob
 from chatterbox_server.chatterbox.s3gen.layers import Weights
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.noise import Noise
@@ -283,4 +283,4 @@ def test_file_of_another_model_is_refused(checkpoints: Checkpoints) -> None:
 
 
 def test_fade_in_equals_upstreams(upstream: Upstream) -> None:
-    assert torch.equal(FADE_IN, upstream("standard").s3gen.trim_fade)
+    assert torch.equal(torch.from_numpy(FADE_IN), upstream("standard").s3gen.trim_fade)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from chatterbox_server._core import FlowEstimator
 from chatterbox_server.chatterbox.conditionals import Conditionals
+from chatterbox_server.chatterbox.interfaces import MelJob
 from chatterbox_server.chatterbox.packed import Precision
 from chatterbox_server.chatterbox.s3gen.estimator import TorchNetwork
-from chatterbox_server.chatterbox.s3gen.flow import MelJob
 from chatterbox_server.chatterbox.s3gen.layers import Weights
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.native import NativeNetwork

@@ -12,7 +12,7 @@ import torch
 from chatterbox_server.chatterbox import checkpoint
 from chatterbox_server.chatterbox.checkpoint import locate_mean_flow
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.s3gen.flow import MelJob
+from chatterbox_server.chatterbox.interfaces import MelJob
 from chatterbox_server.chatterbox.s3gen.model import S3Gen
 from chatterbox_server.chatterbox.s3gen.noise import Noise
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors

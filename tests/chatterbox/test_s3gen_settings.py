@@ -10,8 +10,8 @@ import pytest
 from chatterbox_server._core import S3GenSettings
 from chatterbox_server.chatterbox.tensors import CheckpointError
 from engine_helpers import drain, samples, speak
-from engine_of import engine_of
 from numpy.typing import NDArray
+from tiny_engines import engine_of
 
 Checkpoints = Callable[[str], Path]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from engine_of import voiced
 from running_server import COMMAND, HTTP, Server, clean_environment, running
+from tiny_engines import voiced
 
 MODELS = ("standard", "turbo", "multilingual", "nano")
 GONE = "0" * 64

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 from chatterbox_server._core import Slicing
-from chatterbox_server.chatterbox.profiles import PROFILES
-from chatterbox_server.chatterbox.slicing import Slice, Slicer
+from chatterbox_server.chatterbox.interfaces import Slice
+from chatterbox_server.chatterbox.model_spec import PROFILES
+from chatterbox_server.chatterbox.rendering import Slicer
 from hypothesis import given
 from hypothesis import strategies as st
 

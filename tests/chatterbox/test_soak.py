@@ -13,7 +13,7 @@ import psutil
 from chatterbox_server._core import Audio, Cancel, Failed, Forget, Params
 from chatterbox_server.engine import Command
 from engine_helpers import convert, replace, speak
-from engine_of import engine_of, enroll, voiced
+from tiny_engines import engine_of, enroll, voiced
 
 MODELS = ("standard", "turbo", "multilingual", "nano")
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "160"))

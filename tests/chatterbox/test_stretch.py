@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from chatterbox_server.chatterbox.stretch import Stretch
+from chatterbox_server.chatterbox.s3gen.stream import Stretch
 
 
 def stretched(mel: torch.Tensor, speed: float, cuts: list[int]) -> torch.Tensor:

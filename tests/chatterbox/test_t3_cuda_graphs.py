@@ -1,4 +1,4 @@
-"""T3's decoder with its steps captured. Only the capture itself needs a GPU; here an interpreter takes its place."""
+"""T3's decoder with its steps captured. A capture needs a GPU; here recorded operations take its place."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import t3_oracle as reference
 import torch
-from chatterbox_server.chatterbox.capture import CudaCapturer, row_counts
+import upstream_t3 as reference
+from chatterbox_server.chatterbox.device import CudaCapturer, row_counts
 from chatterbox_server.chatterbox.t3 import cuda_graphs
 from chatterbox_server.chatterbox.t3.batch import Pending
 from chatterbox_server.chatterbox.t3.cache import KeyValueCache
 from chatterbox_server.chatterbox.t3.cuda_graphs import Graphs
 from chatterbox_server.chatterbox.t3.decoder import Decoder
 from chatterbox_server.chatterbox.t3.model import T3
-from tape import Failing, TapeCapturer, Wrong, frozen, nan, off
+from recorded_graphs import FailingCapturer, RecordingCapturer, WrongCapturer, frozen, nan, off
 from torch import Tensor
 
 KINDS = ("standard", "multilingual", "turbo", "nano")
@@ -96,7 +96,7 @@ def test_captured_steps_give_the_same_logits_and_tokens(
     t3: Load, small: Callable[..., None], kind: str, slots: int
 ) -> None:
     small(96, 160, 320)
-    eager, captured, capturer = Listening(t3(kind), slots=slots), Listening(t3(kind), slots=slots), TapeCapturer()
+    eager, captured, capturer = Listening(t3(kind), slots=slots), Listening(t3(kind), slots=slots), RecordingCapturer()
     captured.warm_up(capturer)
     held, checked = captured.cache_bytes, len(capturer.replayed)
     assert held > 0
@@ -116,7 +116,7 @@ def test_longer_requests_are_decoded_without_and_with_graphs_again(
     # Of requests of 39 to 106 and of 112 to 220 positions.
     small(80 if kind == "standard" else 160)
     eager, captured = Listening(t3(kind), slots=2), Listening(t3(kind), slots=2)
-    captured.warm_up(TapeCapturer())
+    captured.warm_up(RecordingCapturer())
     held = captured.cache_bytes
     places: list[bool] = []
 
@@ -143,10 +143,10 @@ def pending(lengths: list[int]) -> Pending:
 
 
 @pytest.fixture
-def fixed(t3: Load, small: Callable[..., None]) -> tuple[Graphs, KeyValueCache, TapeCapturer]:
+def fixed(t3: Load, small: Callable[..., None]) -> tuple[Graphs, KeyValueCache, RecordingCapturer]:
     """Graphs for up to 6 rows of 16, 32 or 64 positions, and their cache full of random numbers."""
     small(16, 32, 64)
-    model, capturer = t3("standard"), TapeCapturer()
+    model, capturer = t3("standard"), RecordingCapturer()
     cache = model.cache(6)
     assert isinstance(cache, KeyValueCache)
     with torch.inference_mode():
@@ -159,7 +159,7 @@ def fixed(t3: Load, small: Callable[..., None]) -> tuple[Graphs, KeyValueCache, 
     return made, cache, capturer
 
 
-def test_the_smallest_graph_that_fits_is_taken(fixed: tuple[Graphs, KeyValueCache, TapeCapturer]) -> None:
+def test_the_smallest_graph_that_fits_is_taken(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
     made, _, capturer = fixed
     assert [row_counts(most) for most in (1, 2, 3, 6, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 6], [1, 2, 4, 8]]
     # In the order in which they are captured.
@@ -185,7 +185,7 @@ def test_the_smallest_graph_that_fits_is_taken(fixed: tuple[Graphs, KeyValueCach
     assert len(capturer.replayed) == ran
 
 
-def test_padding_touches_no_row_that_is_read(fixed: tuple[Graphs, KeyValueCache, TapeCapturer]) -> None:
+def test_padding_touches_no_row_that_is_read(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
     made, cache, _ = fixed
     tensors = [*cache.keys, *cache.values]
     before = [tensor.clone() for tensor in tensors]
@@ -206,7 +206,7 @@ def test_padding_touches_no_row_that_is_read(fixed: tuple[Graphs, KeyValueCache,
         assert changed.equal(written[:3])
 
 
-def test_the_scratch_row_alone_takes_the_padding(fixed: tuple[Graphs, KeyValueCache, TapeCapturer]) -> None:
+def test_the_scratch_row_alone_takes_the_padding(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
     made, cache, _ = fixed
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
     with torch.inference_mode():
@@ -241,14 +241,14 @@ def test_nothing_stays_of_a_row_that_leaves(t3: Load) -> None:
 @pytest.mark.parametrize(
     ("capturer", "reason"),
     [
-        (Failing(), "operation not permitted when stream is capturing"),
-        (Wrong(off), "values that are off by"),
-        (Wrong(nan), "off by nan"),
-        (Wrong(frozen), "values that are off by"),
+        (FailingCapturer(), "operation not permitted when stream is capturing"),
+        (WrongCapturer(off), "values that are off by"),
+        (WrongCapturer(nan), "off by nan"),
+        (WrongCapturer(frozen), "values that are off by"),
     ],
 )
 def test_a_capture_that_fails_leaves_the_decoder_without(
-    t3: Load, small: Callable[..., None], caplog: pytest.LogCaptureFixture, capturer: TapeCapturer, reason: str
+    t3: Load, small: Callable[..., None], caplog: pytest.LogCaptureFixture, capturer: RecordingCapturer, reason: str
 ) -> None:
     small(64, 160)
     eager, captured = Listening(t3("standard"), slots=2), Listening(t3("standard"), slots=2)
@@ -271,10 +271,10 @@ def test_graphs_take_no_more_than_half_of_the_free_memory(t3: Load, caplog: pyte
     position = 5 * row
     for free, positions in ((4 * 1024, 2048), (4 * 1024 - 1, 1024), (2 * 1024, 1024)):
         decoder = Decoder(model, slots=2)
-        decoder.warm_up(TapeCapturer(free * position))
+        decoder.warm_up(RecordingCapturer(free * position))
         assert decoder.cache_bytes == positions * position
     caplog.clear()
-    capturer = TapeCapturer(2 * 1024 * 1025 * row - 1)
+    capturer = RecordingCapturer(2 * 1024 * 1025 * row - 1)
     decoder = Decoder(model, slots=512)
     decoder.warm_up(capturer)
     assert decoder.cache_bytes == capturer.captured == 0
@@ -285,7 +285,7 @@ def test_graphs_take_no_more_than_half_of_the_free_memory(t3: Load, caplog: pyte
 
 def test_there_are_graphs_where_they_are_wanted(t3: Load, small: Callable[..., None]) -> None:
     small(64, 160)
-    capturer = TapeCapturer()
+    capturer = RecordingCapturer()
     refusing = Decoder(t3("turbo"), slots=2, graphs=False)
     refusing.warm_up(capturer)
     plain = Decoder(t3("turbo"), slots=2)
@@ -307,9 +307,9 @@ def test_the_tape_refuses_what_no_graph_can_hold(t3: Load) -> None:
         lambda: tensor[tensor.nonzero()],
     ):
         with torch.inference_mode(), pytest.raises(RuntimeError, match="needs the host"):
-            TapeCapturer().capture(step)
+            RecordingCapturer().capture(step)
     with torch.inference_mode():
-        double = TapeCapturer().capture(lambda: tensor[1:] * 2 + len(tensor))
+        double = RecordingCapturer().capture(lambda: tensor[1:] * 2 + len(tensor))
         tensor += 10
         assert double().tolist() == [25, 27]
 

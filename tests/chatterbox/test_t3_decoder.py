@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import t3_oracle as reference
 import torch
+import upstream_t3 as reference
 from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, STOP_SPEECH, Prompt
 from chatterbox_server.chatterbox.t3.decoder import Decoder
 from chatterbox_server.chatterbox.t3.model import T3

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import t3_oracle as reference
 import torch
+import upstream_t3 as reference
 from chatterbox_server._core import T3Backbone
 from chatterbox_server.chatterbox.t3.cache import Span
 from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, Prompt
@@ -133,9 +133,11 @@ def test_reduced_precisions_approximate_fp32(t3: Load, kind: str) -> None:
     for precision in PRECISIONS[1:]:
         near = logits(t3(kind, precision), wanted, how, 1)[0]
         distances.append(float((near - exact).norm() / exact.norm()))
-    assert 0 < distances[0] < 0.01
+    # Twice the largest of all models with VNNI: without it weights are rounded more coarsely, which adds a tenth of
+    # noise, and the next coarser precision is at least four times as far.
+    assert 0 < distances[0] < 0.015
     assert 0 < distances[1] < 0.06
-    assert 0 < distances[2] < 0.3
+    assert 0 < distances[2] < 0.6
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])

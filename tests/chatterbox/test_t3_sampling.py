@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import t3_oracle as reference
 import torch
+import upstream_t3 as reference
 from chatterbox_server._core import T3Sampler
 from chatterbox_server.chatterbox.t3 import batch
 from chatterbox_server.chatterbox.t3.config import SPEECH_IDS

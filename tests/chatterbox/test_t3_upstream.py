@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import t3_oracle as reference
 import torch
+import upstream_t3 as reference
 from chatterbox_server.chatterbox.t3.config import SPEECH_IDS, START_SPEECH, STOP_SPEECH
 from chatterbox_server.chatterbox.t3.model import T3
 from chatterbox_server.chatterbox.t3.sampling import SamplingBatch

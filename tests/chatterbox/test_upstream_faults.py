@@ -11,8 +11,8 @@ from chatterbox_server._core import Audio, Done, Enrolled, Params
 from chatterbox_server.engine import Engine
 from chatterbox_server.model_runner import Event
 from engine_helpers import drain, replace, samples, speak
-from engine_of import engine_of, enroll
 from safetensors.torch import load_file, save_file
+from tiny_engines import engine_of, enroll
 
 TEXT = "The quick brown fox."
 

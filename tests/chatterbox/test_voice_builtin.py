@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from chatterbox_server.chatterbox.tensors import CheckpointError
-from chatterbox_server.chatterbox.voices import load_builtin
+from chatterbox_server.chatterbox.voices.files import load_builtin
 
 Folder = Callable[[str], Path]
 Upstream = Callable[[str], Any]

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.voices import VoiceCache
+from chatterbox_server.chatterbox.voices.cache import VoiceCache
 
 MODEL = "turbo-0f3a"
 KEYS = tuple(f"{index:064x}" for index in range(10, 20))

@@ -10,9 +10,7 @@ import clips
 import numpy as np
 import pytest
 from chatterbox_server._core import biquad
-from chatterbox_server.chatterbox.voices.clip import resample
-from chatterbox_server.chatterbox.voices.loudness import loudness
-from chatterbox_server.chatterbox.voices.spectra import mel_filters, powers, without_silence
+from chatterbox_server.chatterbox.voices.audio import loudness, mel_filters, powers, resample, without_silence
 
 librosa: Any = importlib.import_module("librosa")
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals
-from chatterbox_server.chatterbox.voices import load_builtin, read_portable
 from chatterbox_server.chatterbox.voices.convert import main
-from chatterbox_server.chatterbox.voices.portable import write_portable
+from chatterbox_server.chatterbox.voices.files import load_builtin, read_portable, write_portable
 from chatterbox_server.model_runner import RequestError
 from command_helpers import run
 from running_server import HTTP, Server, running

@@ -17,10 +17,10 @@ import pytest
 import torch
 from chatterbox_server.chatterbox.conditionals import Conditionals, aligned
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
-from chatterbox_server.chatterbox.voices import GPT2_RECIPE, LLAMA_RECIPE, VoicePreparer
+from chatterbox_server.chatterbox.voices.prepare import GPT2_RECIPE, LLAMA_RECIPE, TorchVoicePreparer
 from chatterbox_server.model_runner import RequestError
-from preparing import FILES, finish
 from torch import Tensor
+from voice_preparation import FILES, finish
 
 Folder = Callable[[str], Path]
 
@@ -68,7 +68,7 @@ def differences(voice: Conditionals, own: dict[str, Tensor]) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("length", CLIPS, ids=lambda length: f"{length[1]}s-{length[0]}Hz")
 def test_conditionals_equal_upstream_bit_for_bit(
-    preparers: Callable[[str], VoicePreparer],
+    preparers: Callable[[str], TorchVoicePreparer],
     reference: Callable[[str], Any],
     tmp_path: Path,
     kind: str,
@@ -87,7 +87,7 @@ def test_conditionals_equal_upstream_bit_for_bit(
 
 
 def test_a_clip_that_ends_within_a_token_loses_its_odd_last_frame(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any], tmp_path: Path
+    preparers: Callable[[str], TorchVoicePreparer], reference: Callable[[str], Any], tmp_path: Path
 ) -> None:
     clip = clips.voiced(3.03, 24_000)
     _, frames = upstreams_own(reference("standard"), clips.write(tmp_path / "clip.wav", clip, 24_000))
@@ -96,7 +96,7 @@ def test_a_clip_that_ends_within_a_token_loses_its_odd_last_frame(
 
 
 def test_turbo_speaks_with_a_clip_of_two_seconds(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any]
+    preparers: Callable[[str], TorchVoicePreparer], reference: Callable[[str], Any]
 ) -> None:
     voice = finish(preparers("turbo").prepare(clips.voiced(2.0, 24_000), 24_000))
     assert voice.t3_tokens.shape == (50,)
@@ -122,7 +122,7 @@ def test_turbo_speaks_with_a_clip_of_two_seconds(
     assert torch.isfinite(spoken).all()
 
 
-def test_others_can_work_between_stages(preparers: Callable[[str], VoicePreparer]) -> None:
+def test_others_can_work_between_stages(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     preparer = preparers("standard")
     first, second = clips.voiced(4.0, 24_000), clips.voiced(5.0, 24_000, pitch=220)
     alone = [finish(preparer.prepare(clip, 24_000)) for clip in (first, second)]
@@ -155,7 +155,7 @@ def test_released_networks_serve_a_clip_in_work_and_come_back(checkpoints: Folde
         return give
 
     s3gen, voice_encoder = FILES["standard"]
-    preparer = VoicePreparer(s3gen=source(s3gen), voice_encoder=source(voice_encoder), recipe=LLAMA_RECIPE)
+    preparer = TorchVoicePreparer(s3gen=source(s3gen), voice_encoder=source(voice_encoder), recipe=LLAMA_RECIPE)
     assert opened == []
     for _ in preparer.load():
         pass
@@ -175,7 +175,7 @@ def test_a_checkpoint_without_a_weight_is_named(checkpoints: Folder) -> None:
     name = "tokenizer.encoder.blocks.0.attn.out.weight"
     whole = open_tensors(path)
     lacking = Tensors(path, {other: whole[other] for other in whole if other != name})
-    preparer = VoicePreparer(
+    preparer = TorchVoicePreparer(
         s3gen=lambda: lacking, voice_encoder=checkpoints("standard") / "ve.safetensors", recipe=LLAMA_RECIPE
     )
     with pytest.raises(CheckpointError, match=name):
@@ -189,13 +189,13 @@ def test_constants_missing_in_a_checkpoint_are_made(checkpoints: Folder) -> None
     lacking = Tensors(path, {name: whole[name] for name in whole if name not in constants})
     clip = clips.voiced(2.0, 24_000)
     voices = [
-        finish(VoicePreparer(s3gen=s3gen, voice_encoder=voice_encoder, recipe=LLAMA_RECIPE).prepare(clip, 24_000))
+        finish(TorchVoicePreparer(s3gen=s3gen, voice_encoder=voice_encoder, recipe=LLAMA_RECIPE).prepare(clip, 24_000))
         for s3gen in (path, lambda: lacking)
     ]
     assert differences(voices[0], voices[1].tensors()) == {}
 
 
-def test_a_clip_from_read_only_bytes_is_taken_and_left_alone(preparers: Callable[[str], VoicePreparer]) -> None:
+def test_a_clip_from_read_only_bytes_is_taken_and_left_alone(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     clip = clips.voiced(1.5, 24_000)
     given = np.frombuffer(clip.tobytes(), dtype=np.float32)
     for kind in ("standard", "turbo"):
@@ -204,7 +204,7 @@ def test_a_clip_from_read_only_bytes_is_taken_and_left_alone(preparers: Callable
     assert given.tobytes() == clip.tobytes()
 
 
-def test_any_rate_is_taken(preparers: Callable[[str], VoicePreparer]) -> None:
+def test_any_rate_is_taken(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     for rate in (8_000, 11_025, 22_050, 96_000, 192_000):
         voice = finish(preparers("standard").prepare(clips.voiced(1.0, rate), rate))
         assert voice.s3_mel.shape == (50, 80), rate
@@ -232,14 +232,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_clips_that_cannot_be_used_are_refused(preparers: Callable[[str], VoicePreparer], case: str) -> None:
+def test_clips_that_cannot_be_used_are_refused(preparers: Callable[[str], TorchVoicePreparer], case: str) -> None:
     clip, rate, reason = BAD[case]
     with pytest.raises(RequestError, match=reason) as refused:
         finish(preparers("standard").prepare(clip, rate))
     assert refused.value.code == "UNSUPPORTED_AUDIO"
 
 
-def test_a_click_at_either_end_is_no_crash(preparers: Callable[[str], VoicePreparer]) -> None:
+def test_a_click_at_either_end_is_no_crash(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     for place in (slice(0, 4), slice(-4, None)):
         # Whole blocks of the search for silence, so that the last one lies past the clip's end.
         clip = np.full(512 * 96, 1e-5, np.float32)
@@ -251,7 +251,7 @@ def test_a_clip_without_a_voice_is_refused(checkpoints: Folder) -> None:
     s3gen, path = (checkpoints("standard") / name for name in FILES["standard"])
     whole = open_tensors(path)
     deaf = Tensors(path, {**whole, "proj.bias": torch.full_like(whole["proj.bias"], -1e6)})
-    preparer = VoicePreparer(s3gen=s3gen, voice_encoder=lambda: deaf, recipe=LLAMA_RECIPE)
+    preparer = TorchVoicePreparer(s3gen=s3gen, voice_encoder=lambda: deaf, recipe=LLAMA_RECIPE)
     with pytest.raises(RequestError, match="hears a voice") as refused:
         finish(preparer.prepare(clips.voiced(1.0, 24_000), 24_000))
     assert refused.value.code == "UNSUPPORTED_AUDIO"
@@ -259,7 +259,7 @@ def test_a_clip_without_a_voice_is_refused(checkpoints: Folder) -> None:
 
 def test_clips_are_refused_before_any_work(checkpoints: Folder) -> None:
     missing = checkpoints("standard") / "nothing.safetensors"
-    preparer = VoicePreparer(s3gen=missing, voice_encoder=missing, recipe=LLAMA_RECIPE)
+    preparer = TorchVoicePreparer(s3gen=missing, voice_encoder=missing, recipe=LLAMA_RECIPE)
     silence = np.zeros(48_000, np.float32)
     for prepare in (preparer.prepare, preparer.tokens):
         with pytest.raises(RequestError, match="silent"):
@@ -269,7 +269,7 @@ def test_clips_are_refused_before_any_work(checkpoints: Folder) -> None:
             preparer.tokens(np.full(samples, 0.1, np.float32), 24_000)
 
 
-def test_loudness_that_cannot_be_told_is_left(preparers: Callable[[str], VoicePreparer]) -> None:
+def test_loudness_that_cannot_be_told_is_left(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     # 5 Hz: above -60 dBFS, yet inaudible, so that no block counts.
     hum = np.asarray(0.002 * np.sin(2 * np.pi * 5 * np.arange(48_000) / 24_000), np.float32)
     voice = finish(preparers("turbo").prepare(hum, 24_000))
@@ -277,17 +277,17 @@ def test_loudness_that_cannot_be_told_is_left(preparers: Callable[[str], VoicePr
 
 
 def test_upstreams_other_modules_stay_unimported(
-    checkpoints: Folder, preparers: Callable[[str], VoicePreparer]
+    checkpoints: Folder, preparers: Callable[[str], TorchVoicePreparer]
 ) -> None:
     """In a process of its own, with a watermarker that cannot be imported; the voice is the same there."""
     s3gen, voice_encoder = (str(checkpoints("standard") / name) for name in FILES["standard"])
     program = f"""
         import sys, pathlib, clips
         sys.modules["perth"] = None
-        from chatterbox_server.chatterbox.voices import LLAMA_RECIPE, VoicePreparer
+        from chatterbox_server.chatterbox.voices import LLAMA_RECIPE, TorchVoicePreparer
         heavy = ("librosa", "s3tokenizer", "pyloudnorm", "scipy", "numba", "sklearn", "onnx")
         assert not [name for name in ("torchaudio", "soxr", *heavy) if name in sys.modules]
-        preparer = VoicePreparer(
+        preparer = TorchVoicePreparer(
             s3gen=pathlib.Path({s3gen!r}), voice_encoder=pathlib.Path({voice_encoder!r}), recipe=LLAMA_RECIPE
         )
         stages = preparer.prepare(clips.voiced(2.0, 24_000), 24_000)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from chatterbox_server.chatterbox.tensors import Tensors, open_tensors
-from chatterbox_server.chatterbox.voices import VoicePreparer
-from chatterbox_server.chatterbox.voices.tokens import SpeechTokenizer
-from preparing import finish
+from chatterbox_server.chatterbox.voices.prepare import TorchVoicePreparer
+from chatterbox_server.chatterbox.voices.tokenizer import SpeechTokenizer
 from torch import Tensor
+from voice_preparation import finish
 
 # Seconds of audio for one window of the tokeniser, just one, two and three.
 SEAMS = (3.0, 29.99, 31.0, 62.0)
@@ -20,7 +20,7 @@ SEAMS = (3.0, 29.99, 31.0, 62.0)
 
 @pytest.mark.parametrize("seconds", SEAMS)
 def test_tokens_for_conversion_equal_upstream(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any], tmp_path: Path, seconds: float
+    preparers: Callable[[str], TorchVoicePreparer], reference: Callable[[str], Any], tmp_path: Path, seconds: float
 ) -> None:
     clip = clips.voiced(seconds, 22_050)
     own = converted_upstream(reference("standard"), clips.write(tmp_path / "clip.wav", clip, 22_050))
@@ -38,7 +38,11 @@ def converted_upstream(model: Any, path: Path) -> Tensor:
 
 @pytest.mark.parametrize(("seconds", "lost"), [(53, 50), (55, 25)])
 def test_no_speech_is_lost_where_upstream_loses_some(
-    preparers: Callable[[str], VoicePreparer], reference: Callable[[str], Any], tmp_path: Path, seconds: int, lost: int
+    preparers: Callable[[str], TorchVoicePreparer],
+    reference: Callable[[str], Any],
+    tmp_path: Path,
+    seconds: int,
+    lost: int,
 ) -> None:
     clip = clips.voiced(seconds, 16_000)
     own = converted_upstream(reference("standard"), clips.write(tmp_path / "clip.wav", clip, 16_000))

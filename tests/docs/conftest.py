@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import soundfile
 from chatterbox_server.bench import random_weights
-from engine_of import voiced
 from running_server import COMMAND, Server, clean_environment, running
+from tiny_engines import voiced
 
 
 def shown(option: str) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import soundfile
 from documents import ADDRESS, Block, blocks
-from engine_of import voiced
 from running_server import Server, clean_environment
+from tiny_engines import voiced
 
 BLOCKS = [block for block in blocks() if block.language in ("bash", "python") and block.mark in ("", "server: cloning")]
 AUDIO = {".wav", ".mp3", ".opus", ".flac", ".webm", ".pcm", ".mp4"}

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from chatterbox_server.bench import server_command
-from chatterbox_server.bench.listener import Heard, Request
-from chatterbox_server.bench.sweep import Sweep, percentile
+from chatterbox_server.bench.load import Heard, Request, Sweep, percentile
 from command_helpers import run
 from PIL import Image
 from running_server import Server

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["BenchError", "Child", "interpreter"]
+from ..interpreter import environment, interpreter
+
+__all__ = ["BenchError", "Child"]
 
 _LOG_TAIL = 2000
 _END_SECONDS = 30.0
@@ -20,19 +19,6 @@ _END_SECONDS = 30.0
 
 class BenchError(Exception):
     """Something cannot be measured; the message is a sentence that says why."""
-
-
-def interpreter() -> list[str]:
-    """The start of a command that runs a Python with the packages of this one."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # Where Python is inside another program, ``sys.executable`` may be anything.
-    beside = Path(sys.exec_prefix, "bin", version)
-    return [str(beside) if beside.exists() else sys.executable]
-
-
-def environment() -> dict[str, str]:
-    """The environment in which ``interpreter`` finds the packages."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 class Child:

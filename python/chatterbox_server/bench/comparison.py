@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .child import BenchError, Child
-from .rows import Row
-from .targets import target
+from .rows import Row, target
 from .work import Floors
 
 __all__ = ["SECTIONS", "Comparison", "Effort"]

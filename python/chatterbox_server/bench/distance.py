@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..chatterbox.lane import Parts
+from ..chatterbox.model_spec import ModelParts
 from ..chatterbox.speech_tokens import VALID
 from ..chatterbox.t3.config import Prompt
 from ..chatterbox.t3.decoder import Decoder
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 
 def distributions(
-    parts: Parts, prompt: Prompt, count: int, *, forced: Sequence[int] | None = None
+    parts: ModelParts, prompt: Prompt, count: int, *, forced: Sequence[int] | None = None
 ) -> tuple[list[int], Floats]:
     """The next ``count`` tokens, drawn or ``forced``, and the distributions ``[count, ids]`` that they came from.
 

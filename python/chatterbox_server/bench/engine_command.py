@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import how_to_install
-from ..chatterbox.profiles import PROFILES
+from ..chatterbox.model_spec import PROFILES
 from ..loading import CHATTERBOX
 from . import engine
 from .child import BenchError

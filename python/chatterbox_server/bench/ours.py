@@ -15,8 +15,10 @@ import torch
 
 from .._core import Audio, Done, Failed, LoadSettings, Params, S3GenSettings, Speak
 from ..chatterbox.checkpoint import locate, locate_mean_flow
-from ..chatterbox.lane import BUILTIN_VOICE, ChatterboxLane, Parts
-from ..chatterbox.s3gen.flow import MelJob
+from ..chatterbox.interfaces import MelJob
+from ..chatterbox.model_spec import ModelParts
+from ..chatterbox.runner import BUILTIN_VOICE, ChatterboxRunner
+from ..chatterbox.s3gen.model import S3Gen
 from ..chatterbox.s3gen.noise import Noise
 from ..chatterbox.speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE, TOKENS_PER_SECOND
 from ..chatterbox.t3.config import Prompt
@@ -55,13 +57,13 @@ class Ours:
         self._reference_seconds = loaded.s3gen.prompt_seconds or math.inf
 
     @property
-    def _parts(self) -> Parts:
-        lane = self._engine.runners[self._model]
-        if not isinstance(lane, ChatterboxLane):
-            raise Unavailable(f"{type(lane).__name__} has no parts that could be measured one by one")
-        if lane.parts.builtin is None:
+    def _parts(self) -> ModelParts:
+        runner = self._engine.runners[self._model]
+        if not isinstance(runner, ChatterboxRunner):
+            raise Unavailable(f"{type(runner).__name__} has no parts that could be measured one by one")
+        if runner.parts.builtin is None:
             raise Unavailable(f"{self._model}'s checkpoint has no voice of its own (conds.pt)")
-        return lane.parts
+        return runner.parts
 
     def work(self, characters: int) -> dict[str, int]:
         """What has to be done, as ``work.Work``."""
@@ -113,7 +115,7 @@ class Ours:
 
     def flow(self, tokens: int) -> dict[str, Samples]:
         """Milliseconds for the mel of so many tokens, and of the Euler steps after the first."""
-        steps = self._parts.s3gen.begin([self._job(tokens, seed=1)])
+        steps = self._parts.mel_decoder.begin([self._job(tokens, seed=1)])
         marks = [self._clock.now()]
         with torch.inference_mode():
             for _ in steps:
@@ -124,7 +126,7 @@ class Ours:
 
     def vocode(self, seconds: float) -> Samples:
         """Milliseconds for the samples of so many seconds of mel."""
-        vocoder, mel = self._parts.s3gen.vocoder, mel_frames(seconds)
+        vocoder, mel = self._s3gen.vocoder, mel_frames(seconds)
         return [self._clock.milliseconds(lambda: vocoder.whole(mel, Noise(1)))]
 
     def watermark(self, seconds: float) -> Samples:
@@ -196,8 +198,14 @@ class Ours:
                 "other_seed_db": decibels(saved["other"], saved["mel"]),
             }
 
+    @property
+    def _s3gen(self) -> S3Gen:
+        if not isinstance(self._parts.mel_decoder, S3Gen):
+            raise Unavailable("the vocoder is inside a graph")
+        return self._parts.mel_decoder
+
     def _mel(self, tokens: int, *, seed: int) -> Any:
-        return self._parts.s3gen.mels([self._job(tokens, seed=seed)])[0].cpu().numpy()
+        return self._s3gen.mels([self._job(tokens, seed=seed)])[0].cpu().numpy()
 
     def _job(self, tokens: int, *, seed: int) -> MelJob:
         voice, noise = self._parts.builtin, Noise(seed)

@@ -21,9 +21,10 @@ from typing import Any
 
 from .. import how_to_install
 from ..announcement import ANNOUNCE_JSON, ready_url
-from .child import BenchError, environment, interpreter
+from ..interpreter import environment, interpreter
+from .child import BenchError
 from .engine_command import counts
-from .server_report import server_tables
+from .report import server_tables
 
 __all__ = ["add_options", "measure", "render"]
 
@@ -80,8 +81,7 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 async def _measure(given: argparse.Namespace, url: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    from .listener import Request, open_listener
-    from .sweep import Sweep
+    from .load import Request, Sweep, open_listener
 
     request = Request(
         url=url.rstrip("/"),

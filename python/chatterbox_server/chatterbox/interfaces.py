@@ -5,17 +5,22 @@ Implementations inherit nothing from each other; what they share are functions a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .conditionals import Conditionals
 from .t3.cache import Span
 from .t3.config import T3Config
 
-__all__ = ["AcousticModel", "Cache"]
+__all__ = ["AcousticModel", "Cache", "MelDecoder", "MelJob", "Samples", "Slice", "SliceDecoder", "VoicePreparer"]
+
+Samples = NDArray[np.float32]
 
 
 class Cache(Protocol):
@@ -90,3 +95,79 @@ class AcousticModel(Protocol):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the next speech token, ``[rows, SPEECH_IDS]`` float32, from the last position's ``[rows, width]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A run of an utterance's tokens, by position: rendered from ``context`` on, heard from ``start`` on to ``end``."""
+
+    context: int
+    start: int
+    end: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MelJob:
+    """Tokens of one utterance to be turned into mel frames."""
+
+    voice: Conditionals
+    tokens: Tensor
+    """``[n]`` int64 below 6561: context and what is to be heard, at least one more than the lookahead if not final."""
+    noise: Tensor
+    """Normal noise ``[80, 2 n]`` of these tokens' frames."""
+    prompt_noise: Tensor
+    """Normal noise ``[80, 2 p]`` of the voice's own frames."""
+    final: bool
+    """Whether the utterance ends here. If not, the last tokens are lookahead and give no frames."""
+    steps: int | None = None
+    """Euler steps, or ``None`` for as many as the model is made for."""
+
+
+class SliceDecoder(Protocol):
+    """One utterance's slices on their way to samples, in order."""
+
+    def job(self, tokens: Sequence[int], part: Slice) -> MelJob:
+        """What ``MelDecoder.begin`` is to make of the slice ``part``, whose ``tokens`` begin with its context."""
+
+    def push(self, made: Tensor, part: Slice) -> Samples:
+        """The samples that are ready to leave with what was ``made`` of ``part``; with a final one, all of them."""
+
+
+class MelDecoder(Protocol):
+    """Speech tokens to samples by way of a mel spectrogram, for any number of utterances at once: S3Gen."""
+
+    def check_speed(self, speed: float) -> None:
+        """Raises ``RequestError`` for a speaking rate that it does not have."""
+
+    def stream(self, voice: Conditionals, seed: int, *, speed: float, crossfade_frames: int) -> SliceDecoder:
+        """Begin an utterance, whose slices are faded over ``crossfade_frames`` of mel."""
+
+    def begin(self, jobs: Sequence[MelJob]) -> Generator[None, None, list[Tensor]]:
+        """Works on what ``SliceDecoder.job`` gave, for ``push``. Yields where something else may be done.
+
+        To be run under ``torch.inference_mode()``.
+        """
+
+
+class VoicePreparer(Protocol):
+    """Reference clips to ``Conditionals``, stage by stage. Networks are loaded when first needed."""
+
+    def load(self) -> Iterator[None]:
+        """Load what preparing needs, so that the first voice does not wait for it; yields between parts."""
+
+    def release(self) -> None:
+        """Drop the networks. A clip in preparation keeps its own until it is done."""
+
+    def prepare(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
+        """Yields between its stages and returns the clip's ``Conditionals``.
+
+        ``pcm`` is ``[n]`` float32, mono, at ``rate`` Hz. Raises ``RequestError`` (``UNSUPPORTED_AUDIO``) for a clip
+        that cannot be used, at once where that can be seen at once.
+        """
+
+    def tokens(self, pcm: Samples, rate: int) -> Generator[None, None, Tensor]:
+        """Yields between its stages and returns all of a clip's speech tokens, ``[n]`` int64, for conversion."""
+
+    def read_portable(self, data: bytes) -> Conditionals:
+        """The voice in a file of ``voice convert``. Raises ``RequestError`` where there is none for this model."""

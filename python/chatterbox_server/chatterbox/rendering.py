@@ -1,34 +1,34 @@
-"""One utterance's way from speech tokens to samples."""
+"""One utterance's speech tokens to samples: which of them are rendered when, and what becomes of samples before they
+leave.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .._core import Slicing
 from .conditionals import Conditionals
-from .s3gen.fade import FADE_IN
-from .s3gen.flow import MelJob
-from .s3gen.noise import Noise
-from .s3gen.vocoder import Vocoder
-from .slicing import Slice, Slicer
-from .speech_tokens import FRAMES_PER_TOKEN, LOOKAHEAD, SAMPLE_RATE
-from .stretch import Stretch
+from .interfaces import MelDecoder, MelJob, Samples, Slice
+from .speech_tokens import FRAME_MS, FRAMES_PER_TOKEN, LOOKAHEAD, MAX_TOKENS, SAMPLE_RATE
 
-__all__ = ["Marker", "RenderOptions", "Rendering", "Samples", "SliceRendering"]
+__all__ = ["FADE_IN", "Marker", "RenderOptions", "Rendering", "Slicer"]
 
-_FADE_IN = FADE_IN.numpy()
+CONTEXT_TOKENS = 25
+CROSSFADE_MS = 30.0
+_MUTED = 480
+"""20 ms, in which what is left of the reference clip may be heard."""
+FADE_IN = torch.cat([torch.zeros(_MUTED), (torch.cos(torch.linspace(math.pi, 0, _MUTED)) + 1) / 2]).numpy()
+"""Gains ``[960]`` of an utterance's first samples: 20 ms of silence, then 20 ms of rise. Equals ``trim_fade`` of
+upstream's ``s3gen.py``."""
 _CUT_FADE = SAMPLE_RATE // 100
 """10 ms, so that a cut does not click."""
-
-Samples = NDArray[np.float32]
 
 
 class Marker(Protocol):
@@ -53,25 +53,88 @@ class RenderOptions:
     max_samples: int
 
 
-class SliceRendering(ABC):
-    """Takes an utterance's tokens, tells when a slice of them is due, and sees to samples before they leave.
+class Slicer:
+    """Cuts an utterance by its own length alone: the same tokens give the same slices, however fast they come.
+
+    ``schedule`` has the tokens of the first slices, of which the last one repeats, unless ``slicing`` says how many.
+    """
+
+    def __init__(self, slicing: Slicing, schedule: tuple[int, ...], *, stream: bool) -> None:
+        self._stream = stream
+        fixed = slicing.tokens_per_slice
+        self._schedule = (fixed,) if fixed else schedule
+        joined = slicing.overlap != "zero"
+        context = CONTEXT_TOKENS if slicing.context_window is None else slicing.context_window
+        self._context = context if joined else 0
+        crossfade = CROSSFADE_MS if slicing.crossfade_ms is None else slicing.crossfade_ms
+        self.crossfade_frames = min(round(crossfade / FRAME_MS), FRAMES_PER_TOKEN * self._context)
+        self._index = 0
+        self.taken = 0
+        """Tokens given out so far."""
+
+    def next(self, tokens: int, *, ended: bool) -> Slice | None:
+        """The slice to render next, if the utterance's ``tokens`` so far allow it."""
+        cut = self._cut(self._index, self.taken, tokens, ended=ended)
+        if cut is None:
+            return None
+        end, final = cut
+        part = Slice(context=max(0, self.taken - self._context), start=self.taken, end=end, final=final)
+        self._index += 1
+        self.taken = end
+        return part
+
+    def ready(self, tokens: int, *, ended: bool) -> int:
+        """How many slices ``next`` would give one after the other."""
+        count, taken = 0, self.taken
+        while taken < tokens and (cut := self._cut(self._index + count, taken, tokens, ended=ended)):
+            taken = cut[0]
+            count += 1
+        return count
+
+    def _cut(self, index: int, taken: int, tokens: int, *, ended: bool) -> tuple[int, bool] | None:
+        """Where the slice after ``taken`` tokens ends, and whether it is the last."""
+        size = self._schedule[min(index, len(self._schedule) - 1)]
+        left = tokens - taken
+        if self._stream:
+            # Whether the end is known yet must not move a cut, or the samples would depend on the machine's speed.
+            whole = left >= size + LOOKAHEAD
+        else:
+            # What is longer than T3's longest, a converted clip, is cut too: memory grows with the square of a slice.
+            size, whole = MAX_TOKENS, ended and left > MAX_TOKENS + LOOKAHEAD
+        final = ended and not whole
+        if not final and not whole:
+            return None
+        return (tokens if final else taken + size), final
+
+
+class Rendering:
+    """Takes an utterance's tokens, tells when a slice of them is due, and fades, caps and marks its samples.
 
     ``marker`` is ``None`` when nothing is to be marked. ``closing`` tokens are put after the last one.
     """
 
     def __init__(
-        self, *, voice: Conditionals, options: RenderOptions, marker: Marker | None, closing: tuple[int, ...] = ()
+        self,
+        decoder: MelDecoder,
+        voice: Conditionals,
+        seed: int,
+        options: RenderOptions,
+        *,
+        marker: Marker | None,
+        closing: tuple[int, ...] = (),
     ) -> None:
         self._voice = voice
         self._marker = marker
         self._closing = closing
         self.streamed = options.stream
         self._slicer = Slicer(options.slicing, options.schedule, stream=options.stream)
+        crossfade = self._slicer.crossfade_frames
+        self._decoder = decoder.stream(voice, seed, speed=options.speed, crossfade_frames=crossfade)
         self._room = options.max_samples
         self._tokens: list[int] = []
         self._ended = False
         self._slice: Slice | None = None
-        self._heard = 0
+        self._made = 0
         """Samples made so far."""
         self.samples_sent = 0
         self.done = False
@@ -112,13 +175,17 @@ class SliceRendering(ABC):
         assert part is not None, "no slice is due"
         return self._voice.s3_tokens.numel() + part.end - part.context + (0 if part.final else LOOKAHEAD)
 
-    @abstractmethod
     def job(self) -> MelJob:
-        """What S3Gen is to make of the slice that is due; ``accept`` takes it."""
+        """What the decoder is to make of the slice that is due; ``accept`` takes it."""
+        part = self._slice
+        assert part is not None, "no slice is due"
+        return self._decoder.job(self._tokens[part.context : part.end + (0 if part.final else LOOKAHEAD)], part)
 
-    @abstractmethod
     def accept(self, made: Tensor) -> Samples:
         """The samples that are ready to leave with what was ``made`` of the slice that was due."""
+        part, self._slice = self._slice, None
+        assert part is not None, "no slice was due"
+        return self._finished(self._decoder.push(made, part), final=part.final)
 
     def _finished(self, samples: Samples, *, final: bool) -> Samples:
         samples = self._within_cap(self._faded_in(samples))
@@ -139,78 +206,11 @@ class SliceRendering(ABC):
         return samples
 
     def _faded_in(self, samples: Samples) -> Samples:
-        start = self._heard
-        self._heard += samples.size
-        gains = _FADE_IN[start : start + samples.size]
+        start = self._made
+        self._made += samples.size
+        gains = FADE_IN[start : start + samples.size]
         if not gains.size:
             return samples
         samples = samples.copy()
         samples[: gains.size] *= gains
         return samples
-
-
-class Rendering(SliceRendering):
-    """Asks for the mel frames of slices, and turns these into samples."""
-
-    def __init__(
-        self,
-        *,
-        voice: Conditionals,
-        vocoder: Vocoder,
-        noise: Noise,
-        options: RenderOptions,
-        marker: Marker | None,
-        closing: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__(voice=voice, options=options, marker=marker, closing=closing)
-        self._noise = noise
-        self._prompt_noise = noise.prompt(voice.s3_mel.shape[0])
-        self._vocoder = vocoder.stream(noise)
-        self._stretch = Stretch(options.speed)
-        self._tail: Tensor | None = None
-
-    def job(self) -> MelJob:
-        """The frames of the slice that is due; ``accept`` takes them."""
-        part = self._slice
-        assert part is not None, "no slice is due"
-        tokens = self._tokens[part.context : part.end + (0 if part.final else LOOKAHEAD)]
-        return MelJob(
-            voice=self._voice,
-            tokens=torch.tensor(tokens, dtype=torch.int64),
-            noise=self._noise.mel(FRAMES_PER_TOKEN * part.context, FRAMES_PER_TOKEN * len(tokens)),
-            prompt_noise=self._prompt_noise,
-            final=part.final,
-            steps=None,
-        )
-
-    def accept(self, mel: Tensor) -> Samples:
-        """The samples that the frames ``mel`` ``[80, n]`` of the slice that was due make ready to leave."""
-        part, self._slice = self._slice, None
-        assert part is not None, "no slice was due"
-        mel = self._joined(mel, part)
-        mel = self._stretch.push(mel, final=part.final)
-        if part.final:
-            self._vocoder.take(mel)
-            samples = self._vocoder.finish()
-        else:
-            samples = self._vocoder.push(mel)
-        return self._finished(samples.float().cpu().numpy(), final=part.final)
-
-    def _joined(self, mel: Tensor, part: Slice) -> Tensor:
-        """The slice's own frames, faded over from the end of the one before, less its own end if another follows."""
-        frames = self._slicer.crossfade_frames
-        mel = mel[
-            :, FRAMES_PER_TOKEN * (part.start - part.context) - (0 if self._tail is None else self._tail.shape[1]) :
-        ]
-        if self._tail is not None:
-            overlap = self._tail.shape[1]
-            weight = (torch.arange(1, overlap + 1, device=mel.device) / (overlap + 1)).to(mel.dtype)
-            blended = torch.lerp(self._tail, mel[:, :overlap], weight)
-            mel = torch.cat([blended, mel[:, overlap:]], dim=1)
-        if part.final or not frames:
-            self._tail = None
-            return mel
-        # The next slice renders them again, if its context reaches that far.
-        frames = min(frames, mel.shape[1])
-        self._tail = mel[:, mel.shape[1] - frames :]
-        return mel[:, : mel.shape[1] - frames]

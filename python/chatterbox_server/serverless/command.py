@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from .. import how_to_install
-from ..bench.child import environment, interpreter
+from ..interpreter import environment, interpreter
 from .process import ChildServer, RunningServer, Server, ServerDown
 
 __all__ = ["main"]

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from onnxruntime import OrtValue
 from torch import Tensor
 
+from ...model_runner import RequestError
 from ..conditionals import Conditionals
 from ..t3.cache import Span
 from ..t3.config import SPEECH_IDS, START_SPEECH, T3Config
 from ..tensors import CheckpointError
+from ..text.encoders import TextEncoder
 from .cache import Block, OnnxCache
-from .sessions import dtype_of, single
+from .graphs import dtype_of, single
 
-__all__ = ["OnnxBackbone", "OnnxT3"]
+__all__ = ["OnnxBackbone", "OnnxT3", "OnnxText"]
 
 
 _PAST = "past_key_values."
@@ -130,6 +132,19 @@ _TEXT_IDS = 50276
 """Rows of turbo's and nano's text table."""
 _POSITIONS = 8196
 """Rows of their table of positions."""
+
+
+class OnnxText:
+    """A text encoder whose texts have at least two ids, for the graphs take one alone for speech."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+
+    def encode(self, text: str, language: str | None) -> tuple[int, ...]:
+        ids = self._encoder.encode(text, language)
+        if len(ids) < 2:
+            raise RequestError("INVALID_PARAMETER", "is too short for BACKEND=onnx; add a word.", field="text")
+        return ids
 
 
 class OnnxT3:

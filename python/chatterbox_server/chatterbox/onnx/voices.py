@@ -15,17 +15,12 @@ from torch import Tensor
 
 from ...model_runner import RequestError
 from ..conditionals import Conditionals, aligned
+from ..interfaces import Samples
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import CheckpointError
-from ..voices.clip import Samples, check_level, check_samples, resample
-from ..voices.prepare import (
-    LOUDNESS,
-    MIN_REFERENCE_SECONDS,
-    REFERENCE_SECONDS,
-    VoicePreparer,
-    with_loudness,
-)
-from .sessions import Providers, open_session, single
+from ..voices.audio import check_level, check_samples, resample
+from ..voices.prepare import LOUDNESS, MIN_REFERENCE_SECONDS, REFERENCE_SECONDS, with_loudness
+from .graphs import Providers, open_session, single
 
 __all__ = ["OnnxVoicePreparer", "conditionals", "load_voice", "save_voice"]
 
@@ -65,14 +60,13 @@ def save_voice(path: Path, features: Tensor, tokens: Tensor, speaker: Tensor, me
     save_file({name: tensor.contiguous() for name, tensor in zip(_OUTPUTS, given, strict=True)}, path)
 
 
-class OnnxVoicePreparer(VoicePreparer):
+class OnnxVoicePreparer:
     """Prepares clips with the graph ``speech_encoder``, which is loaded when first needed; ``release`` drops it.
 
     A graph runs as a whole, so that one stage takes a second or so of a CPU.
     """
 
     def __init__(self, graph: Path, providers: Providers) -> None:
-        # Nothing of what the class of the weights sets.
         self._graph = graph
         self._providers = providers
         self._session: InferenceSession | None = None
@@ -85,7 +79,7 @@ class OnnxVoicePreparer(VoicePreparer):
         self._session = None
 
     def prepare(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
-        """As ``VoicePreparer.prepare``, of the clip's first 30 s."""
+        """Of the clip's first 30 s."""
         pcm = pcm[: _MAX_SECONDS * rate]
         check_samples(pcm, rate, min_seconds=MIN_REFERENCE_SECONDS)
         check_level(pcm[: REFERENCE_SECONDS * rate], rate)
@@ -94,6 +88,10 @@ class OnnxVoicePreparer(VoicePreparer):
     def tokens(self, pcm: Samples, rate: int) -> Generator[None, None, Tensor]:
         message = "BACKEND=onnx cannot convert clips; its graphs only speak."
         raise RequestError("INVALID_PARAMETER", message, field="model")
+
+    def read_portable(self, data: bytes) -> Conditionals:
+        message = "BACKEND=onnx prepares voices in its own way; upload the clip that this one was made of."
+        raise RequestError("CANNOT_CLONE", message, field="voice")
 
     def _prepared(self, pcm: Samples, rate: int) -> Generator[None, None, Conditionals]:
         encoder = self._encoder()

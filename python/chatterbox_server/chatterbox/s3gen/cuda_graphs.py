@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..capture import Capturer, Replay, compare, row_counts
+from ..device import Capturer, Replay, compare, row_counts
 
 __all__ = ["Evaluate", "GraphedEstimator", "GraphedGenerator", "Synthesize"]
 

@@ -8,14 +8,14 @@ fails, for it forgets to shorten the mask; here both are shortened.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..capture import Capturer
-from ..conditionals import Conditionals
+from ..device import Capturer
+from ..interfaces import MelJob
 from ..speech_tokens import FRAMES_PER_TOKEN
 from .cuda_graphs import Evaluate, GraphedEstimator
 from .encoder import Encoder
@@ -23,7 +23,7 @@ from .estimator import Estimator, Network, Schedule, TorchNetwork
 from .layers import Linear, MakeLinear, Weights
 from .noise import MEL_CHANNELS
 
-__all__ = ["Flow", "MelJob"]
+__all__ = ["Flow"]
 
 _GUIDANCE = 0.7
 """How far a step goes beyond the direction without conditions (``inference_cfg_rate`` of ``configs.py``)."""
@@ -31,23 +31,6 @@ _STEPS = 10
 _CHANNELS = 4 * MEL_CHANNELS
 """Into the estimator: the mel so far, the coarse one, the speaker, and the voice's own mel."""
 _MEAN_FLOW_STEPS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MelJob:
-    """Tokens of one utterance to be turned into mel frames."""
-
-    voice: Conditionals
-    tokens: Tensor
-    """``[n]`` int64 below 6561: context and what is to be heard, at least one more than the lookahead if not final."""
-    noise: Tensor
-    """Normal noise ``[80, 2 n]`` of these tokens' frames."""
-    prompt_noise: Tensor
-    """Normal noise ``[80, 2 p]`` of the voice's own frames."""
-    final: bool
-    """Whether the utterance ends here. If not, the last tokens are lookahead and give no frames."""
-    steps: int | None = None
-    """Euler steps, or ``None`` for as many as the model is made for."""
 
 
 class Flow:

@@ -1,4 +1,4 @@
-"""S3Gen as it is loaded."""
+"""S3Gen's weights as a ``MelDecoder``, whose networks torch or this package's own kernels compute."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..capture import Capturer, CudaCapturer
+from ...model_runner import RequestError
+from ..conditionals import Conditionals
+from ..device import Capturer, CudaCapturer
+from ..interfaces import MelJob
 from ..packed import PackedLinear, Precision
 from ..speech_tokens import TOKENS_PER_SECOND
 from ..tensors import Tensors
 from .estimator import TorchNetwork
-from .flow import Flow, MelJob
+from .flow import Flow
 from .generator import Generator as TorchGenerator
 from .layers import Linear, Weights
 from .native import NativeGenerator, NativeNetwork
+from .noise import Noise
+from .stream import MelStream
 from .vocoder import Vocoder
 
-__all__ = ["S3Gen"]
+__all__ = ["SPEED_MAX", "SPEED_MIN", "S3Gen"]
+
+SPEED_MIN, SPEED_MAX = 0.5, 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +112,15 @@ class S3Gen:
         run under ``torch.inference_mode()``.
         """
         return self._flow.mels(jobs)
+
+    def check_speed(self, speed: float) -> None:
+        """Raises ``RequestError`` for a rate at which stretched frames no longer sound like speech."""
+        if not SPEED_MIN <= speed <= SPEED_MAX:
+            message = f"Chatterbox speaks between {SPEED_MIN} and {SPEED_MAX}."
+            raise RequestError("INVALID_PARAMETER", message, field="speed")
+
+    def stream(self, voice: Conditionals, seed: int, *, speed: float, crossfade_frames: int) -> MelStream:
+        return MelStream(voice, self.vocoder, Noise(seed), speed=speed, crossfade_frames=crossfade_frames)
 
     @torch.inference_mode()
     def mels(self, jobs: Sequence[MelJob]) -> list[Tensor]:

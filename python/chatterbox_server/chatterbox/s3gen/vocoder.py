@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..capture import Capturer
+from ..device import Capturer
 from ..speech_tokens import SAMPLE_RATE
 from .cuda_graphs import GraphedGenerator, Synthesize
 from .generator import Generator, PitchPredictor

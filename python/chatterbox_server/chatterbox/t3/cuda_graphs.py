@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..capture import Capturer, Replay, compare, row_counts
+from ..device import Capturer, Replay, compare, row_counts
 from ..interfaces import AcousticModel
 from .batch import Pending
 from .cache import KeyValueCache, Span

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..capture import Capturer, CudaCapturer
+from ..device import Capturer, CudaCapturer
 from ..interfaces import AcousticModel, Cache
 from .batch import Batch, Pending, Prefixes, SampledTokens
 from .cache import KeyValueCache, Span

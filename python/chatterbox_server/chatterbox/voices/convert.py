@@ -20,8 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     source, target = (Path(argument) for argument in arguments)
     try:
         from ..tensors import CheckpointError
-        from .builtin import load_builtin
-        from .portable import read_portable, write_portable
+        from .files import load_builtin, read_portable, write_portable
     except ImportError as error:
         print(f"error: {error}; {how_to_install('chatterbox')}", file=sys.stderr)
         return 1

@@ -21,16 +21,15 @@ from torch import Tensor
 
 from ...model_runner import RequestError
 from ..conditionals import Conditionals, aligned
+from ..interfaces import Samples
 from ..speech_tokens import SAMPLE_RATE
 from ..tensors import Tensors, open_tensors
-from .clip import MAX_SECONDS, Samples, check_level, check_samples, resample
-from .listener import VoiceListener
-from .loudness import loudness
-from .spectra import mel_filters
-from .tokens import SpeechTokenizer
-from .upstream import import_all, resampler, speaker_encoder
+from .audio import MAX_SECONDS, check_level, check_samples, loudness, mel_filters, resample
+from .files import read_portable
+from .speaker import VoiceEncoder, import_all, resampler, speaker_encoder
+from .tokenizer import SpeechTokenizer
 
-__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "VoicePreparer", "with_loudness"]
+__all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "TorchVoicePreparer", "with_loudness"]
 
 LISTEN_RATE = 16_000
 """Rate that the tokeniser and both speaker encoders hear, in Hz."""
@@ -70,12 +69,12 @@ Stages = Generator[None, None, Tensor]
 class _Networks:
     tokenizer: SpeechTokenizer
     speaker: Any
-    voice: VoiceListener
+    voice: VoiceEncoder
     to_listen_rate: Any
     """Resampler from 24 to 16 kHz for S3Gen's reference; all else is resampled by ``soxr``."""
 
 
-class VoicePreparer:
+class TorchVoicePreparer:
     """Prepares clips for one model. The networks are loaded when first needed; ``release`` drops them."""
 
     def __init__(
@@ -123,6 +122,9 @@ class VoicePreparer:
         check_level(pcm, rate)
         return self._tokens(pcm, rate)
 
+    def read_portable(self, data: bytes) -> Conditionals:
+        return read_portable(data)
+
     def _networks(self) -> Generator[None, None, _Networks]:
         if self._loaded is None:
             yield from import_all()
@@ -130,7 +132,7 @@ class VoicePreparer:
             self._loaded = _Networks(
                 tokenizer=SpeechTokenizer(s3gen.scope("tokenizer."), self._device),
                 speaker=speaker_encoder(s3gen.scope("speaker_encoder."), self._device),
-                voice=VoiceListener(_tensors(self._voice_encoder), self._device),
+                voice=VoiceEncoder(_tensors(self._voice_encoder), self._device),
                 to_listen_rate=resampler(SAMPLE_RATE, LISTEN_RATE, self._device),
             )
             yield

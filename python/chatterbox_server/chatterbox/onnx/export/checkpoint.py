@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ...checkpoint import CheckpointFiles
+from ...model_spec import variant
 from ...t3.model import T3
 from ...tensors import CheckpointError, Tensors, open_tensors
-from ...variants import variant
-from ...voices import load_builtin
-from ...voices.tokens import mel_filters
-from ..files import VOICE
+from ...voices.files import load_builtin
+from ...voices.tokenizer import mel_filters
+from ..graphs import VOICE
 from ..voices import save_voice
 from .flow import write_conditional_decoder
 from .graph import PRECISIONS, Array

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ...tensors import Tensors
-from ..files import SUFFIXES
+from ..graphs import SUFFIXES
 
 __all__ = ["PRECISIONS", "Graph", "Layers", "Precision"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ...speech_tokens import SAMPLE_RATE
-from ...voices.spectra import mel_filters
+from ...voices.audio import mel_filters
 from .graph import Array, Graph, Layers, Name
 
 __all__ = [

@@ -12,7 +12,7 @@ from ...s3gen.noise import MEL_CHANNELS
 from ...speech_tokens import FRAMES_PER_TOKEN, SAMPLE_RATE
 from ...tensors import Tensors
 from ...voices.prepare import REFERENCE_SECONDS, Recipe
-from ...voices.tokens import FRAMES_PER_TOKEN as MEL_FRAMES_PER_TOKEN
+from ...voices.tokenizer import FRAMES_PER_TOKEN as MEL_FRAMES_PER_TOKEN
 from .graph import Array, Graph, Layers, Name, Precision
 from .speakers import LISTEN_RATE, kaldi, log_mel, reference_mel, resampled, s3_speaker, t3_speaker
 

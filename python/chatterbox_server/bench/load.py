@@ -1,0 +1,283 @@
+"""Listeners, each of which asks for speech and hears it as a player would, and sweeps over numbers of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+__all__ = ["TRANSPORTS", "Heard", "Listener", "Request", "Sweep", "open_listener", "percentile"]
+
+
+TRANSPORTS = ("ws", "http")
+LATE_SECONDS = 0.02
+"""What a player has in hand against the network."""
+_SAMPLE_RATE = 24_000
+_BYTES_PER_SECOND = 2 * _SAMPLE_RATE
+_PATIENCE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for, and of whom."""
+
+    url: str
+    """Of the server: ``http://host:port``."""
+    text: str
+    model: str | None
+    voice: str | None
+    api_key: str | None
+    chunk_ms: int
+
+    def body(self, **more: object) -> dict[str, Any]:
+        """The fields of ``POST /api/tts``."""
+        body: dict[str, Any] = {"text": self.text, "stream": True, **more}
+        body["audio"] = {
+            "format": "pcm_s16le",
+            "sample_rate": _SAMPLE_RATE,
+            "chunk_size_ms": self.chunk_ms,
+            "binary": True,
+        }
+        if self.model:
+            body["model"] = self.model
+        if self.voice:
+            body["voice"] = {"audio_prompt_path": self.voice}
+        return body
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+
+@dataclass(slots=True)
+class Heard:
+    """One answer. A player starts with the first chunk; each later one is due when what came before has been played."""
+
+    started: float = field(default_factory=time.perf_counter)
+    first_audio: float | None = None
+    """Seconds from asking to hearing."""
+    ended: float = 0.0
+    """Seconds from asking to the end."""
+    audio_seconds: float = 0.0
+    chunks: int = 0
+    late: int = 0
+    error: str | None = None
+
+    def take(self, size: int) -> None:
+        """So many bytes of audio have come."""
+        now = time.perf_counter() - self.started
+        if self.first_audio is None:
+            self.first_audio = now
+        self.late += now - self.first_audio > self.audio_seconds + LATE_SECONDS
+        self.chunks += 1
+        self.audio_seconds += size / _BYTES_PER_SECOND
+
+    def end(self) -> None:
+        self.ended = time.perf_counter() - self.started
+        if not self.audio_seconds and self.error is None:
+            self.error = "no audio came"
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds that it took for a second of audio."""
+        return self.ended / self.audio_seconds
+
+
+class Listener(Protocol):
+    """A client that stays and asks for one thing after another."""
+
+    async def listen(self) -> Heard: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_listener(transport: str, request: Request) -> Listener:
+    """One of ``TRANSPORTS``."""
+    return _WebSocket(request) if transport == "ws" else _Http(request)
+
+
+class _WebSocket:
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._socket: ClientConnection | None = None
+
+    async def listen(self) -> Heard:
+        heard = Heard()
+        try:
+            socket = await self._connected()
+            heard.started = time.perf_counter()
+            await socket.send(json.dumps(self._request.body(type="say", id="1")))
+            async for frame in socket:
+                if isinstance(frame, bytes):
+                    heard.take(len(frame))
+                    continue
+                message = json.loads(frame)
+                if message["type"] == "error":
+                    heard.error = message["code"]
+                if message["type"] in ("done", "error"):
+                    break
+            else:
+                heard.error = "the connection was closed"
+                self._socket = None
+        except (OSError, WebSocketException) as error:
+            heard.error = type(error).__name__
+            self._socket = None
+        heard.end()
+        return heard
+
+    async def _connected(self) -> ClientConnection:
+        """A connection that has greeted; after a failure, a fresh one."""
+        if self._socket is None:
+            url = f"ws{self._request.url.removeprefix('http')}/ws/tts"
+            self._socket = await connect(
+                url,
+                additional_headers=self._request.headers(),
+                max_size=None,
+                open_timeout=_PATIENCE_SECONDS,
+                ping_interval=None,
+                compression=None,
+                proxy=None,
+            )
+            await self._socket.recv()
+        return self._socket
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+
+
+class _Http:
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._client = httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=False, headers=request.headers())
+
+    async def listen(self) -> Heard:
+        heard = Heard()
+        try:
+            async for piece in self._pieces(heard):
+                heard.take(len(piece))
+        except httpx.HTTPError as error:
+            heard.error = type(error).__name__
+        heard.end()
+        return heard
+
+    async def _pieces(self, heard: Heard) -> AsyncIterator[bytes]:
+        url = f"{self._request.url}/api/tts"
+        async with self._client.stream("POST", url, json=self._request.body()) as response:
+            if response.status_code != 200:
+                heard.error = f"status {response.status_code}"
+                return
+            async for piece in response.aiter_raw():
+                yield piece
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+
+_LATE_SHARE = 0.01
+"""Of all chunks: what a listener does not hear as a stutter."""
+
+Tell = Callable[[str], None]
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest of ``values`` that ``share`` of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """``requests`` in all at each level, and at least two of each listener."""
+
+    request: Request
+    transport: str
+    requests: int
+    first_audio_limit: float | None
+    """Seconds within which 95 % must have heard something for a level to count as carried."""
+    tell: Tell
+
+    async def levels(self, concurrencies: Sequence[int]) -> list[dict[str, Any]]:
+        """One result for each."""
+        return [await self.level(count) for count in concurrencies]
+
+    async def search(self, most: int) -> list[dict[str, Any]]:
+        """Double until it is too many, then halve the gap down to an eighth; all levels in the order of their size."""
+        results: dict[int, dict[str, Any]] = {}
+        carried, refused, count = 0, 0, 1
+        while carried < most:
+            results[count] = await self.level(count)
+            carried, refused = (count, refused) if results[count]["carried"] else (carried, count)
+            if refused and refused - carried <= max(1, carried // 8):
+                break
+            count = (carried + refused) // 2 if refused else min(2 * count, most)
+        return [results[count] for count in sorted(results)]
+
+    async def level(self, concurrency: int) -> dict[str, Any]:
+        """What ``concurrency`` listeners hear at once, each of whom asks again as soon as the answer has ended."""
+        self.tell(f"{self.transport}: {concurrency} at once")
+        turns: Iterator[int] = iter(range(max(self.requests, 2 * concurrency)))
+        heard: list[Heard] = []
+        async with AsyncExitStack() as stack:
+            listeners = [
+                await stack.enter_async_context(open_listener(self.transport, self.request)) for _ in range(concurrency)
+            ]
+
+            async def ask(number: int) -> None:
+                for _ in turns:
+                    heard.append(await listeners[number].listen())
+
+            started = time.perf_counter()
+            await asyncio.gather(*(ask(number) for number in range(concurrency)))
+            elapsed = time.perf_counter() - started
+        return self._result(concurrency, heard, elapsed)
+
+    def _result(self, concurrency: int, heard: Sequence[Heard], elapsed: float) -> dict[str, Any]:
+        good = [each for each in heard if each.error is None]
+        factors = [each.real_time_factor for each in good]
+        first = [each.first_audio for each in good if each.first_audio is not None]
+        chunks, late = sum(each.chunks for each in good), sum(each.late for each in good)
+        result: dict[str, Any] = {
+            "concurrency": concurrency,
+            "requests": len(heard),
+            "seconds": elapsed,
+            "rtf": {"mean": sum(factors) / len(factors) if factors else None} | _percentiles(factors, 50, 95),
+            "first_audio_seconds": _percentiles(first, 50, 95, 99),
+            "requests_per_second": len(good) / elapsed,
+            "audio_seconds_per_second": sum(each.audio_seconds for each in good) / elapsed,
+            "chunks": chunks,
+            "late_chunks": late,
+            "errors": dict(Counter(each.error for each in heard if each.error is not None)),
+        }
+        return result | {"carried": self._carried(result)}
+
+    def _carried(self, result: dict[str, Any]) -> bool:
+        """Whether all of them heard speech in real time."""
+        if result["errors"] or not result["chunks"]:
+            return False
+        in_time = result["late_chunks"] <= _LATE_SHARE * result["chunks"] and result["rtf"]["p95"] < 1
+        early = self.first_audio_limit is None or result["first_audio_seconds"]["p95"] <= self.first_audio_limit
+        return bool(in_time and early)
+
+
+def _percentiles(values: Sequence[float], *shares: int) -> dict[str, float | None]:
+    return {f"p{share}": percentile(values, share / 100) for share in shares}

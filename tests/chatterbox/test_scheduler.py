@@ -1,0 +1,226 @@
+"""Who is served first: by a clock that only the runner's own work moves."""
+
+from __future__ import annotations
+
+import pytest
+from chatterbox_server.chatterbox.scheduler import WHOLE_SECONDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timed_runner import TimedRunner
+
+FIRST_SLICE = 16 + 3
+"""Tokens that must be there before anything is heard: the first slice and its lookahead."""
+
+
+def alone(tokens: int, **costs: float) -> float:
+    """Seconds to the first audio of a request that has the timed to itself."""
+    timed = TimedRunner(**costs)  # type: ignore[arg-type]
+    timed.ask(1, tokens)
+    timed.run()
+    return timed.heard[1].first
+
+
+def test_alone_the_first_audio_takes_its_tokens_and_one_slice() -> None:
+    assert alone(200) == pytest.approx(FIRST_SLICE * 0.02 + 2 * 0.3)
+
+
+@pytest.mark.parametrize(("render", "steps"), [(0.1, 2), (0.02, 10)])
+def test_a_late_comer_hears_something_as_soon_as_if_alone(render: float, steps: int) -> None:
+    """Whoever came first has seconds in hand; one Euler step or one decoding step may be under way."""
+    timed = TimedRunner(decode=0.005, render=render, steps=steps)
+    for number in range(1, 4):
+        timed.ask(number, 300)
+    timed.run(until=0.5)
+    while min(timed.heard[number].plays_until for number in (1, 2, 3)) < timed.clock.now + 2.0:
+        timed.step()
+    silence = [heard.silence for heard in timed.heard.values()]
+    timed.ask(9, 300)
+    timed.run()
+    late = timed.heard.pop(9)
+    assert late.first - late.asked <= alone(300, decode=0.005, render=render, steps=steps) + render + 1e-6
+    assert [heard.silence for heard in timed.heard.values()] == silence
+
+
+def test_whoever_is_about_to_run_dry_goes_before_a_late_comer() -> None:
+    timed = TimedRunner(decode=0.005, render=0.05)
+    timed.ask(1, 120)
+    while timed.heard[1].tokens == 0:
+        timed.step()
+    # The 0.6 s of the first slice are about to end, and the second slice has its tokens.
+    while not timed.runner._live[1].rendering.due:
+        timed.step()
+    timed.clock.now = timed.heard[1].plays_until - 0.2
+    timed.ask(2, 120)
+    timed.run()
+    assert timed.heard[1].silence == 0.0
+    assert timed.heard[2].first - timed.heard[2].asked < 0.5
+
+
+def test_the_next_utterance_of_a_listener_who_has_much_to_hear_stands_back() -> None:
+    timed = TimedRunner()
+    timed.ask(1, 100, in_hand=8.0)
+    timed.ask(2, 100)
+    timed.run()
+    assert timed.heard[2].first == pytest.approx(alone(100))
+    assert timed.heard[2].first < timed.heard[1].first < 8.0
+
+
+def test_nobody_decodes_far_ahead_while_a_slice_is_waited_for() -> None:
+    timed = TimedRunner()
+    timed.ask(1, 400)
+    while timed.heard[1].tokens == 0:
+        timed.step()
+    assert len(timed.runner._live[1].tokens) == FIRST_SLICE
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_slices_wait_than_may(most: int) -> None:
+    """A listener with much in hand is decoded along with whoever came last, and its slices need not be rendered yet."""
+
+    def most_waiting(limit: int | None) -> int:
+        timed = TimedRunner(decode=0.005, render=0.05, waiting_slices=limit)
+        timed.ask(1, 600, in_hand=60.0)
+        timed.ask(2, 600)
+        waiting = 0
+        while not timed.runner.idle:
+            timed.step()
+            live = timed.runner._live.get(1)
+            waiting = max(waiting, live.rendering.waiting if live else 0)
+        assert timed.heard[1].tokens == timed.heard[2].tokens == 600
+        assert timed.heard[2].silence == 0.0
+        return waiting
+
+    assert most_waiting(most) == most + 1
+    assert most_waiting(None) > 5
+
+
+def test_listeners_go_before_who_wants_the_whole() -> None:
+    costs = {"decode": 0.01, "render": 0.1}
+    timed = TimedRunner(**costs)  # type: ignore[arg-type]
+    timed.ask(1, 200, stream=False)
+    timed.run(until=1.0)
+    timed.ask(2, 100)
+    timed.run()
+    assert timed.heard[2].first - timed.heard[2].asked <= alone(100, **costs) + 0.1 + 1e-6
+    assert timed.heard[2].silence == 0.0
+    assert timed.heard[1].ended < float("inf")
+
+
+def test_who_wants_the_whole_is_not_starved_by_listeners_without_end() -> None:
+    """They ask for twice what the timed can do."""
+    timed = TimedRunner(render=0.6, steps=2)
+    timed.ask(0, 100, stream=False)
+    number = 0
+    while timed.heard[0].ended == float("inf"):
+        assert timed.clock.now < 10 * WHOLE_SECONDS
+        while len(timed.runner._live) < 5:
+            number += 1
+            timed.ask(number, 50)
+        timed.step()
+    assert number > 5
+    assert WHOLE_SECONDS < timed.heard[0].ended < 3 * WHOLE_SECONDS
+
+
+def test_whole_utterances_end_in_the_order_in_which_they_were_asked_for() -> None:
+    timed = TimedRunner()
+    for number in range(6):
+        timed.ask(number, 60, stream=False)
+        timed.run(until=timed.clock.now + 0.05)
+    timed.run()
+    ends = [timed.heard[number].ended for number in range(6)]
+    assert ends == sorted(ends)
+
+
+def test_listeners_of_one_time_are_served_alike() -> None:
+    timed = TimedRunner(render=0.1)
+    for number in range(6):
+        timed.ask(number, 300)
+    timed.run(until=6.0)
+    tokens = [heard.tokens for heard in timed.heard.values()]
+    assert max(tokens) - min(tokens) <= 100
+
+
+def test_who_waits_for_a_slot_takes_nothing_from_those_who_have_one() -> None:
+    """Its deadline is long over: decoding ahead would free the slot sooner, and the listener would hear silence."""
+    timed = TimedRunner(decode=0.01, render=0.1, slots=1)
+    timed.ask(1, 500)
+    timed.ask(2, 100)
+    timed.run()
+    assert timed.heard[1].silence == 0.0
+    assert timed.heard[2].ended < float("inf")
+
+
+def test_a_clip_is_prepared_at_once_unless_somebody_runs_dry() -> None:
+    timed = TimedRunner(decode=0.005, render=0.05, prepare=0.2)
+    timed.ask(1, 300)
+    timed.run(until=1.0)
+    timed.enroll(2)
+    timed.run()
+    assert timed.heard[1].silence == 0.0
+    assert timed.heard[2].ended - timed.heard[2].asked < 1.5
+
+
+def test_a_request_cancelled_in_the_middle_of_a_slice_costs_nothing_more() -> None:
+    timed = TimedRunner(steps=10)
+    timed.ask(1, 100)
+    while timed.clock.now < FIRST_SLICE * 0.02 + 0.5:
+        timed.step()
+    timed.cancel(1)
+    assert timed.runner.idle
+    began = timed.clock.now
+    timed.ask(2, 10)
+    timed.run()
+    assert timed.heard[1].tokens == 0
+    assert timed.heard[2].first - began == pytest.approx(10 * 0.02 + 10 * 0.3)
+
+
+def test_a_device_renders_many_together() -> None:
+    timed = TimedRunner(decode=0.001, render=0.002, steps=2, together=8)
+    for number in range(8):
+        timed.ask(number, 200)
+    timed.run()
+    (first,) = {heard.first for heard in timed.heard.values()}
+    assert first == pytest.approx(FIRST_SLICE * 0.001 + 2 * 8 * 0.002)
+
+
+Request = st.tuples(st.floats(0.0, 3.0), st.integers(1, 150), st.booleans(), st.booleans())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    requests=st.lists(Request, min_size=1, max_size=12),
+    slots=st.integers(1, 6),
+    steps=st.sampled_from([2, 10]),
+    together=st.sampled_from([1, 4]),
+)
+def test_everybody_is_served_in_full_whatever_the_load(
+    requests: list[tuple[float, int, bool, bool]], slots: int, steps: int, together: int
+) -> None:
+    timed = TimedRunner(slots=slots, steps=steps, together=together)
+    cancelled = set()
+    for number, (pause, tokens, stream, dropped) in enumerate(requests):
+        timed.run(until=timed.clock.now + pause)
+        timed.ask(number, tokens, stream=stream)
+        if dropped and number:
+            timed.cancel(number - 1)
+            cancelled.add(number - 1)
+    work = sum(tokens * 0.02 + (1 + tokens / 16) * steps * 0.3 * together for _, tokens, _, _ in requests)
+    timed.run(until=timed.clock.now + work)
+    assert timed.runner.idle, "more work than there is"
+    for number, (_, tokens, _, _) in enumerate(requests):
+        if number not in cancelled:
+            assert timed.heard[number].tokens == tokens
+            assert timed.heard[number].ended < float("inf")
+
+
+def test_a_clip_that_is_late_silences_nobody_while_it_is_prepared() -> None:
+    timed = TimedRunner(decode=0.002, render=0.02, prepare=0.5)
+    timed.ask(1, 400)
+    while timed.heard[1].tokens == 0:
+        timed.step()
+    # It has been waiting for long when its turn comes.
+    timed.enroll(2)
+    timed.clock.now += 0.4
+    timed.run()
+    assert timed.heard[2].ended < float("inf")
+    assert timed.heard[1].silence < 0.6
