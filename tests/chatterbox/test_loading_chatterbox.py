@@ -12,7 +12,7 @@ from chatterbox_server.chatterbox.watermark.perth import WatermarkError
 from chatterbox_server.chatterbox.watermark.watermarker import Watermarker
 from chatterbox_server.loading import LoadError, load
 from engine_helpers import drain, replace, samples, speak
-from engine_of import engine_of
+from tiny_engines import engine_of
 
 
 def settings(folder: Path, **changes: object) -> LoadSettings:
