@@ -91,6 +91,13 @@ def test_unknown_openai_route_is_answered_in_its_dialect(fake: Server, path: str
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
 
 
+@pytest.mark.parametrize("base", ["/v1/v1", "/tts/v1", "/api/v1", "", "/v1/audio/speech/v1"])
+def test_wrong_base_address_gets_a_hint(fake: Server, base: str) -> None:
+    answer = HTTP.post(f"{fake.url}{base}/audio/speech", json={"input": "Hello."})
+    assert answer.status_code == 404
+    assert "/v1/audio/speech?" in answer.text
+
+
 @pytest.mark.parametrize("path", ["/api/tts/", "//api/tts", "/api//tts", "//api///tts//"])
 def test_extra_slashes_lead_to_the_same_route(fake: Server, path: str) -> None:
     answer = HTTP.post(f"{fake.url}{path}?x=//", json={"text": "Hello."})

@@ -1,21 +1,25 @@
 //! Errors as HTTP answers: each dialect's router writes its own bodies.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Request};
+use axum::extract::{Extension, OriginalUri, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use chatterbox_speech::error::{Code, Error};
 use chatterbox_voices::VoiceError;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::{Content, Ref, RefOr, Response as ApiResponse, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::observe::RequestId;
 use crate::origins;
-use crate::routes::openai;
+use crate::routes::{docs, openai};
 use crate::state::Shared;
 
 /// Tells OpenAI's clients whether to ask again, which they do by the status otherwise.
@@ -60,7 +64,7 @@ pub fn status(code: Code) -> StatusCode {
 }
 
 /// The shape of a router's error bodies.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Dialect {
     /// `{"error", "code", "request_id"}`
     Native,
@@ -73,13 +77,13 @@ pub enum Dialect {
 impl Dialect {
     /// A router that refuses foreign pages, and whose every error, its unknown paths and panics included, has a body of
     /// this dialect.
-    pub fn serve(self, app: &Shared, routes: Router<Shared>) -> Router<Shared> {
+    pub fn serve(self, app: &Shared, routes: OpenApiRouter<Shared>) -> OpenApiRouter<Shared> {
         let write_errors =
             move |Extension(id): Extension<RequestId>, request: Request, next: Next| async move {
                 self.write_error(next.run(request).await, &id)
             };
         routes
-            .fallback(async || ApiError(framework_error(StatusCode::NOT_FOUND)))
+            .fallback(unknown_path)
             .layer(CatchPanicLayer::custom(panicked))
             .layer(origins::cors(app))
             .layer(middleware::from_fn_with_state(app.clone(), origins::check))
@@ -118,16 +122,138 @@ impl Dialect {
     }
 
     fn body(self, error: &Error, RequestId(id): &RequestId) -> Value {
+        let (text, code, request_id) = (error.to_string(), error.code.as_str(), id.clone());
         match self {
-            Self::Native => {
-                json!({"error": error.to_string(), "code": error.code.as_str(), "request_id": id})
-            }
-            Self::OpenAi => openai::error::body(error),
-            Self::Plain => {
-                json!({"detail": error.to_string(), "code": error.code.as_str(), "request_id": id})
-            }
+            Self::Native => json!(NativeError {
+                error: text,
+                code,
+                request_id
+            }),
+            Self::OpenAi => json!(openai::error::OpenAiError::from(error)),
+            Self::Plain => json!(PlainError {
+                detail: text,
+                code,
+                request_id
+            }),
         }
     }
+}
+
+/// An error under `/api`.
+#[derive(Serialize, ToSchema)]
+pub struct NativeError {
+    /// A sentence for a person; about a wrong value, it begins with the field's name and a colon.
+    #[schema(example = "voice.temperature: expected 0 to 2")]
+    error: String,
+    #[schema(pattern = "^[A-Z_0-9]+$", example = "INVALID_PARAMETER")]
+    code: &'static str,
+    request_id: String,
+}
+
+/// An error elsewhere.
+#[derive(Serialize, ToSchema)]
+pub struct PlainError {
+    /// A sentence for a person; about a wrong value, it begins with the field's name and a colon.
+    #[schema(example = "The voice was not found.")]
+    detail: String,
+    #[schema(pattern = "^[A-Z_0-9]+$", example = "VOICE_NOT_FOUND")]
+    code: &'static str,
+    request_id: String,
+}
+
+impl IntoResponses for NativeError {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        references(Dialect::Native)
+    }
+}
+
+impl IntoResponses for PlainError {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        references(Dialect::Plain)
+    }
+}
+
+impl IntoResponses for openai::error::OpenAiError {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        references(Dialect::OpenAi)
+    }
+}
+
+/// What an error's status means.
+const STATUSES: [(u16, &str); 17] = [
+    (
+        400,
+        "The request is not one that the route takes: no JSON or no form, a text that is too long, a form without its file.",
+    ),
+    (401, "A key is needed, and none that is right was sent."),
+    (
+        403,
+        "The voice is one that is only read, or the request comes from a page of another origin.",
+    ),
+    (
+        404,
+        "There is nothing of that name: model, voice, consent or path.",
+    ),
+    (405, "The path does not take that method."),
+    (408, "The body stopped arriving."),
+    (409, "A voice of that name is there already."),
+    (413, "The body, or the file in it, is too large."),
+    (
+        415,
+        "The body is of another content type, or the file is no audio that the server reads.",
+    ),
+    (416, "The range begins behind the end of the file."),
+    (
+        421,
+        "The server is not known by the name that the request was sent to.",
+    ),
+    (
+        422,
+        "A field has a wrong value; the message begins with its name.",
+    ),
+    (429, "All slots are busy and the queue is full."),
+    (500, "The request failed in the model, or on the disk."),
+    (503, "Busy, loading or shutting down."),
+    (504, "No audio came in time."),
+    (507, "The disk is full."),
+];
+
+fn references(dialect: Dialect) -> BTreeMap<String, RefOr<ApiResponse>> {
+    let named = STATUSES.map(|(status, _)| {
+        let name = format!("{dialect:?}{status}");
+        (status.to_string(), Ref::from_response_name(name).into())
+    });
+    named.into_iter().collect()
+}
+
+/// The described responses that every operation refers to.
+pub fn described_errors() -> impl Iterator<Item = (String, ApiResponse)> {
+    let dialects = [
+        (Dialect::Native, NativeError::name()),
+        (Dialect::OpenAi, openai::error::OpenAiError::name()),
+        (Dialect::Plain, PlainError::name()),
+    ];
+    dialects.into_iter().flat_map(|(dialect, schema)| {
+        STATUSES.map(|(status, description)| {
+            let body = Content::new(Some(Ref::from_schema_name(schema.clone())));
+            let response = ResponseBuilder::new()
+                .description(description)
+                .content("application/json", body)
+                .build();
+            (format!("{dialect:?}{status}"), response)
+        })
+    })
+}
+
+/// Answers a path that is none; one that ends as a route does comes of a wrong base address.
+async fn unknown_path(OriginalUri(uri): OriginalUri) -> ApiError {
+    let mut error = framework_error(StatusCode::NOT_FOUND);
+    if let Some(route) = docs::similar_route(uri.path()) {
+        error.message = format!(
+            "There is nothing at this path; did you mean {route}? The base address may be wrong."
+        );
+    }
+    ApiError(error)
 }
 
 /// What the framework means by a status that it answered on its own.

@@ -1,14 +1,16 @@
 //! The parameters of requests: each stands here once, with its range and its description, for every dialect, for the
 //! commands that speak into files, and for the description of the API.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::openapi::{RefOr, Required};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::error::Error;
 use crate::fields::Fields;
@@ -55,9 +57,8 @@ pub struct OutputParams {
     #[schema(schema_with = levels)]
     pub audio_normalization: Option<String>,
 
-    /// `false`: the whole file at once, with its real length in its head
     #[arg(skip)]
-    #[schema(default = true)]
+    #[schema(schema_with = streamed)]
     pub stream: Option<bool>,
 
     /// Length of a WebSocket's chunks in milliseconds
@@ -65,9 +66,8 @@ pub struct OutputParams {
     #[schema(minimum = 10, maximum = 5000, default = 40)]
     pub chunk_size_ms: Option<u32>,
 
-    /// Binary WebSocket frames instead of base64
     #[arg(skip)]
-    #[schema(default = false)]
+    #[schema(schema_with = binary)]
     pub binary: Option<bool>,
 }
 
@@ -180,6 +180,90 @@ pub struct SpeechParams {
     /// The default voice speaks where the model has none of the name and can clone none.
     pub voice_or_default: bool,
     pub names: Names,
+}
+
+impl PartialSchema for SpeechParams {
+    fn schema() -> RefOr<Schema> {
+        let names = ALIASES.iter().map(|(name, aliases)| {
+            let aliases = aliases.iter().map(|alias| format!("`{alias}`"));
+            format!("`{name}` as {}", aliases.collect::<Vec<_>>().join(", "))
+        });
+        let parts = [
+            TextParams::schema(),
+            OutputParams::schema(),
+            SamplingParams::schema(),
+        ];
+        let mut object = merged(parts);
+        object.required = vec!["text".to_owned()];
+        object.description = Some(format!(
+            "Everything that a request for speech may say. Numbers and switches may be texts, and what is empty counts as \
+             left out. Names of other servers' clients are taken as well: {}.",
+            names.collect::<Vec<_>>().join("; ")
+        ));
+        Schema::Object(object).into()
+    }
+}
+
+impl ToSchema for SpeechParams {
+    fn name() -> Cow<'static, str> {
+        "SpeechParams".into()
+    }
+}
+
+/// The parameters in a query.
+impl IntoParams for SpeechParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let Some(Object {
+            properties,
+            required,
+            ..
+        }) = object(Self::schema())
+        else {
+            return Vec::new();
+        };
+        let parameters = properties.into_iter().map(|(name, schema)| {
+            let is_required = if required.contains(&name) {
+                Required::True
+            } else {
+                Required::False
+            };
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Query)
+                .required(is_required)
+                .schema(Some(without_null(schema)))
+                .build()
+        });
+        parameters.collect()
+    }
+}
+
+/// Queries have no `null`.
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let Some(mut inner) = object(schema.clone()) else {
+        return schema;
+    };
+    if let SchemaType::Array(types) = &inner.schema_type {
+        let mut types = types.iter().filter(|kind| **kind != Type::Null);
+        if let Some(kind) = types.next() {
+            inner.schema_type = kind.clone().into();
+        }
+    }
+    if let Some(values) = &mut inner.enum_values {
+        values.retain(|value| !value.is_null());
+    }
+    Schema::Object(inner).into()
+}
+
+/// One object with the properties of several.
+pub fn merged(parts: impl IntoIterator<Item = RefOr<Schema>>) -> Object {
+    let mut whole = Object::new();
+    for part in parts.into_iter().filter_map(object) {
+        whole.properties.extend(part.properties);
+        whole.required.extend(part.required);
+        whole.description = whole.description.or(part.description);
+    }
+    whole
 }
 
 /// Other names of parameters, among them those that clients of other servers send: what means a voice, a format, a
@@ -315,7 +399,7 @@ static PARAMETERS: LazyLock<HashMap<String, Option<(f64, f64)>>> = LazyLock::new
         .collect()
 });
 
-fn object(schema: RefOr<Schema>) -> Option<Object> {
+pub fn object(schema: RefOr<Schema>) -> Option<Object> {
     match schema {
         RefOr::T(Schema::Object(object)) => Some(object),
         _ => None,
@@ -349,24 +433,46 @@ fn check_ranges(params: &impl Serialize) -> Result<(), Error> {
 fn formats() -> Object {
     let names = Format::ALL.iter().map(|format| format.name());
     let aliases = Format::ALL.iter().flat_map(|format| format.aliases());
-    one_of(Type::String, names.chain(aliases.copied()).map(Into::into))
+    let names = names.chain(aliases.copied()).map(Into::into);
+    one_of("format", Type::String, names)
 }
 
 fn sample_rates() -> Object {
-    one_of(Type::Integer, SAMPLE_RATES.into_iter().map(Into::into))
+    let rates = SAMPLE_RATES.into_iter().map(Into::into);
+    one_of("sample_rate", Type::Integer, rates)
 }
 
 fn levels() -> Object {
-    let levels = crate::validation::LEVELS
-        .iter()
-        .map(|(name, _)| (*name).into());
-    one_of(Type::String, levels)
+    let levels = crate::validation::LEVELS.iter();
+    let levels = levels.map(|(name, _)| (*name).into());
+    one_of("audio_normalization", Type::String, levels)
 }
 
-/// One of these values, or `null`.
-fn one_of(kind: Type, values: impl Iterator<Item = serde_json::Value>) -> Object {
+/// One of these values, or `null`, with the description that the command line has of `parameter`.
+fn one_of(parameter: &str, kind: Type, values: impl Iterator<Item = serde_json::Value>) -> Object {
+    let command = OutputParams::augment_args(clap::Command::new(""));
+    let mut arguments = command.get_arguments();
+    let argument = arguments.find(|argument| argument.get_id() == parameter);
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([kind, Type::Null]))
         .enum_values(Some(values.chain([serde_json::Value::Null])))
+        .description(argument.and_then(|argument| argument.get_help().map(ToString::to_string)))
+        .build()
+}
+
+fn streamed() -> Object {
+    switch("`false`: the whole file at once, with its real length in its head. Default: `true`")
+}
+
+fn binary() -> Object {
+    switch("Binary WebSocket frames instead of base64. Default: `false`")
+}
+
+/// `true`, `false`, 1, 0, `yes`, `no`, `on` or `off`.
+fn switch(description: &str) -> Object {
+    let kinds = [Type::Boolean, Type::Integer, Type::String, Type::Null];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(kinds))
+        .description(Some(description))
         .build()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Details, id};
 use chatterbox_audio::decode::Limits;
@@ -53,7 +54,7 @@ impl Voice {
 }
 
 /// A voice as it is listed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct VoiceInfo {
     /// The name that was given to it, or the id without its extension.
     pub name: String,

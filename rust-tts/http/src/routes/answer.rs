@@ -1,10 +1,16 @@
 //! Audio as an HTTP answer, the same for every route that speaks.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 
+use utoipa::IntoResponses;
+use utoipa::openapi::{Content, Header, RefOr, Response as ApiResponse, ResponseBuilder};
+
 use super::stream;
+use chatterbox_audio::Format;
 use chatterbox_speech::error::Error;
 use chatterbox_speech::request::SpeechRequest;
 use chatterbox_speech::{Speech, SpeechEvent, Timing};
@@ -24,6 +30,32 @@ pub const AUDIO_HEADERS: [HeaderName; 6] = [
     FIRST_AUDIO,
     WATERMARK,
 ];
+
+/// The described answer of routes that speak.
+pub struct AudioAnswer;
+
+impl AudioAnswer {
+    /// With further content types.
+    pub fn with_content(kinds: &[&str]) -> BTreeMap<String, RefOr<ApiResponse>> {
+        let mut response = ResponseBuilder::new().description(
+            "The audio, as it is made. The transfer is broken off, never ended, when something fails on the way.",
+        );
+        for name in AUDIO_HEADERS {
+            response = response.header(name.as_str(), Header::default());
+        }
+        let formats = Format::ALL.iter().map(|format| format.content_type());
+        for kind in formats.chain(kinds.iter().copied()) {
+            response = response.content(kind, Content::default());
+        }
+        BTreeMap::from([("200".to_owned(), response.build().into())])
+    }
+}
+
+impl IntoResponses for AudioAnswer {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        Self::with_content(&[])
+    }
+}
 
 /// Answers with what is spoken. The first audio is awaited before the status line, so that a failure has a status of
 /// its own.

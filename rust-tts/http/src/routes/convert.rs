@@ -1,14 +1,18 @@
 //! `POST /api/vc`: a clip, spoken again in another voice.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartRejection};
 use axum::response::Response;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
-use super::answer::answer;
+use super::answer::{AudioAnswer, answer};
 use super::form::Form;
-use crate::error::ApiError;
+use crate::error::{ApiError, NativeError};
 use chatterbox_speech::error::{Code, Error};
 
 use crate::state::{App, Shared};
@@ -16,13 +20,45 @@ use chatterbox_speech as speech;
 use chatterbox_speech::convert::{Conversion, decode_clip};
 use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
-use chatterbox_speech::params::OutputParams;
+use chatterbox_speech::params::{OutputParams, merged};
 
 /// The route as metrics name it.
 const ROUTE: &str = "/api/vc";
 
+/// A clip, and how it is spoken again.
+struct ConversionForm;
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the parts of a form")]
+struct ConversionParts {
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// The target, as `voice_id` names it
+    voice: Option<String>,
+}
+
+impl PartialSchema for ConversionForm {
+    fn schema() -> RefOr<Schema> {
+        Schema::Object(merged([ConversionParts::schema(), OutputParams::schema()])).into()
+    }
+}
+
+impl ToSchema for ConversionForm {
+    fn name() -> Cow<'static, str> {
+        "ConversionForm".into()
+    }
+}
+
 /// Multipart `file` and, where wanted, `voice`, `model`, `format`, `sample_rate`, `bitrate`,
 /// `audio_normalization`, `seed` and `stream`.
+#[utoipa::path(
+    post,
+    path = "/vc",
+    tag = "Speech",
+    operation_id = "convert",
+    request_body(content = ConversionForm, content_type = "multipart/form-data"),
+    responses(AudioAnswer, NativeError)
+)]
 pub async fn convert(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,

@@ -1,6 +1,6 @@
 //! `/tts/generate`: a text in a query, which an `<audio>` element can play, or in JSON.
 
-use crate::error::ApiError;
+use crate::error::{ApiError, PlainError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::accept::preferred;
-use super::answer::{answer, described};
+use super::answer::{AudioAnswer, answer, described};
 use super::native::read;
 use crate::state::{App, Shared};
 use chatterbox_audio::Format;
@@ -43,6 +43,14 @@ const OFFERS: [(&[&str], Format); 8] = [
 ];
 
 /// `GET`, with the parameters in the query. `HEAD` checks them, and nothing is spoken.
+#[utoipa::path(
+    get,
+    path = "/tts/generate",
+    tag = "Speech",
+    operation_id = "generateFromQuery",
+    params(SpeechParams),
+    responses(AudioAnswer, (status = 206, description = "A part of the finished file, which was asked for with `Range`.", content_type = "audio/*"), PlainError)
+)]
 pub async fn from_query(
     State(app): State<Shared>,
     method: Method,
@@ -61,6 +69,14 @@ pub async fn from_query(
 }
 
 /// `POST`, with the parameters in JSON.
+#[utoipa::path(
+    post,
+    path = "/tts/generate",
+    tag = "Speech",
+    operation_id = "generate",
+    request_body(content = SpeechParams, example = json!({"text": "Hello, this is a custom voice.", "format": "mp3"})),
+    responses(AudioAnswer, PlainError)
+)]
 pub async fn from_json(
     State(app): State<Shared>,
     headers: HeaderMap,

@@ -3,7 +3,7 @@
 mod accept;
 pub mod answer;
 mod convert;
-mod docs;
+pub mod docs;
 mod form;
 mod generate;
 pub mod health;
@@ -20,9 +20,10 @@ mod ws;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
-use axum::routing::{MethodRouter, get, patch, post};
 use tower::ServiceExt;
 use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use crate::auth;
 use crate::error::Dialect;
@@ -38,14 +39,16 @@ const OVERHEAD: usize = 64 * 1024;
 
 /// Every route, with the layers that each request passes.
 pub fn router(app: &Shared) -> Router {
-    let router = Router::new()
+    let (router, description) = OpenApiRouter::new()
         .nest("/api", Dialect::Native.serve(app, native_routes(app)))
         .nest("/v1", Dialect::OpenAi.serve(app, openai_routes(app)))
         .merge(Dialect::Plain.serve(app, other_routes(app)))
         .layer(DefaultBodyLimit::max(json_limit(app)))
         .layer(RequestBodyTimeoutLayer::new(app.limits.body_timeout))
-        .with_state(app.clone());
+        .split_for_parts();
+    docs::describe(description);
     // Before a route is chosen.
+    let router = router.with_state(app.clone());
     let router = ServiceExt::<Request>::map_request(router, without_extra_slashes);
     Router::new()
         .fallback_service(router)
@@ -76,7 +79,7 @@ fn without_extra_slashes(mut request: Request) -> Request {
 }
 
 /// Routes that want a key.
-fn guarded(app: &Shared, routes: Router<Shared>) -> Router<Shared> {
+fn guarded(app: &Shared, routes: OpenApiRouter<Shared>) -> OpenApiRouter<Shared> {
     routes.route_layer(middleware::from_fn_with_state(
         app.clone(),
         auth::require_key,
@@ -84,99 +87,84 @@ fn guarded(app: &Shared, routes: Router<Shared>) -> Router<Shared> {
 }
 
 /// Routes that read JSON, and no body that says that it is something else.
-fn json_only(routes: MethodRouter<Shared>) -> MethodRouter<Shared> {
+fn json_only(routes: UtoipaMethodRouter<Shared>) -> UtoipaMethodRouter<Shared> {
     routes.layer(middleware::from_fn(json::only))
 }
 
-/// Lets a body have a file in it.
-fn with_file(app: &App) -> DefaultBodyLimit {
+/// Routes whose bodies may have a file in them.
+fn with_file(app: &App, routes: UtoipaMethodRouter<Shared>) -> UtoipaMethodRouter<Shared> {
     let largest = app.speech.voice_options.max_voice_file_size;
-    DefaultBodyLimit::max(largest.saturating_add(OVERHEAD))
+    routes.layer(DefaultBodyLimit::max(largest.saturating_add(OVERHEAD)))
 }
 
 /// `/api/*`
-fn native_routes(app: &Shared) -> Router<Shared> {
+fn native_routes(app: &Shared) -> OpenApiRouter<Shared> {
     use voices::native as voice;
-    let default_voice = json_only(post(voice::set_default))
-        .get(voice::get_default)
-        .delete(voice::clear_default);
-    let one_voice = json_only(patch(voice::update))
-        .get(voice::one)
-        .delete(voice::delete);
-    let routes = Router::new()
-        .route("/tts", json_only(post(native::speak)))
-        .route("/vc", post(convert::convert).layer(with_file(app)))
-        .route("/voice/default", default_voice)
-        .route("/voices", get(voice::list))
-        .route("/voices/upload", post(voice::upload).layer(with_file(app)))
-        .route("/voices/{id}", one_voice)
-        .route("/voices/{id}/preview", get(voice::preview));
+    let routes = OpenApiRouter::new()
+        .routes(json_only(routes!(native::speak)))
+        .routes(with_file(app, routes!(convert::convert)))
+        .routes(json_only(routes!(voice::set_default)))
+        .routes(routes!(voice::get_default, voice::clear_default))
+        .routes(routes!(voice::list))
+        .routes(with_file(app, routes!(voice::upload)))
+        .routes(json_only(routes!(voice::update)))
+        .routes(routes!(voice::one, voice::delete))
+        .routes(routes!(voice::preview));
     guarded(app, routes)
 }
 
 /// `/v1/*`
-fn openai_routes(app: &Shared) -> Router<Shared> {
+fn openai_routes(app: &Shared) -> OpenApiRouter<Shared> {
     use voices::{consents, openai as voice};
     let (guarded_listings, public_listings) = if app.public_listings {
-        (Router::new(), listings())
+        (OpenApiRouter::new(), listings())
     } else {
-        (listings(), Router::new())
+        (listings(), OpenApiRouter::new())
     };
-    let consent = json_only(post(consents::rename))
-        .get(consents::one)
-        .delete(consents::delete);
-    let recorded = post(consents::create)
-        .layer(with_file(app))
-        .get(consents::list);
-    let routes = Router::new()
-        .route("/audio/speech", json_only(post(openai::speak)))
-        .route("/audio/voices", post(voice::create).layer(with_file(app)))
-        .route("/audio/voices/{id}", get(voice::one).delete(voice::delete))
-        .route("/audio/voice_consents", recorded)
-        .route("/audio/voice_consents/{id}", consent)
+    let routes = OpenApiRouter::new()
+        .routes(json_only(routes!(openai::speech::speak)))
+        .routes(with_file(app, routes!(voice::create)))
+        .routes(routes!(voice::one, voice::delete))
+        .routes(with_file(app, routes!(consents::create)))
+        .routes(routes!(consents::list))
+        .routes(json_only(routes!(consents::rename)))
+        .routes(routes!(consents::one, consents::delete))
         .merge(guarded_listings);
     guarded(app, routes)
-        .route("/test", get(openai::test))
+        .routes(routes!(openai::test))
         .merge(public_listings)
 }
 
 /// All others.
-fn other_routes(app: &Shared) -> Router<Shared> {
+fn other_routes(app: &Shared) -> OpenApiRouter<Shared> {
     use voices::{library, register};
-    let voices = post(library::upload)
-        .layer(with_file(app))
-        .get(library::list);
-    let routes = Router::new()
-        .route(
-            "/tts/generate",
-            json_only(post(generate::from_json)).get(generate::from_query),
-        )
-        .route("/tts", post(synthesize::speak).layer(with_file(app)))
-        .route("/tts/json", post(synthesize::measure).layer(with_file(app)))
-        .route("/voices", voices)
-        .route(
-            "/voices/register",
-            post(register::register).layer(with_file(app)),
-        )
-        .route("/voices/{id}", axum::routing::delete(library::delete))
-        .route("/ws/tts", get(ws::open))
-        .route("/metrics", get(health::metrics))
-        .route("/system-status", get(system_status::show));
+    let routes = OpenApiRouter::new()
+        .routes(json_only(routes!(generate::from_json)))
+        .routes(routes!(generate::from_query))
+        .routes(with_file(app, routes!(synthesize::speak)))
+        .routes(with_file(app, routes!(synthesize::measure)))
+        .routes(with_file(app, routes!(library::upload)))
+        .routes(routes!(library::list))
+        .routes(with_file(app, routes!(register::register)))
+        .routes(routes!(library::delete))
+        .routes(routes!(ws::open))
+        .routes(routes!(health::metrics))
+        .routes(routes!(system_status::show));
     guarded(app, routes)
-        .route("/health", get(health::health))
-        .route("/livez", get(health::livez))
-        .route("/ping", get(health::ping))
-        .route("/readyz", get(health::readyz))
+        .routes(routes!(health::health))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::ping))
+        .routes(routes!(health::readyz))
         .merge(docs::routes())
 }
 
 /// What is there to choose from, which `PUBLIC_LISTINGS` shows to everybody.
-fn listings() -> Router<Shared> {
-    Router::new()
-        .route("/models", get(models::list))
-        .route("/models/{id}", get(models::one))
-        .route("/audio/models", get(models::audio))
-        .route("/audio/voices", get(voices::openai::list))
+fn listings() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list))
+        .routes(routes!(models::one))
+        .routes(routes!(models::audio))
+        .routes(routes!(voices::openai::list))
 }
 
 /// Largest JSON body in bytes: a text of the greatest allowed length, with every character escaped, fits.

@@ -5,7 +5,10 @@
 use crate::error::ApiError;
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::openai::error::OpenAiError;
 
 use crate::state::{App, Shared};
 use chatterbox_engine::messages::{EngineInfo, Model};
@@ -15,35 +18,94 @@ use chatterbox_speech::error::Error;
 /// OpenAI's models that speak. Each has variants whose names go on with a date.
 const OPENAI_MODELS: [&str; 3] = ["tts-1", "tts-1-hd", "gpt-4o-mini-tts"];
 
+/// A loaded model.
+#[derive(Serialize, ToSchema)]
+pub struct ModelInfo {
+    id: String,
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    owned_by: &'static str,
+    sample_rate: u32,
+    languages: Vec<String>,
+    /// Sounds that may stand in a text, such as `[laugh]`.
+    tags: Vec<String>,
+    /// The model's own.
+    voices: Vec<String>,
+    can_clone: bool,
+    can_convert: bool,
+    watermark: bool,
+    /// The model that answers to this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ModelList {
+    object: &'static str,
+    data: Vec<ModelInfo>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct AudioModels {
+    models: Vec<ModelInfo>,
+}
+
 /// `GET /v1/models`
-pub async fn list(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({"object": "list", "data": all(&app)?})))
+#[utoipa::path(
+    get,
+    path = "/models",
+    tag = "OpenAI",
+    operation_id = "listModels",
+    responses((status = 200, description = "The loaded models.", body = ModelList), OpenAiError)
+)]
+pub async fn list(State(app): State<Shared>) -> Result<Json<ModelList>, ApiError> {
+    Ok(Json(ModelList {
+        object: "list",
+        data: all(&app)?,
+    }))
 }
 
 /// `GET /v1/audio/models`: the same under another name, for clients that look for models which speak.
-pub async fn audio(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({"models": all(&app)?})))
+#[utoipa::path(
+    get,
+    path = "/audio/models",
+    tag = "OpenAI",
+    operation_id = "listAudioModels",
+    responses((status = 200, description = "The loaded models.", body = AudioModels), OpenAiError)
+)]
+pub async fn audio(State(app): State<Shared>) -> Result<Json<AudioModels>, ApiError> {
+    let models = all(&app)?;
+    Ok(Json(AudioModels { models }))
 }
 
-fn all(app: &App) -> Result<Vec<Value>, Error> {
+fn all(app: &App) -> Result<Vec<ModelInfo>, Error> {
     let info = app.speech.ready()?;
     let models = info.models.iter().map(|model| described(app, model));
     Ok(models.collect())
 }
 
 /// `GET /v1/models/{id}`
+#[utoipa::path(
+    get,
+    path = "/models/{id}",
+    tag = "OpenAI",
+    operation_id = "getModel",
+    params(("id" = String, Path, description = "The model's name, or one of OpenAI's that speak.", min_length = 1)),
+    responses((status = 200, description = "The model.", body = ModelInfo), OpenAiError)
+)]
 pub async fn one(
     State(app): State<Shared>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ModelInfo>, ApiError> {
     let info = app.speech.ready()?;
     let default = app.speech.options.default_model.as_deref();
     let alias = is_alias(&info, &id);
     let model = choose_model(&info, (!alias).then_some(&id), default)?;
     let mut described = described(&app, &model);
     if alias {
-        described["id"] = json!(id);
-        described["root"] = json!(model.name);
+        described.id = id;
+        described.root = Some(model.name.clone());
     }
     Ok(Json(described))
 }
@@ -62,18 +124,20 @@ pub fn is_alias(info: &EngineInfo, name: &str) -> bool {
     info.model(name).is_none() && OPENAI_MODELS.iter().any(known)
 }
 
-fn described(app: &App, model: &Model) -> Value {
-    json!({
-        "id": model.name,
-        "object": "model",
-        "created": app.started,
-        "owned_by": "chatterbox-server",
-        "sample_rate": model.sample_rate,
-        "languages": model.languages,
-        "tags": model.tags,
-        "voices": model.voices,
-        "can_clone": model.can_clone,
-        "can_convert": model.can_convert,
-        "watermark": model.watermark,
-    })
+fn described(app: &App, model: &Model) -> ModelInfo {
+    let model = model.clone();
+    ModelInfo {
+        id: model.name,
+        object: "model",
+        created: app.started,
+        owned_by: "chatterbox-server",
+        sample_rate: model.sample_rate,
+        languages: model.languages,
+        tags: model.tags,
+        voices: model.voices,
+        can_clone: model.can_clone,
+        can_convert: model.can_convert,
+        watermark: model.watermark,
+        root: None,
+    }
 }

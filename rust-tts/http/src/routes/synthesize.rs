@@ -1,5 +1,6 @@
 //! `/tts` and `/tts/json`: a text in a form, with a voice's id, or with a clip whose voice speaks this request alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,21 +10,24 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::header;
 use axum::response::Response;
 use http_body_util::Limited;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
-use super::answer::answer;
+use super::answer::{AudioAnswer, answer};
 use super::form::{Form, Upload};
 use super::json::is_json;
 use super::json_limit;
 use super::native::read;
-use crate::error::ApiError;
+use crate::error::{ApiError, PlainError};
 use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
 
 use crate::state::{App, Shared};
 use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
-use chatterbox_speech::params::SpeechParams;
+use chatterbox_speech::params::{SpeechParams, merged};
 use chatterbox_speech::request::{OneOff, SpeechRequest};
 use chatterbox_speech::{self as speech, Delivery, Speech, SpeechEvent, Summary};
 
@@ -32,7 +36,57 @@ const PART: &str = "voice_file";
 /// How much of it is used, in seconds.
 const LONGEST: &str = "max_reference_duration_sec";
 
+/// [`SpeechParams`] with a clip.
+struct ClipRequest;
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the parts of a form")]
+struct ClipParts {
+    /// A clip whose voice speaks this request alone
+    #[schema(value_type = Option<String>, format = Binary)]
+    voice_file: Option<Vec<u8>>,
+    /// Seconds of the clip that are used
+    #[schema(minimum = 1, maximum = 60)]
+    max_reference_duration_sec: Option<f64>,
+}
+
+impl PartialSchema for ClipRequest {
+    fn schema() -> RefOr<Schema> {
+        Schema::Object(merged([SpeechParams::schema(), ClipParts::schema()])).into()
+    }
+}
+
+impl ToSchema for ClipRequest {
+    fn name() -> Cow<'static, str> {
+        "ClipRequest".into()
+    }
+}
+
+/// What a request took.
+#[derive(Serialize, ToSchema)]
+pub struct SpeechReport {
+    duration_seconds: f64,
+    generation_seconds: f64,
+    /// Seconds of computing for a second of audio.
+    rtf: f64,
+    time_to_first_audio_ms: f64,
+    voice_id: String,
+    model: String,
+}
+
 /// `POST /tts`: the audio.
+#[utoipa::path(
+    post,
+    path = "/tts",
+    tag = "Speech",
+    operation_id = "synthesize",
+    request_body(content(
+        (ClipRequest = "multipart/form-data"),
+        (SpeechParams = "application/x-www-form-urlencoded"),
+        (SpeechParams = "application/json", example = json!({"text": "Hello."}))
+    )),
+    responses(AudioAnswer, PlainError)
+)]
 pub async fn speak(State(app): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let request = validated(&app, request, "/tts").await?;
     let speech = start(&app, &request, "/tts");
@@ -40,19 +94,34 @@ pub async fn speak(State(app): State<Shared>, request: Request) -> Result<Respon
 }
 
 /// `POST /tts/json`: speaks to the end as the other does, and answers with what it took.
-pub async fn measure(State(app): State<Shared>, request: Request) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    post,
+    path = "/tts/json",
+    tag = "Speech",
+    operation_id = "measure",
+    request_body(content(
+        (ClipRequest = "multipart/form-data"),
+        (SpeechParams = "application/x-www-form-urlencoded"),
+        (SpeechParams = "application/json", example = json!({"text": "Hello."}))
+    )),
+    responses((status = 200, description = "What was spoken.", body = SpeechReport), PlainError)
+)]
+pub async fn measure(
+    State(app): State<Shared>,
+    request: Request,
+) -> Result<Json<SpeechReport>, ApiError> {
     let mut request = validated(&app, request, "/tts/json").await?;
     request.delivery = Delivery::Nothing;
     let summary = heard(start(&app, &request, "/tts/json")).await?;
     let seconds = summary.audio_seconds;
-    Ok(Json(json!({
-        "duration_seconds": seconds,
-        "generation_seconds": seconds * summary.real_time_factor,
-        "rtf": summary.real_time_factor,
-        "time_to_first_audio_ms": summary.timing.first_audio.as_secs_f64() * 1000.0,
-        "voice_id": request.voice_name(),
-        "model": request.model.name,
-    })))
+    Ok(Json(SpeechReport {
+        duration_seconds: seconds,
+        generation_seconds: seconds * summary.real_time_factor,
+        rtf: summary.real_time_factor,
+        time_to_first_audio_ms: summary.timing.first_audio.as_secs_f64() * 1000.0,
+        voice_id: request.voice_name().to_owned(),
+        model: request.model.name.clone(),
+    }))
 }
 
 /// `route` is as metrics name it.

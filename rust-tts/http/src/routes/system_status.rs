@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, PlainError};
 use chatterbox_speech::error::{Code, Error};
 
 use crate::machine;
@@ -18,6 +18,13 @@ const FRESH: Duration = Duration::from_secs(1);
 static LATEST: Mutex<Option<(Instant, Value)>> = Mutex::const_new(None);
 
 /// Processors and memory; the first GPU, if there is one, and all of them.
+#[utoipa::path(
+    get,
+    path = "/system-status",
+    tag = "Operation",
+    operation_id = "systemStatus",
+    responses((status = 200, description = "Done.", body = Value), PlainError)
+)]
 pub async fn show() -> Result<Json<Value>, ApiError> {
     let mut latest = LATEST.lock().await;
     if let Some((taken, figures)) = latest.as_ref()

@@ -2,16 +2,18 @@
 
 mod openapi;
 
-use axum::Router;
+pub use openapi::{describe, similar_route};
+
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use axum::routing::get;
 use bytes::Bytes;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, PlainError};
 use chatterbox_speech::error::{Code, Error};
 
 use crate::state::Shared;
@@ -53,25 +55,50 @@ const ASSETS: &[Asset] = assets! {
 };
 
 /// The pages and what they are made of.
-pub fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/", get(page))
-        .route("/docs", get(docs))
-        .route("/openapi.json", get(openapi::document))
-        .route("/assets/{name}", get(asset))
+pub fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(page))
+        .routes(routes!(docs))
+        .routes(routes!(openapi::document))
+        .routes(routes!(asset))
 }
 
 /// `GET /`: a text, a voice, and the sound of it.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "Pages",
+    operation_id = "page",
+    security(()),
+    responses((status = 200, description = "A page to try the server with.", body = String, content_type = "text/html"))
+)]
 async fn page() -> Response {
     html(include_bytes!("../../../assets/page/page.html"))
 }
 
 /// `GET /docs`: Swagger UI.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    tag = "Pages",
+    operation_id = "docs",
+    security(()),
+    responses((status = 200, description = "This description as a page.", body = String, content_type = "text/html"))
+)]
 async fn docs() -> Response {
     html(include_bytes!("../../../assets/page/docs.html"))
 }
 
 /// `GET /assets/{name}`
+#[utoipa::path(
+    get,
+    path = "/assets/{name}",
+    tag = "Pages",
+    operation_id = "asset",
+    security(()),
+    params(("name" = String, Path, example = "icon.svg")),
+    responses((status = 200, description = "A file, compressed if it is large.", content((String = "text/javascript"), (String = "text/css"), (String = "image/svg+xml"))), PlainError)
+)]
 async fn asset(name: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
     let found = name.ok().and_then(|Path(name)| {
         let mut assets = ASSETS.iter();

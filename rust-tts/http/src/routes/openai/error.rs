@@ -1,7 +1,8 @@
 //! Errors as OpenAI's clients read them: the class that they raise follows from the status.
 
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use chatterbox_speech::error::{Code, Error};
 
@@ -23,25 +24,55 @@ pub fn repeats(status: StatusCode) -> bool {
     }
 }
 
-/// `{"error": {"message", "type", "param", "code"}}`
-pub fn body(error: &Error) -> Value {
-    json!({"error": described(error)})
+/// An error under `/v1`.
+#[derive(Serialize, ToSchema)]
+pub struct OpenAiError {
+    error: OpenAiErrorDetails,
 }
 
-/// What is under `error`.
-pub fn described(error: &Error) -> Value {
-    let kind = match status(error.code) {
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        status if status.is_server_error() => "server_error",
-        _ => "invalid_request_error",
-    };
-    let code = match error.code {
-        Code::ModelNotLoaded => "model_not_found".to_owned(),
-        Code::Unauthorized => "invalid_api_key".to_owned(),
-        Code::QueueFull => "rate_limit_exceeded".to_owned(),
-        code => code.as_str().to_ascii_lowercase(),
-    };
-    json!({"message": error.to_string(), "type": kind, "param": error.field, "code": code})
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+pub struct OpenAiErrorDetails {
+    #[schema(example = "input: there is nothing to say")]
+    message: String,
+    /// `invalid_request_error`, `rate_limit_error` or `server_error`.
+    #[serde(rename = "type")]
+    #[schema(example = "invalid_request_error")]
+    kind: &'static str,
+    #[schema(example = "input")]
+    param: Option<String>,
+    #[schema(pattern = "^[a-z_0-9]+$", example = "missing_text")]
+    code: String,
+}
+
+impl From<&Error> for OpenAiError {
+    fn from(error: &Error) -> Self {
+        Self {
+            error: error.into(),
+        }
+    }
+}
+
+impl From<&Error> for OpenAiErrorDetails {
+    fn from(error: &Error) -> Self {
+        let kind = match status(error.code) {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let code = match error.code {
+            Code::ModelNotLoaded => "model_not_found".to_owned(),
+            Code::Unauthorized => "invalid_api_key".to_owned(),
+            Code::QueueFull => "rate_limit_exceeded".to_owned(),
+            code => code.as_str().to_ascii_lowercase(),
+        };
+        Self {
+            message: error.to_string(),
+            kind,
+            param: error.field.clone(),
+            code,
+        }
+    }
 }
 
 #[cfg(test)]

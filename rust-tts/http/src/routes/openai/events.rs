@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt, iter};
 use serde_json::{Value, json};
 
-use super::error;
+use super::error::OpenAiErrorDetails;
 use crate::routes::answer;
 use crate::routes::stream::{self, Part};
 use chatterbox_speech::error::Error;
@@ -59,7 +59,7 @@ fn done(summary: &Summary, characters: usize) -> Value {
 }
 
 fn failed(failure: &Error) -> Value {
-    json!({"type": "error", "error": error::described(failure)})
+    json!({"type": "error", "error": OpenAiErrorDetails::from(failure)})
 }
 
 fn event(data: &Value) -> Bytes {

@@ -1,10 +1,20 @@
 //! `POST /v1/audio/speech`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::{RefOr, Response as ApiResponse};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+use super::error::OpenAiError;
 use crate::error::ApiError;
+use crate::routes::answer::AudioAnswer;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use bytes::Bytes;
+use chatterbox_speech::params::merged;
 use serde::Deserialize;
 
 use super::events;
@@ -37,13 +47,57 @@ const WORDS: [(&str, &str); 3] = [
 ];
 
 /// What OpenAI's requests have beside [`SpeechParams`].
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct OpenAiParams {
+    /// `audio`, or `sse` for server-sent events with the audio in base64
+    #[schema(inline)]
     stream_format: Option<StreamFormat>,
 }
 
+/// [`SpeechParams`] in OpenAI's words.
+struct OpenAiRequest;
+
+impl PartialSchema for OpenAiRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut object = merged([SpeechParams::schema(), OpenAiParams::schema()]);
+        for (name, word) in WORDS {
+            if let Some(schema) = object.properties.remove(name) {
+                object.properties.insert(word.to_owned(), schema);
+            }
+        }
+        let id = ObjectBuilder::new()
+            .property("id", Object::with_type(Type::String))
+            .required("id");
+        let voice = OneOfBuilder::new()
+            .item(Object::with_type(Type::String))
+            .item(id)
+            .item(Object::with_type(Type::Null))
+            .description(Some(
+                "A voice's name, or an object with its `id`. OpenAI's own are the default voice.",
+            ));
+        object.properties.insert("voice".to_owned(), voice.into());
+        object.required = vec!["input".to_owned()];
+        Schema::Object(object).into()
+    }
+}
+
+impl ToSchema for OpenAiRequest {
+    fn name() -> Cow<'static, str> {
+        "OpenAiRequest".into()
+    }
+}
+
+/// The audio, or events with it.
+struct AudioOrEvents;
+
+impl IntoResponses for AudioOrEvents {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        AudioAnswer::with_content(&["text/event-stream"])
+    }
+}
+
 /// How the audio is put into the body.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum StreamFormat {
     #[default]
@@ -52,6 +106,23 @@ enum StreamFormat {
 }
 
 /// Speaks a text.
+#[utoipa::path(
+    post,
+    path = "/audio/speech",
+    tag = "OpenAI",
+    operation_id = "createSpeech",
+    request_body(content = OpenAiRequest, examples(
+        ("usual" = (value = json!({"model": "tts-1", "input": "Hello, world!", "voice": "alloy"}))),
+        ("events" = (value = json!({
+            "model": "tts-1",
+            "input": "Hello, world!",
+            "voice": {"id": "alloy"},
+            "response_format": "pcm",
+            "stream_format": "sse"
+        })))
+    )),
+    responses(AudioOrEvents, OpenAiError)
+)]
 pub async fn speak(
     State(app): State<Shared>,
     body: Result<Bytes, BytesRejection>,

@@ -5,11 +5,14 @@ use axum::extract::multipart::{Multipart, MultipartRejection};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
+use super::fields::ConsentForm;
 use super::{Reference, blocking, decoding, fields, reference};
 use crate::error::ApiError;
+use crate::routes::openai::error::OpenAiError;
 use chatterbox_speech::error::{Code, Error};
 
 use crate::routes::form::Form;
@@ -23,18 +26,29 @@ const MAX_PAGE: usize = 100;
 const PAGE: usize = 20;
 
 /// Which page is listed.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
+    #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<usize>,
+    /// The id of the consent before the first that is listed.
     after: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Renamed {
     name: Option<String>,
 }
 
 /// `GET /v1/audio/voice_consents`: the latest first, `limit` of them, those that follow the id `after`.
+#[utoipa::path(
+    get,
+    path = "/audio/voice_consents",
+    tag = "OpenAI",
+    operation_id = "listConsents",
+    params(Page),
+    responses((status = 200, description = "Done.", body = Value), OpenAiError)
+)]
 pub async fn list(
     State(app): State<Shared>,
     page: Result<Query<Page>, QueryRejection>,
@@ -67,10 +81,18 @@ pub async fn list(
 }
 
 /// `POST /v1/audio/voice_consents`: multipart `name`, `language` and `recording`.
+#[utoipa::path(
+    post,
+    path = "/audio/voice_consents",
+    tag = "OpenAI",
+    operation_id = "createConsent",
+    request_body(content = ConsentForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The consent.", body = ConsentObject), OpenAiError)
+)]
 pub async fn create(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ConsentObject>, ApiError> {
     let mut form = Form::receive(&app, multipart, "recording").await?;
     let file = form.file()?;
     let name = fields::name(&form.required("name")?)?;
@@ -84,7 +106,18 @@ pub async fn create(
 }
 
 /// `GET /v1/audio/voice_consents/{id}`
-pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get,
+    path = "/audio/voice_consents/{id}",
+    tag = "OpenAI",
+    operation_id = "getConsent",
+    params(("id" = String, Path, description = "The consent's id.", min_length = 1)),
+    responses((status = 200, description = "The consent.", body = ConsentObject), OpenAiError)
+)]
+pub async fn one(
+    State(app): State<Shared>,
+    path: Reference,
+) -> Result<Json<ConsentObject>, ApiError> {
     let id = reference(path)?;
     let store = app.speech.voices.clone();
     let found = blocking(move || Ok(store.consents().get(&id))).await?;
@@ -92,11 +125,20 @@ pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Valu
 }
 
 /// `POST /v1/audio/voice_consents/{id}`: another `name`.
+#[utoipa::path(
+    post,
+    path = "/audio/voice_consents/{id}",
+    tag = "OpenAI",
+    operation_id = "renameConsent",
+    request_body(content = Renamed, example = json!({"name": "Anna's consent"})),
+    params(("id" = String, Path, description = "The consent's id.", min_length = 1)),
+    responses((status = 200, description = "The consent.", body = ConsentObject), OpenAiError)
+)]
 pub async fn rename(
     State(app): State<Shared>,
     path: Reference,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ConsentObject>, ApiError> {
     let id = reference(path)?;
     let body: Renamed = Fields::from_json(&read(body)?)
         .map_err(Error::from)?
@@ -111,6 +153,14 @@ pub async fn rename(
 }
 
 /// `DELETE /v1/audio/voice_consents/{id}`
+#[utoipa::path(
+    delete,
+    path = "/audio/voice_consents/{id}",
+    tag = "OpenAI",
+    operation_id = "deleteConsent",
+    params(("id" = String, Path, description = "The consent's id.", min_length = 1)),
+    responses((status = 200, description = "Done.", body = Value), OpenAiError)
+)]
 pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
     let id = reference(path)?;
     let store = app.speech.voices.clone();
@@ -128,12 +178,24 @@ fn not_found(error: VoiceError) -> Error {
     }
 }
 
-fn object(consent: &Consent) -> Value {
-    json!({
-        "id": consent.id,
-        "object": "audio.voice_consent",
-        "name": consent.name,
-        "language": consent.language,
-        "created_at": consent.created_at,
-    })
+/// A recording of consent.
+#[derive(Serialize, ToSchema)]
+pub struct ConsentObject {
+    id: String,
+    object: &'static str,
+    name: String,
+    language: String,
+    /// Seconds since 1970.
+    created_at: u64,
+}
+
+fn object(consent: &Consent) -> ConsentObject {
+    let consent = consent.clone();
+    ConsentObject {
+        id: consent.id,
+        object: "audio.voice_consent",
+        name: consent.name,
+        language: consent.language,
+        created_at: consent.created_at,
+    }
 }

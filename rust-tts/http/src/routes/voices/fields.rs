@@ -2,6 +2,27 @@
 
 use chatterbox_speech::error::Error;
 use chatterbox_voices::{Consents, VoiceStore};
+use utoipa::ToSchema;
+
+/// Declares the parts of a form, which [`Form`](crate::routes::form::Form) reads: a file, and what is said of it.
+macro_rules! voice_form {
+    ($(#[$doc:meta])* $name:ident { $file:ident, $($(#[$of:meta])* $field:ident: $type:ty),* }) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "describes the parts of a form")]
+        pub struct $name {
+            /// WAV, MP3, FLAC, Ogg, Opus, `WebM` or M4A.
+            #[schema(value_type = String, format = Binary)]
+            $file: Vec<u8>,
+            $($(#[$of])* $field: $type,)*
+        }
+    };
+}
+
+voice_form! { VoiceForm { file, name: Option<String>, language: Option<String>, consent: Option<String>, overwrite: Option<bool> } }
+voice_form! { RegisteredForm { voice_file, name: Option<String>, language: Option<String>, consent: Option<String> } }
+voice_form! { OpenAiVoiceForm { audio_sample, name: String, language: Option<String>, consent: Option<String> } }
+voice_form! { ConsentForm { recording, name: String, language: String } }
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 128;

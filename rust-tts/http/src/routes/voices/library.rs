@@ -1,6 +1,7 @@
 //! `/voices`: bare lists of ids, as the first servers had them.
 
-use crate::error::ApiError;
+use super::fields::VoiceForm;
+use crate::error::{ApiError, PlainError};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartRejection};
@@ -14,6 +15,13 @@ use crate::state::Shared;
 use chatterbox_voices::Existing;
 
 /// `GET /voices`. A voice that is called after its content is listed as `POST /voices/register` names it.
+#[utoipa::path(
+    get,
+    path = "/voices",
+    tag = "Voices",
+    operation_id = "listVoiceIds",
+    responses((status = 200, description = "The ids.", body = Vec<String>), PlainError)
+)]
 pub async fn list(State(app): State<Shared>) -> Result<Json<Vec<String>>, ApiError> {
     let store = app.speech.voices.clone();
     let voices = blocking(move || store.all()).await?;
@@ -28,6 +36,14 @@ pub async fn list(State(app): State<Shared>) -> Result<Json<Vec<String>>, ApiErr
 }
 
 /// `POST /voices`: multipart `file` and, where wanted, `name`, `language`, `consent` and `overwrite`.
+#[utoipa::path(
+    post,
+    path = "/voices",
+    tag = "Voices",
+    operation_id = "addVoice",
+    request_body(content = VoiceForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "Stored.", body = Value), PlainError)
+)]
 pub async fn upload(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
@@ -48,6 +64,14 @@ pub async fn upload(
 }
 
 /// `DELETE /voices/{id}`
+#[utoipa::path(
+    delete,
+    path = "/voices/{id}",
+    tag = "Voices",
+    operation_id = "removeVoice",
+    params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
+    responses((status = 200, description = "Done.", body = Value), PlainError)
+)]
 pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
     let reference = reference(path)?;
     let store = app.speech.voices.clone();

@@ -9,42 +9,56 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
+use super::fields::VoiceForm;
 use super::{Reference, blocking, decoding, fields, prepare_soon, reference};
-use crate::error::ApiError;
+use crate::error::{ApiError, NativeError};
 use chatterbox_speech::error::{Code, Error};
 
 use crate::routes::form::Form;
 use crate::routes::native::read;
 use crate::state::Shared;
 use chatterbox_speech::fields::Fields;
-use chatterbox_voices::{Change, Details, Edit, Existing, Filter};
+use chatterbox_voices::{Change, Details, Edit, Existing, Filter, VoiceInfo};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct DefaultVoice {
     voice_path: Option<String>,
 }
 
 /// What of the voices is listed.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Wanted {
     language: Option<String>,
     search: Option<String>,
 }
 
 /// What is to be another; `null` takes it away.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Wishes {
     id: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     name: Edit,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     language: Edit,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     consent: Edit,
 }
 
 /// `GET /api/voices`, perhaps only those of a `language`, or with `search` in their name.
+#[utoipa::path(
+    get,
+    path = "/voices",
+    tag = "Voices",
+    operation_id = "listVoices",
+    params(Wanted),
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn list(
     State(app): State<Shared>,
     wanted: Result<Query<Wanted>, QueryRejection>,
@@ -63,6 +77,14 @@ pub async fn list(
 }
 
 /// `GET /api/voices/{id}`
+#[utoipa::path(
+    get,
+    path = "/voices/{id}",
+    tag = "Voices",
+    operation_id = "getVoice",
+    params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
+    responses((status = 200, description = "The voice.", body = VoiceInfo), NativeError)
+)]
 pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
     let reference = reference(path)?;
     let store = app.speech.voices.clone();
@@ -71,6 +93,14 @@ pub async fn one(State(app): State<Shared>, path: Reference) -> Result<Json<Valu
 }
 
 /// `GET /api/voices/{id}/preview`: the beginning of the clip, as WAV.
+#[utoipa::path(
+    get,
+    path = "/voices/{id}/preview",
+    tag = "Voices",
+    operation_id = "previewVoice",
+    params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
+    responses((status = 200, description = "The beginning of the clip.", content_type = "audio/wav"), NativeError)
+)]
 pub async fn preview(State(app): State<Shared>, path: Reference) -> Result<Response, ApiError> {
     let reference = reference(path)?;
     let store = app.speech.voices.clone();
@@ -83,6 +113,15 @@ pub async fn preview(State(app): State<Shared>, path: Reference) -> Result<Respo
 }
 
 /// `PATCH /api/voices/{id}`: another `id`, `name`, `language` or `consent`.
+#[utoipa::path(
+    patch,
+    path = "/voices/{id}",
+    tag = "Voices",
+    operation_id = "updateVoice",
+    request_body(content = Wishes, example = json!({"name": "Anna", "language": "en"})),
+    params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
+    responses((status = 200, description = "The voice.", body = VoiceInfo), NativeError)
+)]
 pub async fn update(
     State(app): State<Shared>,
     path: Reference,
@@ -111,6 +150,14 @@ pub async fn update(
 }
 
 /// `DELETE /api/voices/{id}`
+#[utoipa::path(
+    delete,
+    path = "/voices/{id}",
+    tag = "Voices",
+    operation_id = "deleteVoice",
+    params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<Value>, ApiError> {
     let reference = reference(path)?;
     let store = app.speech.voices.clone();
@@ -121,6 +168,14 @@ pub async fn delete(State(app): State<Shared>, path: Reference) -> Result<Json<V
 /// `POST /api/voices/upload`: multipart `file` and, where wanted, `name`, `language`, `consent` and `overwrite`. The id
 /// is the file's name; where another voice has it, it is made of `name`, and without one nothing is stored (409), unless
 /// `overwrite` lets the upload take that voice's place.
+#[utoipa::path(
+    post,
+    path = "/voices/upload",
+    tag = "Voices",
+    operation_id = "uploadVoice",
+    request_body(content = VoiceForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn upload(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,
@@ -143,12 +198,27 @@ pub async fn upload(
 }
 
 /// `GET /api/voice/default`
+#[utoipa::path(
+    get,
+    path = "/voice/default",
+    tag = "Voices",
+    operation_id = "getDefaultVoice",
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn get_default(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
     let voice = blocking(move || Ok(app.speech.default_voice())).await?;
     Ok(Json(json!({"default_voice": voice.map(|voice| voice.id)})))
 }
 
 /// `POST /api/voice/default`
+#[utoipa::path(
+    post,
+    path = "/voice/default",
+    tag = "Voices",
+    operation_id = "setDefaultVoice",
+    request_body(content = DefaultVoice, example = json!({"voice_path": "anna.wav"})),
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn set_default(
     State(app): State<Shared>,
     body: Result<Bytes, BytesRejection>,
@@ -165,6 +235,13 @@ pub async fn set_default(
 }
 
 /// `DELETE /api/voice/default`
+#[utoipa::path(
+    delete,
+    path = "/voice/default",
+    tag = "Voices",
+    operation_id = "clearDefaultVoice",
+    responses((status = 200, description = "Done.", body = Value), NativeError)
+)]
 pub async fn clear_default(State(app): State<Shared>) -> Result<Json<Value>, ApiError> {
     let store = app.speech.voices.clone();
     blocking(move || store.clear_default()).await?;

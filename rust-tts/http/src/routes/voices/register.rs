@@ -1,6 +1,7 @@
 //! `POST /voices/register`: a voice whose id is its content's hash.
 
-use crate::error::ApiError;
+use super::fields::RegisteredForm;
+use crate::error::{ApiError, PlainError};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartRejection};
@@ -13,6 +14,14 @@ use crate::state::Shared;
 
 /// Multipart `voice_file` and, where wanted, `name`, `language` and `consent`. The same clip gives the same id; what is
 /// said of a voice that is there already is left as it is.
+#[utoipa::path(
+    post,
+    path = "/voices/register",
+    tag = "Voices",
+    operation_id = "registerVoice",
+    request_body(content = RegisteredForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "Done.", body = Value), PlainError)
+)]
 pub async fn register(
     State(app): State<Shared>,
     multipart: Result<Multipart, MultipartRejection>,

@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, debug, info_span};
 
 use crate::auth::{self, ClientKey};
 use crate::connections::Peer;
-use crate::error::ApiError;
+use crate::error::{ApiError, PlainError};
 use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
 
@@ -54,6 +54,13 @@ const MAX_OUTGOING: usize = 256;
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// Upgrades a request to a WebSocket.
+#[utoipa::path(
+    get,
+    path = "/ws/tts",
+    tag = "Speech",
+    operation_id = "openWebSocket",
+    responses((status = 101, description = "A WebSocket, whose messages are JSON objects with a `type`."), PlainError)
+)]
 pub async fn open(
     State(app): State<Shared>,
     Extension(peer): Extension<Peer>,
