@@ -79,6 +79,15 @@ def test_speed_changes_the_pace(lite: Server) -> None:
     assert sizes[2] == pytest.approx(sizes[1] / 2, rel=0.2)
 
 
+def test_refusal_by_the_engine_names_the_field(lite: Server) -> None:
+    plain = httpx.post(f"{lite.url}/tts", json={"text": TEXT, "speed": 3}, timeout=100)
+    assert (plain.status_code, plain.json()["field"]) == (422, "speed")
+    assert plain.json()["detail"] == "speed: lite speaks between 0.5 and 2.0."
+    openai = {"model": "lite", "input": TEXT, "voice": "heart", "speed": 3}
+    answer = httpx.post(f"{lite.url}/v1/audio/speech", json=openai, timeout=100)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "speed")
+
+
 @pytest.mark.parametrize("speed", [0.4, 3, 5])
 def test_a_speed_out_of_range_is_refused(lite: Server, speed: float) -> None:
     status, code, message = refusal(lite, TEXT, speed=speed)

@@ -100,13 +100,15 @@ class _Refused(Exception):
     @classmethod
     def from_answer(cls, status: int, body: bytes) -> _Refused:
         try:
-            told = json.loads(body)
-            message, code = str(told["detail"]), str(told["code"])
-        except (ValueError, KeyError, TypeError):
+            error = json.loads(body)
+            message, code, field = str(error["detail"]), str(error["code"]), error.get("field")
+        except (ValueError, KeyError, TypeError, AttributeError):
             # Something else than this server answers there.
             return cls(f"the server answered with status {status}", "GENERATION_ERROR")
-        # The one name that a job spells otherwise and that is not checked before it is sent.
-        return cls(message.replace("voice_file: ", "reference_audio: ", 1), code)
+        if field == "voice_file":
+            # The only field that a job names otherwise and that is not checked before it is sent.
+            message = f"reference_audio{message.removeprefix(field)}"
+        return cls(message, code)
 
 
 class _Clock:

@@ -8,7 +8,7 @@ mod status;
 mod worker;
 
 pub use handle::{EngineGone, EngineHandle, Generated, Ticket, UtteranceEvent};
-pub use options::{EngineKind, EngineOptions, LoadSettings, S3GenSettings};
+pub use options::{EngineKind, EngineOptions, LoadSettings, MODELS, S3GenSettings};
 pub use status::{EngineState, EngineStatus, Progress};
 pub use worker::{Worker, spawn};
 

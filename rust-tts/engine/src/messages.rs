@@ -288,6 +288,7 @@ pub enum FailureCode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
     pub device: String,
+    /// In the order of [`crate::MODELS`]: a request that names none gets the first.
     pub models: Vec<Arc<Model>>,
 }
 

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 
 use crate::python::message;
 
+/// Models that an operator may load, in the order in which they are offered to a request that names none.
+pub const MODELS: [&str; 5] = ["standard", "turbo", "multilingual", "nano", "lite"];
+
 /// Options of the engine, shared by the server, `say` and `convert`.
 #[derive(Args, Clone, Debug)]
 #[expect(
@@ -166,22 +169,20 @@ impl EngineOptions {
     /// computed of voices.
     pub fn load_settings(&self, prepared_voices: PathBuf, requests: usize) -> LoadSettings {
         let loading = &self.loading;
-        let own = match loading.engine {
-            EngineKind::Auto => ("lite", self.load_lite),
-            EngineKind::Fake => ("fake", true),
-        };
+        let fake = loading.engine == EngineKind::Fake;
         let wanted = [
-            ("standard", self.load_standard),
-            ("turbo", self.load_turbo),
-            ("multilingual", self.load_multilingual),
-            ("nano", self.load_nano),
-            own,
+            self.load_standard,
+            self.load_turbo,
+            self.load_multilingual,
+            self.load_nano,
+            self.load_lite && !fake,
         ];
-        let models = wanted.iter().filter(|(_, load)| *load);
+        let wanted = MODELS.into_iter().zip(wanted).filter(|(_, load)| *load);
+        let models = wanted.map(|(name, _)| name).chain(fake.then_some("fake"));
         let most = loading.profile.most_slots();
         let slots = u32::try_from(requests).map_or(most, |slots| slots.min(most));
         LoadSettings {
-            models: models.map(|(name, _)| (*name).to_owned()).collect(),
+            models: models.map(str::to_owned).collect(),
             slots: self.engine_slots.unwrap_or(slots),
             voice_cache_bytes: u64::from(self.voice_cache_mb) * 1024 * 1024,
             voices_dir: Some(prepared_voices),
@@ -280,6 +281,16 @@ mod tests {
     fn settings(arguments: &[&str], requests: usize) -> LoadSettings {
         let given = Options::try_parse_from([&["test"], arguments].concat()).unwrap();
         given.engine.load_settings(PathBuf::new(), requests)
+    }
+
+    #[test]
+    fn models_are_loaded_in_the_order_in_which_they_are_offered() {
+        assert_eq!(settings(&[], 1).models, ["lite"]);
+        let flags = MODELS.map(|name| format!("--load-{name}"));
+        let reversed: Vec<_> = flags.iter().rev().map(String::as_str).collect();
+        assert_eq!(settings(&reversed, 1).models, MODELS);
+        let fake = settings(&["--engine", "fake", "--load-turbo"], 1);
+        assert_eq!(fake.models, ["turbo", "fake"]);
     }
 
     #[test]

@@ -123,16 +123,19 @@ impl Dialect {
 
     fn body(self, error: &Error, RequestId(id): &RequestId) -> Value {
         let (text, code, request_id) = (error.to_string(), error.code.as_str(), id.clone());
+        let field = error.field.clone();
         match self {
             Self::Native => json!(NativeError {
                 error: text,
                 code,
+                field,
                 request_id
             }),
             Self::OpenAi => json!(openai::error::OpenAiError::from(error)),
             Self::Plain => json!(PlainError {
                 detail: text,
                 code,
+                field,
                 request_id
             }),
         }
@@ -147,6 +150,9 @@ pub struct NativeError {
     error: String,
     #[schema(pattern = "^[A-Z_0-9]+$", example = "INVALID_PARAMETER")]
     code: &'static str,
+    /// The field whose value is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
     request_id: String,
 }
 
@@ -158,6 +164,9 @@ pub struct PlainError {
     detail: String,
     #[schema(pattern = "^[A-Z_0-9]+$", example = "VOICE_NOT_FOUND")]
     code: &'static str,
+    /// The field whose value is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
     request_id: String,
 }
 

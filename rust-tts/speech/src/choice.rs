@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Code, Error};
 use crate::request::{OneOff, VoiceChoice};
 use crate::service::SpeechService;
+use chatterbox_engine::MODELS;
 use chatterbox_engine::messages::{EngineInfo, Model};
 use chatterbox_voices::VoiceError;
 
@@ -32,11 +33,10 @@ pub fn choose_model(
     let found = if let Some(name) = wanted.or(default) {
         engine.model(name)
     } else {
-        let loaded = PREFERRED.iter().find_map(|name| engine.model(name));
-        loaded.or_else(|| engine.models.first())
+        engine.models.first()
     };
     found.cloned().ok_or_else(|| {
-        let loadable = wanted.or(default).filter(|name| PREFERRED.contains(name));
+        let loadable = wanted.or(default).filter(|name| MODELS.contains(name));
         let advice = loadable.map(|name| {
             format!(
                 "; --load-{name} (LOAD_{}=true) loads it",
@@ -64,9 +64,6 @@ pub fn check_language(language: Option<String>, model: &Model) -> Result<Option<
     let message = format!("{} speaks {}", model.name, model.languages.join(", "));
     Err(Error::parameter("language_id", message))
 }
-
-/// The order in which models are offered to a request that names none.
-pub const PREFERRED: [&str; 5] = ["standard", "turbo", "multilingual", "nano", "lite"];
 
 /// A voice asked for by name must exist and be speakable; the server's default is used by models that can.
 pub fn choose_voice(

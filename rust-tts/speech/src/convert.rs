@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::choice::{PREFERRED, choose_model, choose_seed, choose_voice};
+use crate::choice::{choose_model, choose_seed, choose_voice};
 use crate::delivery::Delivery;
 use crate::error::{Code, Error};
 use crate::params::{Names, OutputParams};
@@ -102,9 +102,7 @@ fn choose_converter(engine: &EngineInfo, wanted: Option<&str>) -> Result<Arc<Mod
         let problem = format!("{} cannot convert voices; {others}", model.name);
         return Err(Error::parameter("model", problem));
     }
-    let by_name = |name: &&str| able.iter().find(|model| model.name == **name);
-    let found = PREFERRED.iter().find_map(by_name).or(able.first());
-    found.map(|model| Arc::clone(model)).ok_or_else(|| {
+    able.first().map(|model| Arc::clone(model)).ok_or_else(|| {
         let message = "none that is loaded converts voices; load standard, turbo or multilingual \
                        (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL)";
         Error::new(Code::ModelNotLoaded, message).in_field("model")
