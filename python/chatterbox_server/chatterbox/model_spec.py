@@ -6,7 +6,7 @@ Figures are upstream's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from .._core import Model, Params, S3GenSettings
 from .conditionals import Conditionals
@@ -171,7 +171,7 @@ class Variant:
 
     def resolve(self, params: Params, seed: int) -> Sampling:
         """The sampling of a request: what it asks for, else the model's defaults."""
-        names = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty", "cfg_weight")
+        names = [field.name for field in fields(Sampling) if field.name != "seed"]
         given = {name: getattr(params, name) for name in names if getattr(params, name) is not None}
         return replace(self.sampling, **given, seed=seed)
 

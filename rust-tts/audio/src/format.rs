@@ -6,9 +6,9 @@ use super::{
 };
 
 /// Declares [`Format`] from one line per format:
-/// `Variant: name, [aliases], content type, file extension, its bit rates, constructor of its encoder;`
+/// `Variant: name, [aliases], [content type, other names of it], file extension, its bit rates, constructor of its encoder;`
 macro_rules! formats {
-    ($($(#[$doc:meta])* $variant:ident: $name:literal, [$($alias:literal),*], $content_type:literal, $extension:literal,
+    ($($(#[$doc:meta])* $variant:ident: $name:literal, [$($alias:literal),*], [$($media_type:literal),+], $extension:literal,
        $bitrates:path, $encoder:path;)*) => {
         /// A format in which an answer can be sent.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +17,7 @@ macro_rules! formats {
         }
 
         impl Format {
-            /// Every format, in the order in which they are offered.
+            /// Every format, the one to send first where a client likes several equally.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The format's canonical name, as requests spell it.
@@ -32,7 +32,12 @@ macro_rules! formats {
 
             /// The value of the `Content-Type` header.
             pub fn content_type(self) -> &'static str {
-                match self { $(Self::$variant => $content_type),* }
+                self.media_types()[0]
+            }
+
+            /// The value of the `Content-Type` header, and the other names by which an `Accept` header may ask for it.
+            pub fn media_types(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($media_type),+]),* }
             }
 
             /// The usual file name extension, without the dot.
@@ -59,23 +64,23 @@ macro_rules! formats {
 
 formats! {
     /// RIFF WAVE with 16-bit PCM.
-    Wav: "wav", [], "audio/wav", "wav", bitrate::none, wav::Wav::new;
-    /// Bare signed 16-bit little-endian samples.
-    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], "audio/pcm", "pcm", bitrate::none, pcm::S16::new;
-    /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
-    PcmF32le: "pcm_f32le", [], "audio/pcm", "pcm", bitrate::none, pcm::F32::new;
+    Wav: "wav", [], ["audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"], "wav", bitrate::none, wav::Wav::new;
     /// MPEG audio layer III.
-    Mp3: "mp3", [], "audio/mpeg", "mp3", mp3::bitrates, mp3::Mp3::new;
-    /// FLAC with 16 bits.
-    Flac: "flac", [], "audio/flac", "flac", bitrate::none, flac::Flac::new;
-    /// AAC-LC with ADTS headers.
-    Aac: "aac", ["adts"], "audio/aac", "aac", aac::bitrates, aac::Adts::new;
+    Mp3: "mp3", [], ["audio/mpeg", "audio/mp3"], "mp3", mp3::bitrates, mp3::Mp3::new;
     /// AAC-LC in fragmented MP4.
-    Fmp4: "fmp4", ["mp4", "m4a"], "audio/mp4", "mp4", aac::bitrates, fmp4::Fmp4::new;
-    /// Opus in Ogg.
-    Opus: "opus", ["ogg", "ogg_opus"], "audio/ogg", "opus", opus::bitrates, ogg_opus::OggOpus::new;
+    Fmp4: "fmp4", ["mp4", "m4a"], ["audio/mp4", "audio/x-m4a"], "mp4", aac::bitrates, fmp4::Fmp4::new;
     /// Opus in `WebM`.
-    Webm: "webm", [], "audio/webm", "webm", opus::bitrates, webm::Webm::new;
+    Webm: "webm", [], ["audio/webm"], "webm", opus::bitrates, webm::Webm::new;
+    /// Opus in Ogg.
+    Opus: "opus", ["ogg", "ogg_opus"], ["audio/ogg", "audio/opus", "application/ogg"], "opus", opus::bitrates, ogg_opus::OggOpus::new;
+    /// FLAC with 16 bits.
+    Flac: "flac", [], ["audio/flac", "audio/x-flac"], "flac", bitrate::none, flac::Flac::new;
+    /// AAC-LC with ADTS headers.
+    Aac: "aac", ["adts"], ["audio/aac", "audio/aacp"], "aac", aac::bitrates, aac::Adts::new;
+    /// Bare signed 16-bit little-endian samples.
+    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], ["audio/pcm"], "pcm", bitrate::none, pcm::S16::new;
+    /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
+    PcmF32le: "pcm_f32le", [], ["audio/pcm"], "pcm", bitrate::none, pcm::F32::new;
 }
 
 impl Format {

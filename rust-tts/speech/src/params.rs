@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
@@ -17,6 +18,7 @@ use crate::fields::Fields;
 use crate::options::Overlap;
 use crate::request::OneOff;
 use chatterbox_audio::{Format, SAMPLE_RATES};
+use chatterbox_engine::messages::Params;
 use chatterbox_settings::finite;
 
 /// What every request has that makes audio.
@@ -36,9 +38,8 @@ pub struct OutputParams {
     #[schema(minimum = -1, maximum = 9_007_199_254_740_991_i64)]
     pub seed: Option<i64>,
 
-    /// The audio's format: wav, bare samples (`pcm_s16le`, `pcm_f32le`), mp3, flac, aac (ADTS), fmp4 (AAC in fragmented
-    /// MP4), opus (Ogg) or webm (Opus). Default: what the output file's name says, else the dialect's
-    #[arg(long)]
+    /// The audio's format. Default: what the output file's name says, else the dialect's
+    #[arg(long, value_parser = format_names(), ignore_case = true)]
     #[schema(schema_with = formats)]
     pub format: Option<String>,
 
@@ -47,7 +48,7 @@ pub struct OutputParams {
     #[schema(schema_with = sample_rates)]
     pub sample_rate: Option<u32>,
 
-    /// Bit rate of mp3, aac, fmp4, opus and webm, in kbit/s. Default: where speech is beyond telling from the original
+    /// Bit rate of a lossy format, in kbit/s. Default: where speech is beyond telling from the original
     #[arg(long, value_name = "KBIT")]
     #[schema(minimum = 1)]
     pub bitrate: Option<u32>,
@@ -113,6 +114,21 @@ pub struct SamplingParams {
     #[arg(long, value_parser = finite)]
     #[schema(minimum = 0.25, maximum = 4)]
     pub speed: Option<f64>,
+}
+
+impl From<SamplingParams> for Params {
+    fn from(params: SamplingParams) -> Self {
+        Self {
+            temperature: params.temperature,
+            top_p: params.top_p,
+            min_p: params.min_p,
+            top_k: params.top_k,
+            repetition_penalty: params.repetition_penalty,
+            exaggeration: params.exaggeration,
+            cfg_weight: params.cfg_weight,
+            speed: params.speed.unwrap_or(1.0),
+        }
+    }
 }
 
 /// A text, and how it and its audio are cut.
@@ -428,6 +444,15 @@ fn check_ranges(params: &impl Serialize) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn format_names() -> PossibleValuesParser {
+    let formats = Format::ALL.iter();
+    let names = formats.map(|format| {
+        let aliases = format.aliases().iter().copied();
+        PossibleValue::new(format.name()).aliases(aliases)
+    });
+    names.collect::<Vec<_>>().into()
 }
 
 fn formats() -> Object {

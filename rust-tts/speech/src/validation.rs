@@ -103,21 +103,6 @@ fn is_unavailable(code: Code) -> bool {
     matches!(code, Code::VoiceNotFound | Code::CannotClone)
 }
 
-impl From<SamplingParams> for Params {
-    fn from(params: SamplingParams) -> Self {
-        Self {
-            temperature: params.temperature,
-            top_p: params.top_p,
-            min_p: params.min_p,
-            top_k: params.top_k,
-            repetition_penalty: params.repetition_penalty,
-            exaggeration: params.exaggeration,
-            cfg_weight: params.cfg_weight,
-            speed: params.speed.unwrap_or(1.0),
-        }
-    }
-}
-
 impl TextParams {
     /// Slicing that nobody set stays `None`: the engine has a schedule of its own.
     fn slicing(&self, defaults: &StreamingOptions) -> Slicing {

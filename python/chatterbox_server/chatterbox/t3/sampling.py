@@ -89,7 +89,7 @@ Draw = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are sampled."""
+    """How tokens are sampled. Each parameter is named as in a request's ``Params``, beside ``seed``."""
 
     temperature: float
     """At least 0. 0 (below ``LEAST_TEMPERATURE``) takes the likeliest token after the penalty, whatever is filtered."""

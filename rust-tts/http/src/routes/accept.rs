@@ -6,14 +6,17 @@ use axum::http::{HeaderMap, header};
 /// them, or does not say.
 ///
 /// An offer has one media type or several, which mean the same.
-pub fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&[&str], T)]) -> Option<T> {
+pub fn preferred<'a, T>(
+    headers: &HeaderMap,
+    offers: impl IntoIterator<Item = (&'a [&'a str], T)>,
+) -> Option<T> {
     let values = headers.get_all(header::ACCEPT).iter();
     let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     let ranges: Vec<_> = texts.iter().flat_map(|text| text.split(',')).collect();
     let ranges: Vec<Range> = ranges.into_iter().filter_map(Range::parse).collect();
     let mut best = None;
     let mut most = 0.0;
-    for &(kinds, offer) in offers {
+    for (kinds, offer) in offers {
         let wanted = quality(&ranges, kinds);
         if wanted > most {
             (best, most) = (Some(offer), wanted);
@@ -86,7 +89,7 @@ mod tests {
     fn chosen(accept: &str) -> Option<u8> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        preferred(&headers, &OFFERS)
+        preferred(&headers, OFFERS)
     }
 
     #[test]
@@ -109,6 +112,6 @@ mod tests {
         ] {
             assert_eq!(chosen(accept), offer, "{accept}");
         }
-        assert_eq!(preferred(&HeaderMap::new(), &OFFERS), None);
+        assert_eq!(preferred(&HeaderMap::new(), OFFERS), None);
     }
 }

@@ -24,24 +24,6 @@ use chatterbox_speech::request::SpeechRequest;
 /// The route as metrics name it.
 const ROUTE: &str = "/tts/generate";
 
-/// Media types that a client may ask for, in the order in which they are preferred.
-const OFFERS: [(&[&str], Format); 8] = [
-    (
-        &["audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"],
-        Format::Wav,
-    ),
-    (&["audio/mpeg", "audio/mp3"], Format::Mp3),
-    (&["audio/mp4", "audio/x-m4a"], Format::Fmp4),
-    (&["audio/webm"], Format::Webm),
-    (
-        &["audio/ogg", "audio/opus", "application/ogg"],
-        Format::Opus,
-    ),
-    (&["audio/flac", "audio/x-flac"], Format::Flac),
-    (&["audio/aac", "audio/aacp"], Format::Aac),
-    (&["audio/pcm"], Format::PcmS16le),
-];
-
 /// `GET`, with the parameters in the query. `HEAD` checks them, and nothing is spoken.
 #[utoipa::path(
     get,
@@ -92,7 +74,10 @@ fn validated(
     fields: Result<Fields, Error>,
     headers: &HeaderMap,
 ) -> Result<SpeechRequest, Error> {
-    let format = preferred(headers, &OFFERS).unwrap_or(Format::Wav);
+    let offers = Format::ALL
+        .iter()
+        .map(|&format| (format.media_types(), format));
+    let format = preferred(headers, offers).unwrap_or(Format::Wav);
     fields
         .and_then(|fields| SpeechParams::read(fields, &[]))
         .and_then(|params| params.validate(&app.speech, format, false))

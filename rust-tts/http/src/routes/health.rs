@@ -144,7 +144,7 @@ fn state_name(app: &App) -> &'static str {
 )]
 pub async fn metrics(State(app): State<Shared>, headers: HeaderMap) -> Response {
     let kinds: [(&[&str], bool); 2] = [(&["text/plain"], false), (&["application/json"], true)];
-    if preferred(&headers, &kinds) == Some(true) {
+    if preferred(&headers, kinds) == Some(true) {
         let figures = serde_json::to_value(app.metrics.figures());
         let mut body = figures.unwrap_or_default();
         body["active"] = json!(app.speech.admission.running());

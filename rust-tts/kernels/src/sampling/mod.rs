@@ -16,22 +16,7 @@ use crate::shared::SharedSlice;
 use random::step_state;
 use request::Request;
 
-/// Sampling parameters of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Above 0; `None` is greedy: the likeliest token after guidance and penalty, whatever the filters.
-    pub temperature: Option<f32>,
-    /// 0 to 1; 1 = off. Its complement is taken in double precision.
-    pub top_p: f64,
-    /// 0 to 1; 0 = off.
-    pub min_p: f32,
-    /// 0 = off.
-    pub top_k: usize,
-    /// Above 0; 1 = off.
-    pub repetition_penalty: f32,
-    /// Weight of classifier-free guidance; 0 = off.
-    pub cfg_weight: f32,
-}
+pub use request::Settings;
 
 /// A request in a batch that is to get its next token.
 #[derive(Clone, Copy, Debug)]
