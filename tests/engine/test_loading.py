@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from chatterbox_server import loading, logs
@@ -39,7 +40,7 @@ def test_lite_is_what_there_is_to_load() -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_torch_could_not_use_is_refused_for_lite_alone(
-    device: str, monkeypatch: pytest.MonkeyPatch
+    device: Literal["cuda", "mps"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     # Tests before this one may have imported it, where torch is installed.

@@ -44,7 +44,7 @@ def wait_ended(one: Server, route: str, outcome: str, count: float) -> None:
 
 def test_readers_at_real_time_get_everything(hasty: Server, tmp_path: Path) -> None:
     """With curl, streams of both kinds, a whole file and events, side by side."""
-    events = {"input": TEXT, "response_format": "pcm", "stream_format": "sse"}
+    events: dict[str, object] = {"input": TEXT, "response_format": "pcm", "stream_format": "sse"}
     requests: list[tuple[str, dict[str, object], int]] = [
         ("/api/tts", {"text": TEXT, "audio": {"format": "pcm_s16le"}}, SECONDS * RATE),
         ("/api/tts", {"text": TEXT}, SECONDS * RATE + 44),
