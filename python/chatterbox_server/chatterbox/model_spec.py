@@ -176,8 +176,8 @@ class Variant:
         return replace(self.sampling, **given, seed=seed)
 
 
-_LLAMA = Sampling(temperature=0.8, top_p=1.0, min_p=0.05, top_k=0, repetition_penalty=1.2, cfg_weight=0.5, seed=0)
-_GPT2 = Sampling(temperature=0.8, top_p=0.95, min_p=0.0, top_k=1000, repetition_penalty=1.2, cfg_weight=0.0, seed=0)
+_LLAMA = Sampling(temperature=0.8, min_p=0.05, repetition_penalty=1.2, cfg_weight=0.5, seed=0)
+_GPT2 = Sampling(temperature=0.8, top_p=0.95, top_k=1000, repetition_penalty=1.2, seed=0)
 
 STANDARD = Variant(
     name="standard",

@@ -9,12 +9,10 @@ use axum::response::Response;
 use tracing::{Instrument, info, info_span};
 
 use crate::auth::QUERY_KEYS;
+use crate::routes::health;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 128;
-/// Probes come every few seconds; they are not worth a line each.
-const QUIET: [&str; 5] = ["/livez", "/readyz", "/ping", "/health", "/metrics"];
-
 /// Longest name of a query's parameter that is logged, in bytes.
 const LONGEST_NAME: usize = 64;
 
@@ -58,12 +56,17 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    if !QUIET.contains(&path.as_str()) {
+    if !is_probe(&path) {
         let status = response.status().as_u16();
         let ms = began.elapsed().as_millis() as u64;
         span.in_scope(|| info!(status, ms, "answered"));
     }
     response
+}
+
+/// Asked for every few seconds, which is not worth a line each.
+fn is_probe(path: &str) -> bool {
+    path == "/metrics" || health::PATHS.contains(&path)
 }
 
 /// The path, and of the query the names of its parameters and how many characters their values have: a value may be a key,

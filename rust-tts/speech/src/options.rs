@@ -16,7 +16,7 @@ const SLOTS: usize = 3;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Requests")]
 pub struct SpeechOptions {
-    /// Model of a request that names none. Default: the first loaded of standard, turbo, multilingual, nano, lite
+    /// Model of a request that names none. Default: the first loaded, in the order of the settings `LOAD_…`
     #[arg(long, env = "DEFAULT_MODEL", value_parser = text)]
     pub default_model: Option<String>,
 

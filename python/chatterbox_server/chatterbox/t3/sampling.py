@@ -89,19 +89,22 @@ Draw = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are sampled. Each parameter is named as in a request's ``Params``, beside ``seed``."""
+    """How tokens are sampled. Each parameter is named as in a request's ``Params``, beside ``seed``.
+
+    What a model does not set is off.
+    """
 
     temperature: float
     """At least 0. 0 (below ``LEAST_TEMPERATURE``) takes the likeliest token after the penalty, whatever is filtered."""
-    top_p: float
+    top_p: float = 1.0
     """0 to 1; 1 = off."""
-    min_p: float
+    min_p: float = 0.0
     """0 to 1; 0 = off. Upstream's GPT-2 models have none."""
-    top_k: int
+    top_k: int = 0
     """At least 0; 0 = off. Upstream's Llama models have none."""
-    repetition_penalty: float
+    repetition_penalty: float = 1.0
     """Above 0; 1 = off."""
-    cfg_weight: float
+    cfg_weight: float = 0.0
     """Guidance away from the prompt without text; 0 = off, which saves half of the work. GPT-2 models have none."""
     seed: int
 
