@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unspecified_address_is_reached_by_the_loopback() {
+    fn test_unspecified_address_is_announced_as_loopback() {
         for (address, local) in [
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:80", "[::1]:80"),

@@ -212,7 +212,7 @@ mod tests {
     ];
 
     #[test]
-    fn misspelt_names_are_found_and_names_of_others_are_not() {
+    fn test_misspelt_settings_are_found() {
         for (name, meant) in [
             ("API_KYE", Some("API_KEY")),
             ("APIKEY", Some("API_KEY")),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_taken_off_in_pairs() {
+    fn test_paired_quotes_are_stripped() {
         for (value, inner) in [
             ("\"secret\"", Some("secret")),
             ("'/x'", Some("/x")),

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_is_logged_at_its_start_end_and_every_ten_seconds() {
+    fn test_loading_is_logged_at_start_end_and_every_ten_seconds() {
         let began = Instant::now();
         let mut lines = LineTimes::default();
         let mut due = |what: &str, done, seconds| {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_of_unknown_size_has_no_end() {
+    fn test_loading_of_unknown_size_has_no_percentage() {
         let mut lines = LineTimes::default();
         let progress = Progress {
             what: "a".into(),

@@ -63,11 +63,11 @@ fn speaks(arguments: &[&str], model: &str) {
 }
 
 #[test]
-fn the_fake_engine_speaks() {
+fn test_the_fake_engine_speaks() {
     speaks(&["--engine", "fake"], "fake");
 }
 
 #[test]
-fn the_embedded_voice_speaks() {
+fn test_the_embedded_voice_speaks() {
     speaks(&[], "lite");
 }

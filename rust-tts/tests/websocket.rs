@@ -67,7 +67,7 @@ async fn connect(server: &Server) -> Socket {
 }
 
 #[tokio::test]
-async fn a_say_is_answered_with_chunks_and_done() {
+async fn test_stream_is_answered_with_chunks_and_done() {
     let server = start(&["--engine", "fake", "--fake-rtf", "0"]);
     let mut socket = connect(&server).await;
     send(
@@ -103,7 +103,7 @@ async fn a_say_is_answered_with_chunks_and_done() {
 }
 
 #[tokio::test]
-async fn binary_chunks_follow_their_headers() {
+async fn test_binary_chunks_follow_their_headers() {
     let server = start(&["--engine", "fake", "--fake-rtf", "0"]);
     let mut socket = connect(&server).await;
     send(
@@ -129,7 +129,7 @@ async fn binary_chunks_follow_their_headers() {
 }
 
 #[tokio::test]
-async fn cancel_silences_a_say_and_the_next_one_speaks() {
+async fn test_cancel_silences_stream_and_next_one_plays() {
     let server = start(&[
         "--engine",
         "fake",

@@ -64,7 +64,7 @@ mod tests {
     };
 
     #[test]
-    fn listeners_arrive_evenly() {
+    fn test_listeners_arrive_evenly() {
         let arrivals: Vec<_> = (0..4)
             .map(|stream| PACE.arrival(stream).as_millis())
             .collect();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_has_a_moment_of_its_own_period() {
+    fn test_each_listener_starts_once_per_period() {
         for say in 0..50 {
             let moment = PACE.moment(3, say).unwrap_or_default();
             let begins = PACE.ramp + PACE.period * u32::try_from(say).unwrap_or(0);

@@ -218,7 +218,7 @@ mod tests {
     };
 
     #[test]
-    fn a_piece_is_late_once_what_came_before_has_been_played() -> Result<()> {
+    fn test_chunk_is_late_after_buffered_audio_played() -> Result<()> {
         let recorder = Recorder::new(&PACE)?;
         let mut playback = Playback::begin(&recorder);
         playback.piece(Duration::ZERO);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overdue_at_the_end_counts() -> Result<()> {
+    fn test_overdue_chunk_at_end_counts_as_late() -> Result<()> {
         let recorder = Recorder::new(&PACE)?;
         let mut heard = Playback::begin(&recorder);
         heard.piece(Duration::ZERO);

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_is_a_piece_however_its_fields_are_ordered() {
+    fn test_chunk_is_found_in_any_field_order() {
         for text in [
             r#"{"type":"chunk","id":"a","data":"AAAA"}"#,
             r#"{"id":"a", "type": "chunk"}"#,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_and_errors_are_understood() {
+    fn test_done_and_error_messages_are_parsed() {
         let done = understand(r#"{"type":"done","duration_seconds":1.5}"#, false);
         assert!(matches!(done, Ok(Heard::Done(seconds)) if (seconds - 1.5).abs() < 1e-9));
         assert!(

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_cover_the_audio_after_one_of_lead() {
+    fn test_frames_cover_audio_after_one_lead_frame() {
         // ISO/IEC 14496-3, table 1.18.
         let indices = [
             (8000, 11),

@@ -41,7 +41,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_but_the_last_are_exact_and_nothing_is_lost(
+        fn test_chunks_are_exact_and_nothing_is_lost(
             size in 1_usize..50,
             pushes in prop::collection::vec(0_usize..120, 0..12),
         ) {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_chunk_waits_for_a_successor() {
+    fn test_full_chunk_waits_for_next_sample() {
         let mut chunker = Chunker::new(2);
         assert!(chunker.push(&[1.0, 2.0]).is_empty());
         assert_eq!(chunker.push(&[3.0]), [[1.0, 2.0]]);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_counts_as_one_sample() {
+    fn test_empty_file_counts_as_one_sample() {
         let mut chunker = Chunker::new(0);
         assert_eq!(chunker.push(&[1.0, 2.0]), [[1.0]]);
         assert_eq!(chunker.finish(), [2.0]);

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_head_is_a_streaminfo_with_what_is_known() {
+    fn test_head_is_streaminfo() {
         for rate in SAMPLE_RATES {
             for (length, total) in [
                 (Length::Unknown, 0),

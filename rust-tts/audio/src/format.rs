@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_aliases_are_found_in_any_case() {
+    fn test_names_and_aliases_are_found_in_any_case() {
         for &format in Format::ALL {
             assert_eq!(Format::parse(format.name()), Some(format));
             assert_eq!(Format::parse(&format.name().to_uppercase()), Some(format));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_means_two_formats() {
+    fn test_format_names_are_unique() {
         let mut names: Vec<_> = Format::ALL
             .iter()
             .flat_map(|format| format.aliases().iter().copied().chain([format.name()]))
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn content_types() {
+    fn test_content_types() {
         assert_eq!(Format::Wav.content_type(), "audio/wav");
         assert_eq!(Format::PcmS16le.content_type(), "audio/pcm");
         assert_eq!(Format::PcmF32le.content_type(), "audio/pcm");

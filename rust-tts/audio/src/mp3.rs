@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_tells_the_extent() {
+    fn test_xing_tag_has_frame_count_and_padding() {
         for (rate, kbps) in SAMPLE_RATES.into_iter().flat_map(every_bitrate) {
             for samples in [1, 2, 575, 576, 577, 1151, 1152, 1153, 1728, 20_000] {
                 let mut mp3 = Mp3::new(rate, Some(kbps), Length::Samples(samples)).unwrap();

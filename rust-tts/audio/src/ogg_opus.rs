@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_found_by_its_names() {
+    fn test_format_is_found_by_its_names() {
         for name in ["opus", "ogg", "OGG_OPUS"] {
             assert_eq!(Format::parse(name), Some(Format::Opus));
         }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_the_audio_and_nothing_else() {
+    fn test_file_has_exactly_the_audio() {
         for rate in SAMPLE_RATES {
             for samples in [1, rate / 50, rate / 2 + 7] {
                 let input = tone(rate, samples as usize);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_says_where_it_ends_and_is_short() {
+    fn test_ogg_pages_are_short_with_granule_positions() {
         let input = tone(24_000, 24_000);
         let file = encoded(
             &mut OggOpus::new(24_000, None, Length::Unknown).unwrap(),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tags_name_the_maker() {
+    fn test_tags_name_the_software() {
         let packets = packets(encoded(
             &mut OggOpus::new(48_000, None, Length::Unknown).unwrap(),
             &[0.0],
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_do_not_depend_on_the_pushes() {
+    fn test_bytes_do_not_depend_on_pushes() {
         for rate in [22_050, 24_000] {
             let input = tone(rate, 30_000);
             let whole = encoded(

@@ -90,7 +90,7 @@ mod tests {
     ];
 
     #[test]
-    fn s16_is_little_endian_rounded_and_clamped() {
+    fn test_s16_is_little_endian_rounded_and_clamped() {
         let mut encoder = S16::new(24000, None, Length::Unknown).unwrap();
         let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0, 32767, -32767, 16384, 32767, -32767, 0, 32767_i16]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn f32_is_little_endian_and_clamped() {
+    fn test_f32_is_little_endian_and_clamped() {
         let mut encoder = F32::new(24000, None, Length::Unknown).unwrap();
         let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0.0, 1.0, -1.0, 0.5, 1.0, -1.0, 0.0, 1.0_f32]

@@ -43,7 +43,7 @@ fn usual() -> impl Iterator<Item = Encoding> {
 }
 
 #[test]
-fn the_bytes_do_not_depend_on_the_cuts() {
+fn test_bytes_do_not_depend_on_cuts() {
     for encoding in usual() {
         let rate = encoding.sample_rate;
         let samples = tone(rate as usize / 4 + 77, rate);
@@ -60,7 +60,7 @@ fn the_bytes_do_not_depend_on_the_cuts() {
 
 /// A file on disk gets its real head after the last sample.
 #[test]
-fn the_length_changes_the_head_and_not_its_size() {
+fn test_length_changes_head_but_not_head_size() {
     for encoding in every() {
         let rate = encoding.sample_rate;
         let samples = tone(rate as usize / 4 + 77, rate);
@@ -74,7 +74,7 @@ fn the_length_changes_the_head_and_not_its_size() {
 }
 
 #[test]
-fn audio_leaves_within_a_fifth_of_a_second() {
+fn test_fragments_leave_within_200_ms() {
     for encoding in every() {
         let rate = encoding.sample_rate;
         let samples = tone(rate as usize, rate);
@@ -89,7 +89,7 @@ fn audio_leaves_within_a_fifth_of_a_second() {
 }
 
 #[test]
-fn the_shortest_and_the_harshest_audio_is_encoded() {
+fn test_shortest_and_loudest_audio_is_encoded() {
     let harsh: Vec<f32> = [7.0, -7.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0]
         .into_iter()
         .cycle()
@@ -108,7 +108,7 @@ fn the_shortest_and_the_harshest_audio_is_encoded() {
 }
 
 #[test]
-fn the_bit_rate_is_what_was_asked_for() {
+fn test_the_bit_rate_is_what_was_asked_for() {
     // Broad noise, so that a codec whose rate varies has something to write.
     let noise: Vec<f32> = (0..2 * 48_000_u32)
         .scan(1_u32, |state, _| {

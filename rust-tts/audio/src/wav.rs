@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_is_read_back_by_another_decoder() -> Result<(), hound::Error> {
+    fn test_file_is_read_by_independent_decoder() -> Result<(), hound::Error> {
         let samples = [0.0, 0.5, -0.5, 1.0, -1.0, 2.0, f32::NAN];
         let bytes = file(Length::Samples(samples.len() as u64), &samples);
         assert_eq!(bytes[4..8], (bytes.len() as u32 - 8).to_le_bytes());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_differs_only_in_its_sizes_and_has_no_end() -> Result<(), hound::Error> {
+    fn test_stream_differs_from_file_in_sizes_only() -> Result<(), hound::Error> {
         let samples = [0.5, -0.5, 0.25];
         let mut stream = file(Length::Unknown, &samples);
         assert_eq!(stream[4..8], [0xFF; 4]);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_sizes_is_unknown() {
+    fn test_length_beyond_header_field_is_unknown() {
         let around = RIFF_OVERHEAD + mark::riff_info().len() as u32;
         let largest = u64::from((u32::MAX - around) / 2);
         let wav = |samples| Wav::new(48000, None, Length::Samples(samples)).unwrap();

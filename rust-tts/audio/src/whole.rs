@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_file_that_an_encoder_with_the_length_makes() {
+    fn test_patched_head_equals_that_of_known_length() {
         let samples: Vec<f32> = (0..30_000)
             .map(|at| 0.3 * (at as f32 * 0.05).sin())
             .collect();

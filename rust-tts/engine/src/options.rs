@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn models_are_loaded_in_the_order_in_which_they_are_offered() {
+    fn test_models_load_in_configured_order() {
         assert_eq!(settings(&[], 1).models, ["lite"]);
         let flags = MODELS.map(|name| format!("--load-{name}"));
         let reversed: Vec<_> = flags.iter().rev().map(String::as_str).collect();
@@ -294,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_of_speech_tokens_is_the_engines() {
+    fn test_waiting_slices_default_is_left_to_engine() {
         assert_eq!(settings(&[], 1).waiting_slices, None);
         let limited = settings(&["--speech-token-queue-max-size", "2"], 1);
         assert_eq!(limited.waiting_slices, Some(2));
     }
 
     #[test]
-    fn a_profile_bounds_the_slots_that_nobody_asked_for() {
+    fn test_profile_bounds_default_slots() {
         for (profile, kind, most) in [
             ("latency", Profile::Latency, 16),
             ("balanced", Profile::Balanced, 64),

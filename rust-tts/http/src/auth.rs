@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_carrier_is_read() {
+    fn test_key_is_read_from_every_carrier() {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "bearer one".parse().unwrap());
         headers.insert("x-api-key", "two".parse().unwrap());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_keys_open() {
+    fn test_key_must_match_entirely() {
         let keys = keys(&["secret", "other"]);
         assert!(keys.accept("secret").is_some() && keys.accept("other").is_some());
         for wrong in ["", "secre", "secrets", "Secret", "secret,other"] {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_with_different_keys_are_told_apart() {
+    fn test_clients_are_distinguished_by_key() {
         let keys = keys(&["a", "b"]);
         assert_ne!(keys.accept("a").unwrap().0, keys.accept("b").unwrap().0);
     }

@@ -98,7 +98,7 @@ mod tests {
     use axum::body::Body;
 
     #[test]
-    fn keys_never_reach_the_log() {
+    fn test_keys_are_not_logged() {
         for uri in [
             "/a?api_key=canary",
             "/a?x=1&token=canary&y=2",
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_harmless_request_ids_are_taken_over() {
+    fn test_safe_request_ids_are_kept() {
         let id = |value: &[u8]| {
             let request = Request::builder()
                 .header("x-request-id", value)

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_counts_per_client_and_in_all() {
+    fn test_quota_counts_per_client_and_total() {
         let quota = Quota::new(2, 3);
         let first = quota.take("a").unwrap();
         let _second = quota.take("a").unwrap();

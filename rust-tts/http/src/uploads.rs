@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_turn_lasts_as_long_as_its_work_and_not_as_its_client() {
+    async fn test_decoding_permit_lasts_as_long_as_work() {
         let uploads = Uploads::new(1, Duration::from_millis(50));
         let mut ends = Vec::new();
         for _ in 0..TURNS {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_take_the_memory_there_is_and_give_it_back() {
+    fn test_bodies_reserve_and_release_memory() {
         let uploads = Uploads::new(LEAST_MEMORY, Duration::ZERO);
         let (mut first, mut second) = (uploads.room(), uploads.room());
         for _ in 0..FILES - 1 {

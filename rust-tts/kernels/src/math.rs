@@ -52,7 +52,7 @@ mod tests {
     use super::exp;
 
     #[test]
-    fn exp_matches_f64() {
+    fn test_exp_matches_f64() {
         for n in -8700..=8700_i16 {
             let x = f32::from(n) / 100.0;
             let exact = f64::from(x).exp();

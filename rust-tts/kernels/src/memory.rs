@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_aligned_and_zeroed() {
+    fn test_buffers_are_aligned_and_zeroed() {
         for length in [0, 1, 1000, LARGE_PAGE, LARGE_PAGE + 3] {
             let mut buffer = Buffer::<u16>::zeroed(length);
             assert!(buffer.len() == length && buffer.iter().all(|&x| x == 0));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn arena_buffers_are_disjoint_and_outlive_each_other() {
+    fn test_arena_buffers_are_disjoint_and_outlive_each_other() {
         let mut buffers: Vec<_> = [3, ARENA / 8, 0, ARENA, 2 * ARENA + 1, 5]
             .into_iter()
             .map(Buffer::<u16>::in_arena)

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn dollar_signs_are_not_substituted() {
+    fn test_dollar_signs_are_not_substituted() {
         for text in ["$ecretToken99", "pa$word1", "${HOME}", "$(id)", "a$$b", "$"] {
             for line in [
                 format!("A={text}"),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_people_write_them() {
+    fn test_env_line_spellings() {
         for (line, read) in [
             ("A=b", "b"),
             ("  A = b  ", "b"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line_and_show_no_value() {
+    fn test_errors_name_the_line_and_show_no_value() {
         for (text, problem) in [
             ("B=1\nsecret", "line 2: expected NAME=value"),
             ("THIS IS = 'secret\n", "line 1: expected a name"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_of_a_name_is_last_in_the_list() {
+    fn test_repeated_name_keeps_last_value_last() {
         let both = parse("A=1\nA=2").unwrap();
         assert_eq!(both, [("A".into(), "1".into()), ("A".into(), "2".into())]);
     }

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn booleans_are_read_as_people_write_them() {
+    fn test_boolean_spellings() {
         for (value, read) in [
             ("true", Some(true)),
             ("1", Some(true)),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_positive_and_finite() {
+    fn test_seconds_are_positive_and_finite() {
         for bad in ["0", "-1", "NaN", "inf", "1e9", "x"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_queue_is_bounded_and_first_come_first_served() {
+    async fn test_queue_is_bounded_and_fifo() {
         let admission = Admission::new(1, 1);
         let slot = admission.enqueue().unwrap().slot().await.unwrap();
         assert_eq!((admission.running(), admission.waiting()), (1, 0));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leaving_the_queue_frees_the_place() {
+    async fn test_leaving_queue_frees_place() {
         let admission = Admission::new(1, 1);
         let _slot = admission.enqueue().unwrap().slot().await.unwrap();
         let waiting = tokio::spawn(admission.enqueue().unwrap().slot());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_follows_the_measured_rate() {
+    fn test_retry_after_follows_measured_rate() {
         let admission = Admission::new(2, 8);
         for _ in 0..50 {
             admission.served(Duration::from_secs(20));

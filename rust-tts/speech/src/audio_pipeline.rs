@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_kept_to_the_sample_and_ends_in_silence() {
+    fn test_length_limit_is_exact_and_fades_out() {
         for rate in [8_000, 24_000, 44_100] {
             let mut pipeline = pipeline(rate, Some(0.75));
             let mut made = Vec::new();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_all_is_made() {
+    fn test_unlimited_audio_is_complete() {
         let mut pipeline = pipeline(24_000, None);
         let speech = tone(1.0);
         pipeline.push(&speech);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_answer_with_a_level_waits_for_its_end() {
+    fn test_levelled_whole_answer_waits_for_end() {
         let leveler = Leveler::new(Normalization::Peak, Extent::Whole, 24_000);
         let trim = Trim::default();
         let mut pipeline =
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_of_all_utterances_together_are_trimmed() {
+    fn test_both_ends_of_all_utterances_together_are_trimmed() {
         let trim = Trim {
             leading_ms: 100.0,
             trailing_ms: 250.0,
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_that_is_kept_stays_to_the_sample() {
+    fn test_kept_silence_is_exact() {
         let mut pipeline =
             AudioPipeline::new(24_000, 24_000, Silence::Kept, Trim::default(), None, None);
         let mut speech = vec![0.0; 24_000];
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_with_the_boundary_and_shrink_with_the_speed() {
+    fn test_pauses_follow_boundary_and_speed() {
         let length = |pause, speed| {
             let mut pipeline = pipeline(24_000, None);
             pipeline.push(&tone(0.5));

@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_switches_are_read_however_they_are_written() {
+    fn test_numbers_and_booleans_are_read_in_every_form() {
         for json in [
             r#"{"count": 42, "seed": -1, "size": 3, "speed": 1.5, "on": true}"#,
             r#"{"count": "42", "seed": "-1", "size": " 3 ", "speed": "1.5", "on": "Yes"}"#,
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_name_their_field() {
+    fn test_invalid_values_name_field() {
         for (json, field) in [
             (r#"{"text": 5}"#, "text"),
             (r#"{"text": {"a": 1}}"#, "text"),
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_said_to_be_none() {
+    fn test_invalid_json_is_a_parse_error() {
         let deep = "[".repeat(10_000);
         for json in [
             "",
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_are_told_to_be_utf8() {
+    fn test_non_utf8_bodies_are_refused() {
         let utf16: Vec<u8> = r#"{"text": "a"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let marked = [&[0xFF, 0xFE], utf16.as_slice()].concat();
         for bytes in [utf16.as_slice(), &marked, b"{\"text\": \"\xE9\"}"] {
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_characters_are_dropped_or_joined() {
+    fn test_surrogate_halves_are_joined_or_dropped() {
         for (json, text) in [
             (r"Hi \ud83d", "Hi "),
             (r"\ude00 Hi", " Hi"),

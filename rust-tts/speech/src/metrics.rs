@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fractions_of_seconds_are_carried_over() {
+    fn test_fractions_of_seconds_are_carried_over() {
         let counted: u64 = (0..10)
             .map(|_| whole_seconds("a model of this test", 0.75))
             .sum();

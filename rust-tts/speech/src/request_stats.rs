@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_utterances_are_counted_once() {
+    fn test_overlapping_utterances_are_counted_once() {
         let mut stats = RequestStats::begin();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

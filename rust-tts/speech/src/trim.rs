@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_go_however_the_samples_come() {
+    fn test_both_ends_are_trimmed_for_any_cuts() {
         let trim = Trim {
             leading_ms: 30.0,
             trailing_ms: 20.0,
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cut_nothing_is_held_back_or_changed() {
+    fn test_no_trim_holds_and_changes_nothing() {
         let mut trimmer = Trimmer::new(Trim::default(), 24_000);
         assert_eq!(trimmer.push(&[0.5, 0.25]), [0.5, 0.25]);
         assert!(trimmer.finish().is_empty());
     }
 
     #[test]
-    fn more_than_there_is_leaves_nothing() {
+    fn test_trim_beyond_length_leaves_nothing() {
         for (leading_ms, trailing_ms) in [(500.0, 0.0), (0.0, 500.0), (60.0, 60.0)] {
             let trim = Trim {
                 leading_ms,

@@ -240,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn unset_slicing_is_the_engines_choice() {
+    fn test_unset_slicing_is_left_to_engine() {
         let text = params("{}").unwrap().text;
         assert_eq!(text.slicing(&UNSET), Slicing::default());
         assert_eq!(text.trim(&UNSET), Trim::default());
     }
 
     #[test]
-    fn a_request_wins_over_the_settings() {
+    fn test_request_overrides_settings() {
         let slicing = Slicing {
             tokens_per_slice: Some(35),
             context_window: Some(10),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_name_their_field_as_it_was_sent() {
+    fn test_invalid_values_name_field_as_sent() {
         for (field, values) in [
             ("text_processing_chunk_size", ["19", "1001"]),
             ("audio_tokens_per_slice", ["0", "1001"]),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_names_mean_the_same() {
+    fn test_aliases_mean_the_same() {
         let own = params(
             r#"{"input": "a", "predefined_voice_id": "anna", "output_format": "mp3", "language": "de", "speed_factor": "1.5"}"#,
         );
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn one_parameter_comes_once_whatever_it_is_called() {
+    fn test_parameter_under_two_names_is_refused() {
         for (json, field) in [
             (
                 r#"{"temperature": 1, "synthesis_temperature": 1}"#,

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_words_fit_the_look_ahead() {
+    fn test_listed_words_fit_look_ahead() {
         for list in [TITLES, NEVER, BEFORE_NUMBER, DATES, CLOSING, BEFORE_STARTER] {
             assert!(
                 list.iter()
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_classified() {
+    fn test_tokens_are_classified() {
         for (token, expected) in [
             ("house", StopKind::Word),
             ("don't", StopKind::Word),

@@ -70,7 +70,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_whole_voices_of_this_format_are_told_from_other_files() {
+    fn test_only_complete_portable_voices_are_recognised() {
         let good = file(FORMAT, 100, usize::MAX);
         assert_eq!(duration_seconds(&good), Some(2.0));
         assert_eq!(duration_seconds(&good[..good.len() - 1]), None);

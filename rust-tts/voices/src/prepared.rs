@@ -29,7 +29,7 @@ mod tests {
     use crate::VoiceStore;
 
     #[test]
-    fn what_was_computed_of_a_clip_that_is_gone_is_found() {
+    fn test_prepared_files_of_removed_clip_are_found() {
         let folder = tempfile::tempdir().unwrap();
         assert!(without_voice(folder.path(), &[]).is_empty());
         let gone = "0".repeat(64);

@@ -66,7 +66,7 @@ fn ids(store: &VoiceStore) -> Vec<String> {
 }
 
 #[test]
-fn a_saved_voice_is_found_under_every_name_it_has() {
+fn test_saved_voice_is_found_under_every_name() {
     let place = Place::new();
     let store = place.open();
     let saved = store
@@ -106,7 +106,7 @@ fn a_saved_voice_is_found_under_every_name_it_has() {
 }
 
 #[test]
-fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
+fn test_invalid_uploads_leave_no_file() {
     let place = Place::new();
     let store = place.open();
     let pickle = b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.";
@@ -157,7 +157,7 @@ fn uploads_that_are_no_voice_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn a_voice_is_replaced_only_on_demand_and_its_clip_outlives_that() {
+fn test_voice_is_replaced_on_demand_only() {
     let place = Place::new();
     let store = place.open();
     let old = store
@@ -183,7 +183,7 @@ fn a_voice_is_replaced_only_on_demand_and_its_clip_outlives_that() {
 }
 
 #[test]
-fn the_folder_may_be_changed_by_hand() {
+fn test_folder_may_be_changed_by_hand() {
     let place = Place::new();
     let store = place.open();
     let file = |name: &str| place.folder().join(name);
@@ -211,7 +211,7 @@ fn the_folder_may_be_changed_by_hand() {
 }
 
 #[test]
-fn preloaded_voices_are_read_only_and_hidden_by_namesakes() {
+fn test_preloaded_voices_are_read_only_and_shadowed() {
     let place = Place::new();
     let preloaded = place.outside.path().join("preloaded");
     fs::create_dir(&preloaded).unwrap();
@@ -248,7 +248,7 @@ fn preloaded_voices_are_read_only_and_hidden_by_namesakes() {
 }
 
 #[test]
-fn the_default_survives_a_restart_but_not_its_file() {
+fn test_default_survives_restart_but_not_its_file() {
     let place = Place::new();
     let store = place.open();
     assert_eq!(store.default_voice(), None);

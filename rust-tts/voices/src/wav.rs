@@ -33,7 +33,7 @@ pub fn file(samples: &[f32], sample_rate: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn another_decoder_reads_it_back() -> Result<(), hound::Error> {
+    fn test_preview_is_read_by_independent_decoder() -> Result<(), hound::Error> {
         let bytes = super::file(&[0.0, 0.5, -1.0, 2.0], 22_050);
         let reader = hound::WavReader::new(bytes.as_slice())?;
         assert_eq!(

@@ -54,7 +54,7 @@ fn share_of_tone(clip: &Clip) -> f32 {
 }
 
 #[test]
-fn every_kind_of_file_gives_the_tone_it_was_made_from() {
+fn test_every_format_decodes_to_its_tone() {
     for ((name, bytes), rate) in CLIPS {
         let clip =
             decode(bytes, &Limits::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -67,7 +67,7 @@ fn every_kind_of_file_gives_the_tone_it_was_made_from() {
 }
 
 #[test]
-fn wav_is_exact_and_channels_are_averaged() {
+fn test_wav_is_exact_and_channels_are_averaged() {
     let samples = tone(0.1, 24_000);
     let mono = decode(&wav(&samples, 24_000, 1), &Limits::default()).unwrap();
     assert_eq!(mono.samples, samples);
@@ -84,14 +84,14 @@ fn wav_is_exact_and_channels_are_averaged() {
 }
 
 #[test]
-fn what_is_no_number_becomes_silence_and_what_is_too_loud_is_clipped() {
+fn test_nan_becomes_silence_and_loud_samples_clip() {
     let wild = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -3.0, 0.25];
     let clip = decode(&wav(&wild, 24_000, 1), &Limits::default()).unwrap();
     assert_eq!(clip.samples, [0.0, 0.0, 0.0, 1.0, -1.0, 0.25]);
 }
 
 #[test]
-fn files_without_a_length_and_files_cut_short_are_read_as_far_as_they_go() {
+fn test_files_of_unknown_length_are_read_to_end() {
     let samples = tone(0.5, 24_000);
     for announced in [u32::MAX, 1_000_000] {
         let mut streamed = wav_header(24_000, 1, announced);
@@ -226,7 +226,7 @@ fn test_alac_frames_out_of_proportion_are_refused() {
 }
 
 #[test]
-fn what_is_no_audio_is_refused_as_such() {
+fn test_non_audio_is_refused() {
     let pickle = b"\x80\x04\x95\x1d\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.";
     let mut zip = b"PK\x03\x04\x14\0\0\0\x08\0".to_vec();
     // The sync of MPEG audio inside of something else must not make it audio.
@@ -250,7 +250,7 @@ fn what_is_no_audio_is_refused_as_such() {
 }
 
 #[test]
-fn channels_and_rates_outside_the_limits_are_refused() {
+fn test_channels_and_rates_outside_the_limits_are_refused() {
     let limits = Limits::default();
     let at = |rate, channels| decode(&wav(&[0.1; 720], rate, channels), &limits);
     assert_eq!(
@@ -269,7 +269,7 @@ fn channels_and_rates_outside_the_limits_are_refused() {
 }
 
 #[test]
-fn length_is_limited_in_seconds_and_in_samples() {
+fn test_decoded_length_is_limited() {
     let file = wav(&tone(2.0, 24_000), 24_000, 1);
     let seconds = |max_seconds| Limits {
         max_seconds,
@@ -292,7 +292,7 @@ fn length_is_limited_in_seconds_and_in_samples() {
 }
 
 #[test]
-fn silence_made_here_is_flac() {
+fn test_generated_silence_is_valid_flac() {
     let clip = decode(&flac_silence(3, 48_000), &Limits::default()).unwrap();
     assert!((3.0..4.0).contains(&clip.duration_seconds()));
     assert!(clip.samples.iter().all(|&sample| sample == 0.0));
@@ -330,8 +330,8 @@ pub(super) fn is_alone(test: &str) -> bool {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn ten_hours_of_silence_are_refused_in_flat_memory() {
-    if !is_alone("decode::tests::ten_hours_of_silence_are_refused_in_flat_memory") {
+fn test_ten_hours_of_silence_are_refused_in_bounded_memory() {
+    if !is_alone("decode::tests::test_ten_hours_of_silence_are_refused_in_bounded_memory") {
         return;
     }
     let bomb = flac_silence(36_000, 48_000);
@@ -351,7 +351,7 @@ fn ten_hours_of_silence_are_refused_in_flat_memory() {
 }
 
 #[test]
-fn the_clock_stops_decoding() {
+fn test_decoding_stops_at_deadline() {
     let limits = Limits {
         deadline: Duration::ZERO,
         ..Limits::default()
@@ -366,7 +366,7 @@ fn the_clock_stops_decoding() {
 }
 
 #[test]
-fn damaged_files_never_panic_and_stay_within_the_limits() {
+fn test_damaged_files_never_panic_and_stay_within_the_limits() {
     let limits = Limits {
         max_seconds: 5.0,
         ..Limits::default()
@@ -410,7 +410,7 @@ fn damaged_files_never_panic_and_stay_within_the_limits() {
 }
 
 #[test]
-fn a_demuxer_that_overflows_does_not_end_the_thread() {
+fn test_overflowing_demuxer_does_not_panic() {
     let ((_, bytes), _) = CLIPS
         .into_iter()
         .find(|((name, _), _)| *name == "tone-fragmented.m4a")
@@ -425,7 +425,7 @@ fn a_demuxer_that_overflows_does_not_end_the_thread() {
 }
 
 #[test]
-fn a_clip_is_cut_to_what_is_wanted_and_not_filled_up() {
+fn test_clip_is_cut_to_limit_and_not_padded() {
     let mut clip = Clip {
         samples: vec![0.5; 1000],
         sample_rate: 100,

@@ -65,7 +65,7 @@ fn assert_smooth(samples: &[f32]) {
 }
 
 #[test]
-fn the_gap_is_the_pause_whatever_was_around_it() {
+fn test_gap_equals_pause() {
     for (tail, lead) in [
         (400, 300),
         (20, 300),
@@ -89,14 +89,14 @@ fn the_gap_is_the_pause_whatever_was_around_it() {
 }
 
 #[test]
-fn no_pause_still_leaves_room_for_the_fades() {
+fn test_join_without_pause_keeps_fades() {
     let output = join(&[utterance(0, 200, 100), utterance(100, 200, 0)], 0);
     assert_eq!(output.len(), ms(400) + ms(SHORTEST_PAUSE_MS));
     assert_eq!(stretches(&output)[2], ms(SHORTEST_PAUSE_MS));
 }
 
 #[test]
-fn the_outer_ends_are_trimmed() {
+fn test_outer_ends_are_trimmed() {
     let lengths = stretches(&join(&[utterance(700, 200, 900)], 0));
     assert_eq!(lengths, [ms(FIRST_LEAD_MS), ms(200), ms(LAST_TAIL_MS)]);
     let short = utterance(30, 200, 100);
@@ -108,7 +108,7 @@ fn the_outer_ends_are_trimmed() {
 }
 
 #[test]
-fn speech_is_kept_to_the_sample() {
+fn test_speech_is_kept_to_the_sample() {
     // A ramp shows each sample; its speech ends in the middle of a window.
     let speech: Vec<f32> = (0..4711).map(|k| 0.1 + k as f32 * 1e-4).collect();
     let mut samples = vec![0.0; ms(40)];
@@ -120,7 +120,7 @@ fn speech_is_kept_to_the_sample() {
 }
 
 #[test]
-fn a_pause_inside_an_utterance_is_untouched() {
+fn test_pause_inside_utterance_is_untouched() {
     for inner in [100, 1990, 2500, 7000] {
         let samples = [utterance(20, 100, inner), utterance(0, 100, 40)].concat();
         assert_eq!(join(std::slice::from_ref(&samples), 0), samples, "{inner}");
@@ -128,7 +128,7 @@ fn a_pause_inside_an_utterance_is_untouched() {
 }
 
 #[test]
-fn no_cut_clicks() {
+fn test_joins_do_not_click() {
     let abrupt = utterance(0, 203, 0);
     assert_smooth(&join(&[abrupt.clone(), abrupt.clone(), abrupt], 0));
     let noisy = utterance(500, 200, 500);
@@ -144,7 +144,7 @@ fn no_cut_clicks() {
 }
 
 #[test]
-fn a_pause_that_is_over_already_still_ends_in_a_fade() {
+fn test_shorter_pause_still_ends_in_fade() {
     let mut joiner = Joiner::new(RATE);
     let mut output = joiner.push(&utterance(0, 100, 9000));
     let gone = output.len();
@@ -160,7 +160,7 @@ fn a_pause_that_is_over_already_still_ends_in_a_fade() {
 }
 
 #[test]
-fn what_is_held_is_bounded() {
+fn test_held_samples_are_bounded() {
     let mut joiner = Joiner::new(RATE);
     let before = joiner.push(&vec![0.0; ms(60_000)]);
     assert!(before.is_empty() && joiner.held.len() <= ms(FIRST_LEAD_MS));
@@ -174,7 +174,7 @@ fn what_is_held_is_bounded() {
 }
 
 #[test]
-fn utterances_without_speech_are_left_out() {
+fn test_utterances_without_speech_are_left_out() {
     let spoken = utterance(20, 200, 100);
     let silent = utterance(500, 0, 0);
     let with = join(
@@ -197,7 +197,7 @@ fn utterances_without_speech_are_left_out() {
 }
 
 #[test]
-fn after_finish_everything_begins_anew() {
+fn test_reset_after_finish() {
     let samples = utterance(200, 100, 50);
     let mut joiner = Joiner::new(RATE);
     let mut runs = (0..2).map(|_| {
@@ -212,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn pushes_do_not_matter(
+    fn test_output_does_not_depend_on_pushes(
         parts in prop::collection::vec((0_u32..90, 0_u32..60, 0_u32..400), 1..4),
         pause in 0_u32..400,
         sizes in prop::collection::vec(1_usize..2000, 1..6),

@@ -74,7 +74,7 @@ fn target(normalization: Normalization) -> f64 {
 }
 
 #[test]
-fn a_whole_answer_has_its_level_to_a_hundredth_of_a_decibel() {
+fn test_whole_answer_meets_target_within_hundredth_db() {
     for (normalization, rate) in ALL
         .into_iter()
         .flat_map(|one| SAMPLE_RATES.map(|rate| (one, rate)))
@@ -94,7 +94,7 @@ fn a_whole_answer_has_its_level_to_a_hundredth_of_a_decibel() {
 
 /// ITU-R BS.1770-5, annex 1: a sine of 997 Hz at full scale in one channel is −3.01 LUFS.
 #[test]
-fn loudness_is_that_of_the_standard() {
+fn test_loudness_matches_bs1770() {
     for rate in SAMPLE_RATES {
         let reached = level(Normalization::Lufs, &tone(1.0, 997.0, 3.0, rate), rate);
         assert!((reached + 3.01).abs() < 0.05, "{rate} Hz: {reached}");
@@ -102,7 +102,7 @@ fn loudness_is_that_of_the_standard() {
 }
 
 #[test]
-fn a_gain_is_all_that_quiet_peaks_get() {
+fn test_peaks_below_ceiling_get_gain_only() {
     let rate = 24_000;
     let samples = tone(0.05, 300.0, 1.0, rate);
     let out = levelled(Normalization::Rms, Extent::Whole, rate, &samples, 4000);
@@ -113,7 +113,7 @@ fn a_gain_is_all_that_quiet_peaks_get() {
 }
 
 #[test]
-fn nothing_is_beyond_the_ceiling() {
+fn test_limiter_never_exceeds_ceiling() {
     for normalization in ALL {
         for extent in [Extent::Whole, Extent::Stream] {
             for (rate, amplitude) in [(8000, 2.0), (24_000, 0.3), (44_100, 0.01)] {
@@ -130,7 +130,7 @@ fn nothing_is_beyond_the_ceiling() {
 }
 
 #[test]
-fn peaks_are_turned_down_and_the_rest_keeps_its_level() {
+fn test_limiter_attenuates_peaks_only() {
     let rate = 24_000;
     let out = levelled(
         Normalization::Lufs,
@@ -144,7 +144,7 @@ fn peaks_are_turned_down_and_the_rest_keeps_its_level() {
 }
 
 #[test]
-fn a_stream_glides_to_its_level_and_stays() {
+fn test_stream_glides_to_target_level() {
     for normalization in [Normalization::Peak, Normalization::Rms] {
         for amplitude in [0.05, 0.3, 1.5] {
             let rate = 24_000;
@@ -169,7 +169,7 @@ fn a_stream_glides_to_its_level_and_stays() {
 }
 
 #[test]
-fn a_stream_is_not_pumped_up_in_pauses() {
+fn test_stream_gain_is_held_in_pauses() {
     let rate = 16_000;
     let mut samples = tone(0.2, 200.0, 1.5, rate);
     let spoken = samples.len();
@@ -182,7 +182,7 @@ fn a_stream_is_not_pumped_up_in_pauses() {
 }
 
 #[test]
-fn the_result_does_not_depend_on_the_cuts() {
+fn test_result_does_not_depend_on_cuts() {
     let rate = 22_050;
     let samples = speech(0.4, rate);
     for normalization in ALL {
@@ -197,7 +197,7 @@ fn the_result_does_not_depend_on_the_cuts() {
 }
 
 #[test]
-fn the_shortest_and_silence_pass() {
+fn test_shortest_audio_and_silence_pass() {
     for normalization in ALL {
         for extent in [Extent::Whole, Extent::Stream] {
             assert!(levelled(normalization, extent, 8000, &[], 1).is_empty());
@@ -217,7 +217,7 @@ fn the_shortest_and_silence_pass() {
 }
 
 #[test]
-fn what_is_too_short_for_its_loudness_is_not_taken_for_silence() {
+fn test_clip_shorter_than_loudness_block_is_not_silence() {
     let out = levelled(
         Normalization::Lufs,
         Extent::Whole,
@@ -231,7 +231,7 @@ fn what_is_too_short_for_its_loudness_is_not_taken_for_silence() {
 }
 
 #[test]
-fn samples_that_are_no_numbers_are_silent() {
+fn test_nan_samples_become_silence() {
     for normalization in ALL {
         let mut samples = tone(0.2, 300.0, 1.0, 8000);
         let clean = levelled(normalization, Extent::Whole, 8000, &samples, 100);
@@ -242,14 +242,14 @@ fn samples_that_are_no_numbers_are_silent() {
 }
 
 #[test]
-fn faint_noise_stays_faint() {
+fn test_faint_noise_is_not_amplified() {
     let noise = tone(1e-5, 1000.0, 1.0, 24_000);
     let out = levelled(Normalization::Peak, Extent::Whole, 24_000, &noise, 100);
     assert!((peak(&out) - 1e-5 * MOST_GAIN).abs() < 1e-5);
 }
 
 #[test]
-fn what_is_below_the_ceiling_passes_a_limiter_to_the_bit() {
+fn test_limiter_is_transparent_below_ceiling() {
     let samples = tone(0.89, 100.0, 0.2, 44_100);
     let mut limiter = Limiter::new(CEILING, 44_100);
     let mut out = Vec::new();

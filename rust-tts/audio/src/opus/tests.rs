@@ -52,7 +52,7 @@ pub(crate) fn error_db(audio: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn the_codec_starts_at_every_rate() {
+fn test_codec_opens_at_every_rate() {
     for rate in SAMPLE_RATES {
         let packets = Packets::new(rate, None).unwrap();
         assert!((1..PACKET_SAMPLES as u16).contains(&packets.pre_skip()));
@@ -60,7 +60,7 @@ fn the_codec_starts_at_every_rate() {
 }
 
 #[test]
-fn the_bit_rate_is_about_what_is_asked_for() {
+fn test_the_bit_rate_is_about_what_is_asked_for() {
     for rate in SAMPLE_RATES {
         let noise: Vec<f32> = (0..5 * rate)
             .scan(1_u32, |state, _| {
@@ -84,7 +84,7 @@ fn the_bit_rate_is_about_what_is_asked_for() {
 }
 
 #[test]
-fn samples_that_are_no_numbers_are_silent() {
+fn test_nan_samples_become_silence() {
     let mut samples = tone(24_000, 24_000);
     samples.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30]);
     samples.extend(tone(24_000, 24_000));
@@ -98,7 +98,7 @@ fn samples_that_are_no_numbers_are_silent() {
 }
 
 #[test]
-fn no_samples_are_a_packet_that_is_all_padding() {
+fn test_empty_stream_is_one_padding_packet() {
     let mut packets = Packets::new(16_000, None).unwrap();
     let (made, padding) = packets.finish().unwrap();
     assert_eq!(made.len(), 1);

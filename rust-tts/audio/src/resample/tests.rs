@@ -35,7 +35,7 @@ fn error(hertz: f64, from: u32, to: u32) -> f64 {
 }
 
 #[test]
-fn sines_come_out_as_sines() {
+fn test_resampled_sines_stay_sines() {
     for to in SAMPLE_RATES {
         let lower = f64::from(to.min(24000));
         // The last is the upper end of the pass band.
@@ -47,7 +47,7 @@ fn sines_come_out_as_sines() {
 }
 
 #[test]
-fn odd_pairs_of_rates_are_nearly_as_good() {
+fn test_interpolated_rate_pairs_are_nearly_exact() {
     for (from, to) in [
         (44101, 24000),
         (11025, 24000),
@@ -62,7 +62,7 @@ fn odd_pairs_of_rates_are_nearly_as_good() {
 }
 
 #[test]
-fn nothing_folds_back() {
+fn test_resampler_does_not_alias() {
     for to in [8000, 16000, 22050] {
         for part in [1.005, 1.05, 1.3] {
             let hertz = part * f64::from(to) / 2.0;
@@ -79,7 +79,7 @@ fn nothing_folds_back() {
 }
 
 #[test]
-fn an_impulse_lands_where_it_belongs() {
+fn test_resampled_impulse_keeps_position() {
     for to in SAMPLE_RATES {
         for at in [0, 1, 100, 1234, 2399] {
             let mut input = vec![0.0; 2400];
@@ -96,7 +96,7 @@ fn an_impulse_lands_where_it_belongs() {
 }
 
 #[test]
-fn a_constant_stays_constant() {
+fn test_resampled_constant_stays_constant() {
     for to in SAMPLE_RATES {
         let output = whole(24000, to, &vec![0.25; 4800]);
         for &sample in middle(&output, to) {
@@ -106,7 +106,7 @@ fn a_constant_stays_constant() {
 }
 
 #[test]
-fn look_ahead_is_below_ten_milliseconds() {
+fn test_look_ahead_is_below_ten_milliseconds() {
     for to in SAMPLE_RATES {
         let mut resampler = Resampler::new(24000, to);
         let given = resampler.push(&vec![0.0; 24000]).len() as f64;
@@ -115,7 +115,7 @@ fn look_ahead_is_below_ten_milliseconds() {
 }
 
 #[test]
-fn a_second_stream_starts_afresh() {
+fn test_resampler_resets_after_finish() {
     let input = sine(440.0, 24000, 1001);
     let mut resampler = Resampler::new(24000, 8000);
     let mut streams = (0..2).map(|_| {
@@ -127,7 +127,7 @@ fn a_second_stream_starts_afresh() {
 }
 
 #[test]
-fn equal_rates_change_no_bit() {
+fn test_equal_rates_change_no_bit() {
     let input = [f32::NAN, -0.0, 1e-40, 3.0];
     let output = whole(24000, 24000, &input);
     assert!(
@@ -143,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn pushes_do_not_matter_and_the_length_is_right(
+    fn test_length_and_output_do_not_depend_on_pushes(
         from in prop::sample::select(vec![24000_u32, 8000, 44100, 96000, 44101]),
         to in prop::sample::select(SAMPLE_RATES.to_vec()),
         pushes in prop::collection::vec(0_usize..700, 0..8),

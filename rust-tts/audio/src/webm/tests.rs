@@ -123,14 +123,14 @@ fn blocks(elements: &[(u32, Vec<u8>)]) -> (Vec<(u64, Vec<u8>)>, u64) {
 }
 
 #[test]
-fn the_format_is_found_by_its_name() {
+fn test_container_is_found_by_name() {
     assert_eq!(Format::parse("WebM"), Some(Format::Webm));
     assert_eq!(Format::Webm.content_type(), "audio/webm");
     assert_eq!(Format::Webm.extension(), "webm");
 }
 
 #[test]
-fn a_file_has_the_audio_and_nothing_else() {
+fn test_file_has_exactly_the_audio() {
     for rate in SAMPLE_RATES {
         for samples in [1, rate / 50, 5 * rate / 2 + 7] {
             let input = tone(rate, samples as usize);
@@ -158,7 +158,7 @@ fn a_file_has_the_audio_and_nothing_else() {
 }
 
 #[test]
-fn another_reader_finds_the_track() {
+fn test_independent_reader_finds_track() {
     let file = encoded(
         &mut Webm::new(16_000, None, Length::Unknown).unwrap(),
         &tone(16_000, 40_000),
@@ -175,7 +175,7 @@ fn another_reader_finds_the_track() {
 }
 
 #[test]
-fn the_head_says_what_a_browser_must_know() {
+fn test_head_describes_track_for_browsers() {
     let head = Webm::new(22_050, None, Length::Unknown)
         .unwrap()
         .head()
@@ -194,7 +194,7 @@ fn the_head_says_what_a_browser_must_know() {
 }
 
 #[test]
-fn a_known_length_fits_the_place_that_is_kept_for_it() {
+fn test_known_length_fits_reserved_space() {
     let stream = Webm::new(8000, None, Length::Unknown)
         .unwrap()
         .head()
@@ -212,7 +212,7 @@ fn a_known_length_fits_the_place_that_is_kept_for_it() {
 }
 
 #[test]
-fn every_packet_leaves_when_it_is_made() {
+fn test_packets_are_not_held_back() {
     let mut webm = Webm::new(24_000, None, Length::Unknown).unwrap();
     webm.head().unwrap();
     for _ in 0..200 {
@@ -221,7 +221,7 @@ fn every_packet_leaves_when_it_is_made() {
 }
 
 #[test]
-fn the_bytes_do_not_depend_on_the_pushes() {
+fn test_bytes_do_not_depend_on_pushes() {
     for rate in [22_050, 24_000] {
         let input = tone(rate, 60_000);
         let whole = encoded(
@@ -241,7 +241,7 @@ fn the_bytes_do_not_depend_on_the_pushes() {
 }
 
 #[test]
-fn sizes_are_as_short_as_they_can_be_and_never_unknown() {
+fn test_ebml_sizes_are_minimal_and_known() {
     for (length, head) in [
         (0, vec![0xEC, 0x80]),
         (126, vec![0xEC, 0xFE]),

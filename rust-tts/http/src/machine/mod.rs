@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_containers_share_is_read() {
+    fn test_cgroup_limit_is_read() {
         assert_eq!(limit_of("150000 100000\n"), Some(1.5));
         for text in ["max 100000\n", "", "x y", "0 100000", "100000 0"] {
             assert_eq!(limit_of(text), None, "{text}");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_the_memory_are_its_whole() {
+    fn test_memory_budgets_add_up() {
         let ram = Ram::new(32 << 30, 8 << 30);
         assert_eq!((ram.total, ram.used, ram.free), (32.0, 8.0, 24.0));
         assert!((ram.percent_used - 25.0).abs() < 1e-9);

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_and_closeness_decide_and_then_the_order_of_the_offers() {
+    fn test_accept_header_is_negotiated() {
         for (accept, offer) in [
             ("*/*", Some(1)),
             ("audio/*", Some(1)),

@@ -57,7 +57,7 @@ fn attention_in_f64(inputs: &[f32], heads: Heads) -> Vec<f64> {
 }
 
 #[test]
-fn attention_matches_f64_softmax() {
+fn test_attention_matches_f64_softmax() {
     let mut attention = Attention::default();
     for (frames, count, width) in [
         (1, 1, 16),
@@ -82,7 +82,7 @@ fn attention_matches_f64_softmax() {
 }
 
 #[test]
-fn quantised_attention_handles_large_scores() {
+fn test_quantised_attention_handles_large_scores() {
     let heads = Heads {
         count: 1,
         width: 64,
@@ -103,7 +103,7 @@ fn quantised_attention_handles_large_scores() {
 }
 
 #[test]
-fn quantised_attention_approximates_f64() {
+fn test_quantised_attention_approximates_f64() {
     let mut attention = QuantisedAttention::default();
     for (frames, count, width) in [
         (1, 1, 16),
@@ -134,7 +134,7 @@ fn quantised_attention_approximates_f64() {
 }
 
 #[test]
-fn gelu_matches_f64() {
+fn test_gelu_matches_f64() {
     let x: Vec<f32> = (-6000..6000).map(|step| step as f32 / 500.0).collect();
     let mut found = x.clone();
     add_and_gelu(&mut found, &vec![0.25; x.len()]);
@@ -158,7 +158,7 @@ fn normal_gelu(x: f64) -> f64 {
 }
 
 #[test]
-fn layer_norm_matches_f64() {
+fn test_layer_norm_matches_f64() {
     for width in [20, 256, 300] {
         let (gain, bias) = (numbers(width, 1), numbers(width, 2));
         let after = numbers(width, 3);
@@ -190,7 +190,7 @@ fn layer_norm_matches_f64() {
 }
 
 #[test]
-fn causal_convolution_matches_f64() {
+fn test_causal_convolution_matches_f64() {
     let (frames, inputs, outputs) = (9, 20, 40);
     for kernel in [1, 3, 5] {
         let (weights, bias) = (numbers(outputs * kernel * inputs, 1), numbers(outputs, 2));

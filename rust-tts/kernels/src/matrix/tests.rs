@@ -57,7 +57,7 @@ fn bound(precision: Precision) -> f64 {
 }
 
 #[test]
-fn non_finite_inputs_stay_non_finite() {
+fn test_non_finite_inputs_stay_non_finite() {
     let (outputs, inputs) = (40, 70);
     let weights = noise(outputs * inputs, 1);
     for precision in PRECISIONS {
@@ -78,7 +78,7 @@ fn non_finite_inputs_stay_non_finite() {
 }
 
 #[test]
-fn non_finite_weight_affects_only_its_output() {
+fn test_non_finite_weight_affects_only_its_output() {
     let (outputs, inputs) = (40, 70);
     for precision in PRECISIONS {
         for bad in [f32::NAN, f32::INFINITY] {
@@ -95,7 +95,7 @@ fn non_finite_weight_affects_only_its_output() {
 }
 
 #[test]
-fn product_matches_f64() {
+fn test_product_matches_f64() {
     for (outputs, inputs) in [(1, 1), (17, 31), (40, 67), (95, 300), (130, 520)] {
         let weights = noise(outputs * inputs, 7);
         for rows in [1, 2, 5, 6, 7, 13, 40] {
@@ -130,7 +130,7 @@ fn product_matches_f64() {
 }
 
 #[test]
-fn row_is_independent_of_batch_and_threads() {
+fn test_row_is_independent_of_batch_and_threads() {
     let (outputs, inputs) = (100, 600);
     let weights = noise(outputs * inputs, 3);
     let x = noise(200 * inputs, 5);
@@ -155,7 +155,7 @@ fn row_is_independent_of_batch_and_threads() {
 }
 
 #[test]
-fn transposed_weights_and_overlapping_rows_give_the_same() {
+fn test_transposed_weights_and_overlapping_rows_give_the_same() {
     // More panels than are read together, the last one not full.
     for (outputs, inputs) in [(33, 48), (150, 48), (128, 48)] {
         strides_of(outputs, inputs);
@@ -183,7 +183,7 @@ fn strides_of(outputs: usize, inputs: usize) {
 }
 
 #[test]
-fn epilogue_runs_once_for_every_output() {
+fn test_epilogue_runs_once_for_every_output() {
     let (outputs, inputs, rows) = (300, 40, 110);
     let matrix = Matrix::pack(
         &noise(outputs * inputs, 3),
@@ -207,7 +207,7 @@ fn epilogue_runs_once_for_every_output() {
 }
 
 #[test]
-fn largest_weights_and_inputs_do_not_saturate() {
+fn test_largest_weights_and_inputs_do_not_saturate() {
     let (outputs, inputs) = (20, 512);
     for sign in [1.0, -1.0] {
         let weights = vec![sign; outputs * inputs];
@@ -229,7 +229,7 @@ fn largest_weights_and_inputs_do_not_saturate() {
 }
 
 #[test]
-fn stacked_matrices_equal_their_concatenation() {
+fn test_stacked_matrices_equal_their_concatenation() {
     let (outputs, inputs) = (20, 37);
     let parts = [noise(outputs * inputs, 3), noise(outputs * inputs, 4)];
     let row = |output: usize| &parts[output / outputs][output % outputs * inputs..][..inputs];
@@ -248,7 +248,7 @@ fn stacked_matrices_equal_their_concatenation() {
 }
 
 #[test]
-fn zero_weights_give_zeros() {
+fn test_zero_weights_give_zeros() {
     let pool = Pool::new(1);
     for precision in PRECISIONS {
         let matrix = Matrix::pack(&[0.0; 70], 2, 35, (35, 1), precision);

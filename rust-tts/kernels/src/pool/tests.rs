@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn every_task_runs_once() {
+fn test_every_task_runs_once() {
     for threads in [1, 2, 3, 5] {
         let pool = Pool::new(threads);
         for tasks in [0, 1, 2, 7, 1000] {
@@ -15,7 +15,7 @@ fn every_task_runs_once() {
 }
 
 #[test]
-fn workers_wake_for_jobs_after_sleep() {
+fn test_workers_wake_for_jobs_after_sleep() {
     let pool = Pool::new(3);
     let sum = AtomicUsize::new(0);
     for job in 0..2000 {
@@ -30,7 +30,7 @@ fn workers_wake_for_jobs_after_sleep() {
 }
 
 #[test]
-fn concurrent_and_nested_calls_complete() {
+fn test_concurrent_and_nested_calls_complete() {
     let pool = Pool::new(2);
     let sum = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn concurrent_and_nested_calls_complete() {
 }
 
 #[test]
-fn panic_reaches_the_caller_and_leaves_the_pool_usable() {
+fn test_panic_reaches_the_caller_and_leaves_the_pool_usable() {
     let pool = Pool::new(2);
     let done = AtomicUsize::new(0);
     let result = catch_unwind(AssertUnwindSafe(|| {

@@ -27,7 +27,7 @@ fn close(found: &[f32], wanted: &[f64], bound: f64) {
 }
 
 #[test]
-fn sine_matches_f64() {
+fn test_sine_matches_f64() {
     for n in -100_000..=100_000 {
         let x = n as f32 / 100.0;
         let wanted = f64::from(x).sin();
@@ -36,7 +36,7 @@ fn sine_matches_f64() {
 }
 
 #[test]
-fn convolution_matches_f64() {
+fn test_convolution_matches_f64() {
     for (inputs, outputs, taps, dilation, stride, steps) in [
         (1, 1, 1, 1, 1, 1),
         (3, 20, 7, 1, 1, 9),
@@ -97,7 +97,7 @@ fn convolution_matches_f64() {
 }
 
 #[test]
-fn transposed_convolution_matches_f64() {
+fn test_transposed_convolution_matches_f64() {
     let (inputs, outputs, steps) = (5, 3, 7);
     for (taps, rate) in [(16, 8), (11, 5), (7, 3), (4, 4)] {
         let padding = (taps - rate) / 2;
@@ -137,7 +137,7 @@ fn transposed_convolution_matches_f64() {
 }
 
 #[test]
-fn inverse_stft_inverts_stft() {
+fn test_inverse_stft_inverts_stft() {
     let pool = Pool::new(2);
     let stft = Stft::new(&pool);
     for count in [SHORTEST, HOP * 120] {

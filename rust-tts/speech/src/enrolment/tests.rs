@@ -153,7 +153,7 @@ fn clip() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_meanwhile_waits_for_the_same_preparation() {
+async fn test_concurrent_requests_share_preparation() {
     let stage = Stage::new().await;
     let first = stage.ask();
     let enroll = stage.came();
@@ -173,7 +173,7 @@ async fn who_asks_meanwhile_waits_for_the_same_preparation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_told_to_all_and_tried_anew() {
+async fn test_failed_preparation_reaches_all_and_is_retried() {
     let stage = Stage::new().await;
     stage.answers.send(false).unwrap();
     let ask = || {
@@ -194,7 +194,7 @@ async fn a_failure_is_told_to_all_and_tried_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_that_nobody_waited_for_is_nobodys() {
+async fn test_abandoned_failure_is_not_reused() {
     let stage = Stage::new().await;
     let first = stage.ask();
     stage.came();
@@ -212,7 +212,7 @@ async fn a_failure_that_nobody_waited_for_is_nobodys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_evicted_voice_is_prepared_again_once() {
+async fn test_evicted_voice_is_prepared_again_once() {
     let stage = Stage::new().await;
     stage.answers.send(true).unwrap();
     stage.ask().await.unwrap().unwrap();
@@ -230,7 +230,7 @@ async fn an_evicted_voice_is_prepared_again_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ahead_of_time_every_cloning_model_prepares_and_a_failure_stops_none() {
+async fn test_preload_prepares_every_model_despite_failures() {
     let stage = Stage::new().await;
     stage.answers.send(false).unwrap();
     stage.answers.send(true).unwrap();
@@ -240,7 +240,7 @@ async fn ahead_of_time_every_cloning_model_prepares_and_a_failure_stops_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_voice_that_is_gone_is_forgotten_when_nobody_speaks_with_it() {
+async fn test_removed_voice_is_forgotten_after_last_use() {
     let stage = Stage::new().await;
     let (enrolments, engine) = (Arc::clone(&stage.enrolments), stage.engine.clone());
     let store = Arc::clone(&stage.store);

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_are_of_the_latest_and_throughput_of_the_last_minute() {
+    fn test_rtf_is_of_latest_and_throughput_of_last_minute() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut recent = Recent::new(began);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_second_counts_as_one() {
+    fn test_throughput_of_first_second() {
         let began = Instant::now();
         let mut recent = Recent::new(began);
         recent.spoken(began, 2.0, 0.5);

@@ -31,7 +31,7 @@ fn in_pieces(text: &str, cuts: &[usize], max_chars: usize) -> Vec<Utterance> {
 }
 
 #[test]
-fn examples_are_cut_where_marked() {
+fn test_examples_are_cut_where_marked() {
     let mut wrong = Vec::new();
     for example in EXAMPLES {
         let text = example.replace(['|', '¶'], "");
@@ -53,7 +53,7 @@ fn examples_are_cut_where_marked() {
 }
 
 #[test]
-fn pauses_follow_clauses_sentences_and_lines() {
+fn test_pauses_follow_clauses_sentences_and_lines() {
     let pauses = |text, max| cut(text, max).iter().map(|u| u.pause).collect::<Vec<_>>();
     assert_eq!(pauses("One. Two", 99), [Pause::Sentence, Pause::Sentence]);
     assert_eq!(
@@ -68,7 +68,7 @@ fn pauses_follow_clauses_sentences_and_lines() {
 }
 
 #[test]
-fn long_sentences_are_cut_at_clauses_or_words() {
+fn test_long_sentences_are_cut_at_clauses_or_words() {
     for (text, max, expected) in [
         (
             "One two three, four five six.",
@@ -115,13 +115,13 @@ fn long_sentences_are_cut_at_clauses_or_words() {
 }
 
 #[test]
-fn sentence_is_whole_without_a_limit() {
+fn test_sentence_is_whole_without_a_limit() {
     let text = "word ".repeat(5000) + "end.";
     assert_eq!(texts(&cut(&text, usize::MAX)), [text]);
 }
 
 #[test]
-fn unspeakable_characters_are_removed() {
+fn test_unspeakable_characters_are_removed() {
     for (text, expected) in [
         ("  a \t b  ", "a b"),
         ("a \r\n\r\n  b\u{2029}c", "a\n\nb\nc"),
@@ -141,7 +141,7 @@ fn unspeakable_characters_are_removed() {
 }
 
 #[test]
-fn utterance_is_returned_as_soon_as_decided() {
+fn test_utterance_is_returned_as_soon_as_decided() {
     for (text, then) in [
         ("Hello there. ", "H"),
         ("Hello there.", "\n"),
@@ -158,7 +158,7 @@ fn utterance_is_returned_as_soon_as_decided() {
 }
 
 #[test]
-fn finished_cutter_is_reusable() {
+fn test_finished_cutter_is_reusable() {
     let mut cutter = Cutter::new(50);
     let first = [cutter.push("One. two"), cutter.finish()].concat();
     let second = [cutter.push("One. two"), cutter.finish()].concat();
@@ -166,7 +166,7 @@ fn finished_cutter_is_reusable() {
 }
 
 #[test]
-fn work_and_memory_are_linear() {
+fn test_work_and_memory_are_linear() {
     let max = 100;
     for unit in [
         "a", ".", "a. ", "U.S. It ", "!", "\"", ". \" ", "Hi. ", "。", "x, ", "e\u{301}",
@@ -218,7 +218,7 @@ proptest! {
     })]
 
     #[test]
-    fn pieces_of_input_do_not_matter(
+    fn test_cuts_do_not_depend_on_input_chunks(
         text in text(),
         max in 1..120usize,
         cuts in prop::collection::vec(1..9usize, 1..9),
@@ -227,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn no_character_is_lost_and_no_utterance_too_long(text in text(), max in 1..120usize) {
+    fn test_no_character_is_lost_and_no_utterance_too_long(text in text(), max in 1..120usize) {
         let utterances = cut(&text, max);
         for Utterance { text, .. } in &utterances {
             prop_assert!(!text.is_empty());
@@ -238,13 +238,13 @@ proptest! {
     }
 
     #[test]
-    fn cleaning_is_idempotent(text in text()) {
+    fn test_cleaning_is_idempotent(text in text()) {
         let cleaned = clean(&text);
         prop_assert_eq!(clean(&cleaned), cleaned);
     }
 
     #[test]
-    fn clusters_stay_whole(
+    fn test_clusters_stay_whole(
         text in "([a-e👨한कष][\u{301}\u{200D}🏽\u{FE0F}\u{94D}]{0,3}([,.]\u{301}?)?[ ]?){0,40}",
         max in 12..30usize,
     ) {

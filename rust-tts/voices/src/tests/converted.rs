@@ -9,7 +9,7 @@ use crate::portable::tests::file as portable;
 use crate::{Details, Existing, VoiceError};
 
 #[test]
-fn a_voice_without_a_clip_is_listed_but_has_no_preview() {
+fn test_voice_without_clip_has_no_preview() {
     let place = Place::new();
     let store = place.open();
     let bytes = portable("chatterbox-server voice 1", 100, usize::MAX);
@@ -24,7 +24,7 @@ fn a_voice_without_a_clip_is_listed_but_has_no_preview() {
 }
 
 #[test]
-fn a_converted_voice_is_stored_like_any_other() {
+fn test_converted_voice_is_stored_like_others() {
     let place = Place::new();
     let store = place.open();
     let bytes = portable("chatterbox-server voice 1", 100, usize::MAX);

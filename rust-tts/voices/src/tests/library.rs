@@ -35,7 +35,7 @@ fn renamed(id: &str) -> Change {
 }
 
 #[test]
-fn what_was_said_of_a_voice_goes_with_its_content_and_its_id() {
+fn test_details_belong_to_content_and_id() {
     let place = Place::new();
     let store = place.open();
     let old = store
@@ -67,7 +67,7 @@ fn what_was_said_of_a_voice_goes_with_its_content_and_its_id() {
 }
 
 #[test]
-fn a_change_takes_away_what_is_to_go_and_leaves_the_rest() {
+fn test_update_clears_and_keeps_fields() {
     let place = Place::new();
     let store = place.open();
     store
@@ -88,7 +88,7 @@ fn a_change_takes_away_what_is_to_go_and_leaves_the_rest() {
 }
 
 #[test]
-fn no_rename_replaces_a_voice_or_changes_its_kind() {
+fn test_no_rename_replaces_a_voice_or_changes_its_kind() {
     let place = Place::new();
     let store = place.open();
     for (name, seconds) in [("a.wav", 1.0), ("b.wav", 2.0)] {
@@ -123,7 +123,7 @@ fn no_rename_replaces_a_voice_or_changes_its_kind() {
 }
 
 #[test]
-fn listings_are_filtered_by_language_and_by_name() {
+fn test_listings_are_filtered_by_language_and_by_name() {
     let place = Place::new();
     let store = place.open();
     for (id, seconds, name, language) in [
@@ -151,7 +151,7 @@ fn listings_are_filtered_by_language_and_by_name() {
 }
 
 #[test]
-fn the_same_clip_is_registered_once_and_made_as_often_as_asked() {
+fn test_same_clip_is_registered_once() {
     let place = Place::new();
     let store = place.open();
     let none = Details::default();
@@ -172,7 +172,7 @@ fn the_same_clip_is_registered_once_and_made_as_often_as_asked() {
 }
 
 #[test]
-fn contents_that_no_file_has_any_more_are_told() {
+fn test_removed_contents_are_reported() {
     let place = Place::new();
     let store = place.open();
     let (gone, mut told) = unbounded_channel();
@@ -211,7 +211,7 @@ fn contents_that_no_file_has_any_more_are_told() {
 }
 
 #[test]
-fn a_preview_is_the_beginning_of_the_clip() {
+fn test_preview_is_beginning_of_clip() {
     let place = Place::new();
     let store = place.open();
     for (seconds, expected) in [(1.5, 12_000), (30.0, 80_000)] {
@@ -240,7 +240,7 @@ fn a_preview_is_the_beginning_of_the_clip() {
 }
 
 #[test]
-fn consents_are_kept_until_they_are_deleted() {
+fn test_consents_are_kept_until_they_are_deleted() {
     let place = Place::new();
     let store = place.open();
     let add = |name: &str| {

@@ -170,7 +170,7 @@ fn prepared() -> (Place, VoiceStore) {
 }
 
 #[test]
-fn no_reference_leads_out_of_the_folder_or_is_repeated() {
+fn test_no_reference_leads_out_of_the_folder_or_is_repeated() {
     let (place, store) = prepared();
     assert_eq!(super::ids(&store), ["good.wav"]);
     let before = contents(place.outside.path());
@@ -198,7 +198,7 @@ fn no_reference_leads_out_of_the_folder_or_is_repeated() {
 }
 
 #[test]
-fn no_file_name_of_an_upload_leads_out_of_the_folder() {
+fn test_no_file_name_of_an_upload_leads_out_of_the_folder() {
     let (place, store) = prepared();
     let before = contents(place.outside.path());
     for trick in all_tricks(&place) {
@@ -248,7 +248,7 @@ fn no_file_name_of_an_upload_leads_out_of_the_folder() {
 }
 
 #[test]
-fn a_file_cannot_be_named_after_the_content_of_another() {
+fn test_id_cannot_equal_content_key_of_another() {
     let (_place, store) = prepared();
     let good = store.find("good.wav").unwrap();
     store

@@ -36,7 +36,7 @@ fn assert_passed(output: &Output) {
 }
 
 #[test]
-fn a_write_that_fails_leaves_nothing_behind() {
+fn test_failed_write_leaves_no_file() {
     if let Some(folder) = folder_of_child() {
         let store = VoiceStore::open(&folder, None, super::UploadLimits::default()).unwrap();
         let result = store.save("big.wav", &clip(3.0), Existing::Keep, &Details::default());
@@ -56,7 +56,7 @@ fn a_write_that_fails_leaves_nothing_behind() {
         .save("kept.wav", &clip(1.0), Existing::Keep, &Details::default())
         .unwrap();
     // Files of at most 32 KiB; a clip of 3 s has 94. The signal would otherwise end the process.
-    let test = "a_write_that_fails_leaves_nothing_behind";
+    let test = "test_failed_write_leaves_no_file";
     assert_passed(
         &child(test, &place, "trap '' XFSZ; ulimit -f 64")
             .output()
@@ -67,7 +67,7 @@ fn a_write_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_killed_server_leaves_every_acknowledged_voice_whole() {
+fn test_killed_server_keeps_acknowledged_voices() {
     if let Some(folder) = folder_of_child() {
         let store = VoiceStore::open(&folder, None, super::UploadLimits::default()).unwrap();
         for n in 0_u32.. {
@@ -88,7 +88,7 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
     }
     let place = Place::new();
     let log = place.folder().with_extension("log");
-    let test = "a_killed_server_leaves_every_acknowledged_voice_whole";
+    let test = "test_killed_server_keeps_acknowledged_voices";
     let mut running = child(test, &place, ":")
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -117,7 +117,7 @@ fn a_killed_server_leaves_every_acknowledged_voice_whole() {
 }
 
 #[test]
-fn only_temporary_files_of_the_dead_are_swept() {
+fn test_sweep_removes_only_files_of_dead_processes() {
     let place = Place::new();
     place
         .open()
@@ -150,7 +150,7 @@ fn only_temporary_files_of_the_dead_are_swept() {
 }
 
 #[test]
-fn what_a_crash_or_a_hand_has_left_behind_is_swept() {
+fn test_leftovers_of_crash_are_swept() {
     let place = Place::new();
     let store = place.open();
     let a = store
@@ -187,7 +187,7 @@ fn what_a_crash_or_a_hand_has_left_behind_is_swept() {
 }
 
 #[test]
-fn no_write_is_swept_away() {
+fn test_sweep_spares_running_writes() {
     let place = Place::new();
     let store = place.open();
     thread::scope(|scope| {
@@ -211,7 +211,7 @@ fn no_write_is_swept_away() {
 }
 
 #[test]
-fn everything_at_once_never_mixes_voices() {
+fn test_concurrent_changes_never_mix_voices() {
     let place = Place::new();
     let store = place.open();
     let versions = [clip(1.0), clip(1.25), clip(1.5)];

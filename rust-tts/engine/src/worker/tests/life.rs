@@ -9,7 +9,7 @@ use crate::worker::{OOM_WINDOW, Worker, spawn};
 use crate::{EngineError, EngineGone, EngineState, UtteranceEvent};
 
 #[tokio::test]
-async fn an_error_of_a_step_is_final() {
+async fn test_step_error_is_final() {
     let stage = Stage::new();
     let (mut ticket, _) = stage.speak("one").await;
     stage
@@ -32,7 +32,7 @@ async fn an_error_of_a_step_is_final() {
 }
 
 #[tokio::test]
-async fn an_engine_that_does_not_load_is_a_failure_with_its_reason() {
+async fn test_load_failure_keeps_reason() {
     let run = |worker: Worker| worker.run(|| Err::<Scripted, _>(EngineError("no weights".into())));
     let (handle, thread) = spawn(run).unwrap();
     thread.join().unwrap();
@@ -44,7 +44,7 @@ async fn an_engine_that_does_not_load_is_a_failure_with_its_reason() {
 }
 
 #[tokio::test]
-async fn out_of_memory_twice_is_final() {
+async fn test_second_out_of_memory_is_final() {
     let stage = Stage::new();
     let (mut first, id) = stage.speak("one").await;
     stage.answer_and_rest(vec![failed(id, FailureCode::OutOfMemory)]);
@@ -69,7 +69,7 @@ async fn out_of_memory_twice_is_final() {
 }
 
 #[tokio::test]
-async fn a_shortage_that_ends_a_whole_batch_counts_once() {
+async fn test_out_of_memory_of_batch_counts_once() {
     let stage = Stage::new();
     let (_first, one) = stage.speak("one").await;
     let _second = stage.handle().speak(speak("two")).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_shortage_that_ends_a_whole_batch_counts_once() {
 }
 
 #[tokio::test]
-async fn a_shortage_of_a_minute_ago_is_forgotten() {
+async fn test_old_out_of_memory_is_forgotten() {
     let stage = Stage::with(|worker| {
         let long_ago = Instant::now().checked_sub(OOM_WINDOW).unwrap();
         worker.ooms.push_back(long_ago);
@@ -99,7 +99,7 @@ async fn a_shortage_of_a_minute_ago_is_forgotten() {
 }
 
 #[tokio::test]
-async fn an_idle_engine_takes_no_steps() {
+async fn test_idle_engine_takes_no_steps() {
     let stage = Stage::new();
     let (_ticket, id) = stage.speak("one").await;
     stage.answer_and_rest(vec![done(id)]);
@@ -115,7 +115,7 @@ async fn an_idle_engine_takes_no_steps() {
 }
 
 #[tokio::test]
-async fn without_handles_the_loop_ends_and_the_engine_closes() {
+async fn test_loop_ends_when_last_handle_is_dropped() {
     let mut stage = Stage::new();
     let ready = stage
         .state(|state| !matches!(state, EngineState::Loading))
@@ -129,7 +129,7 @@ async fn without_handles_the_loop_ends_and_the_engine_closes() {
 }
 
 #[tokio::test]
-async fn stop_ends_the_loop_while_others_hold_handles_and_utterances_run() {
+async fn test_stop_ends_loop_with_handles_and_live_requests() {
     let stage = Stage::new();
     let (mut ticket, id) = stage.speak("one").await;
     stage.handle().stop().await;

@@ -8,7 +8,7 @@ use crate::handle::UTTERANCE_EVENTS;
 use crate::messages::{Cancel, Command, Enrolled, Event, Failed, FailureCode, Forget};
 
 #[tokio::test]
-async fn events_reach_their_own_ticket() {
+async fn test_events_reach_their_ticket() {
     let stage = Stage::new();
     let (mut one, first) = stage.speak("one").await;
     stage.answer(vec![audio(first, 0.1)]);
@@ -50,7 +50,7 @@ async fn events_reach_their_own_ticket() {
 }
 
 #[tokio::test]
-async fn done_resolves_generated_before_its_audio_is_read() {
+async fn test_done_resolves_generated_before_audio_is_read() {
     let stage = Stage::new();
     let (mut ticket, id) = stage.speak("one").await;
     stage.answer_and_rest(vec![audio(id, 0.1), done(id)]);
@@ -63,7 +63,7 @@ async fn done_resolves_generated_before_its_audio_is_read() {
 }
 
 #[tokio::test]
-async fn dropping_a_ticket_cancels_in_the_next_step() {
+async fn test_dropped_ticket_is_cancelled_in_next_step() {
     let stage = Stage::new();
     let (ticket, id) = stage.speak("one").await;
     drop(ticket);
@@ -79,7 +79,7 @@ async fn dropping_a_ticket_cancels_in_the_next_step() {
 }
 
 #[tokio::test]
-async fn a_ticket_dropped_before_its_first_step_is_cancelled_in_it() {
+async fn test_ticket_dropped_before_first_step_is_cancelled() {
     let stage = Stage::new();
     let (_first, _) = stage.speak("one").await;
     drop(stage.handle().speak(speak("two")).await.unwrap());
@@ -93,7 +93,7 @@ async fn a_ticket_dropped_before_its_first_step_is_cancelled_in_it() {
 }
 
 #[tokio::test]
-async fn a_listener_that_never_reads_is_cut_off() {
+async fn test_unread_ticket_is_cut_off() {
     let stage = Stage::new();
     let (mut ticket, id) = stage.speak("one").await;
     stage.answer((0..=UTTERANCE_EVENTS).map(|_| audio(id, 0.1)).collect());
@@ -114,7 +114,7 @@ async fn a_listener_that_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn commands_that_came_during_a_step_go_into_the_next_together() {
+async fn test_commands_sent_during_step_reach_next_step() {
     let stage = Stage::new();
     let (_one, _) = stage.speak("one").await;
     let _two = stage.handle().speak(speak("two")).await.unwrap();
@@ -129,7 +129,7 @@ async fn commands_that_came_during_a_step_go_into_the_next_together() {
 }
 
 #[tokio::test]
-async fn enrolments_are_answered() {
+async fn test_enrolments_are_answered() {
     let stage = Stage::new();
     for refused in [false, true] {
         let handle = stage.handle().clone();
@@ -164,7 +164,7 @@ async fn enrolments_are_answered() {
 }
 
 #[tokio::test]
-async fn a_conversion_is_answered_like_an_utterance() {
+async fn test_conversion_gets_same_events_as_utterance() {
     let stage = Stage::new();
     let mut ticket = stage.handle().convert(convert()).await.unwrap();
     let commands = stage.step();
@@ -184,7 +184,7 @@ async fn a_conversion_is_answered_like_an_utterance() {
 }
 
 #[tokio::test]
-async fn an_enrolment_for_which_nobody_waits_is_cancelled() {
+async fn test_abandoned_enrolment_is_cancelled() {
     let stage = Stage::new();
     let handle = stage.handle().clone();
     let asked = tokio::spawn(async move { handle.enroll(enroll()).await });
@@ -201,7 +201,7 @@ async fn an_enrolment_for_which_nobody_waits_is_cancelled() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_forgotten_reaches_the_engine() {
+async fn test_forget_reaches_engine() {
     let stage = Stage::new();
     stage.handle().forget("v".into()).await.unwrap();
     assert_eq!(

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_is_worth_another_try() {
+    fn test_only_transient_errors_may_be_retried() {
         let repeated = |code| repeats(status(code));
         for code in [
             Code::QueueFull,

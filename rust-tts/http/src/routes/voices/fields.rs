@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn language_tags_are_told_from_other_texts() {
+    fn test_language_tags_are_recognised() {
         for (text, tag) in [
             ("en", "en"),
             (" DE ", "de"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_one_line_of_anything() {
+    fn test_voice_names_are_one_line() {
         assert_eq!(name(" <b>Zoë</b> ").ok().as_deref(), Some("<b>Zoë</b>"));
         let long = "a".repeat(MAX_NAME + 1);
         for text in ["", "  ", "a\nb", "a\0b", long.as_str()] {

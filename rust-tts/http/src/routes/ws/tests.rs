@@ -37,7 +37,7 @@ fn connection_to_idle_engine(folder: &tempfile::TempDir) -> Connection {
 }
 
 #[test]
-fn a_header_and_its_binary_frame_wait_and_go_together() {
+fn test_header_and_binary_frame_stay_together() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = connection_to_idle_engine(&folder);
     for key in [Some(1), None, Some(2), Some(1)] {

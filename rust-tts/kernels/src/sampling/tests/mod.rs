@@ -31,7 +31,7 @@ fn alone(settings: &Settings, last: bool, rows: &[f32], ids: usize, count: u64) 
 }
 
 #[test]
-fn tokens_equal_the_reference() {
+fn test_tokens_equal_the_reference() {
     let mut grid = Vec::new();
     for temperature in [None, Some(0.3), Some(1.0), Some(1.7)] {
         for (top_p, min_p) in [
@@ -84,7 +84,7 @@ fn tokens_equal_the_reference() {
 }
 
 #[test]
-fn token_is_independent_of_the_batch() {
+fn test_token_is_independent_of_the_batch() {
     let settings: Vec<Settings> = (0..8_u8)
         .map(|n| Settings {
             temperature: (n != 3).then_some(0.5 + f32::from(n) / 10.0),
@@ -126,7 +126,7 @@ fn token_is_independent_of_the_batch() {
 }
 
 #[test]
-fn ties_all_pass_top_k_and_greedy_takes_the_first() {
+fn test_ties_all_pass_top_k_and_greedy_takes_the_first() {
     let rows = [1.0, 3.0, 2.0, 3.0, 2.0, 0.0];
     let free = Settings {
         top_p: 1.0,
@@ -156,7 +156,7 @@ fn ties_all_pass_top_k_and_greedy_takes_the_first() {
 }
 
 #[test]
-fn strict_filters_keep_one_candidate() {
+fn test_strict_filters_keep_one_candidate() {
     let rows = logits(3, IDS);
     let keep_top_p = (0..IDS)
         .max_by(|a, b| rows[*a].total_cmp(&rows[*b]))
@@ -181,7 +181,7 @@ fn strict_filters_keep_one_candidate() {
 }
 
 #[test]
-fn impossible_tokens_are_never_sampled() {
+fn test_impossible_tokens_are_never_sampled() {
     const NEVER: f32 = f32::NEG_INFINITY;
     for settings in [LLAMA, GPT2] {
         for last in [false, true] {
@@ -198,7 +198,7 @@ fn impossible_tokens_are_never_sampled() {
 }
 
 #[test]
-fn non_finite_logits_give_a_token() {
+fn test_non_finite_logits_give_a_token() {
     let broken = [
         [1.0, f32::NAN, 2.0, f32::NAN],
         [f32::NAN; 4],
@@ -220,7 +220,7 @@ fn non_finite_logits_give_a_token() {
 }
 
 #[test]
-fn start_token_is_penalised_once_with_last_penalty() {
+fn test_start_token_is_penalised_once_with_last_penalty() {
     let settings = Settings {
         temperature: None,
         repetition_penalty: 2.0,
@@ -233,7 +233,7 @@ fn start_token_is_penalised_once_with_last_penalty() {
 }
 
 #[test]
-fn draws_follow_the_probabilities() {
+fn test_draws_follow_the_probabilities() {
     let shares = [0.5_f32, 0.0, 0.3, 0.19, 0.01];
     let rows = shares.map(f32::ln);
     let settings = Settings {
@@ -255,7 +255,7 @@ fn draws_follow_the_probabilities() {
 }
 
 #[test]
-fn random_numbers_match_splitmix64() {
+fn test_random_numbers_match_splitmix64() {
     // The first outputs for the seed 1234567.
     let words =
         (1..=3).map(|n| mix(1_234_567_u64.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(n))));
@@ -274,7 +274,7 @@ fn random_numbers_match_splitmix64() {
 }
 
 #[test]
-fn wrong_arguments_are_refused() {
+fn test_wrong_arguments_are_refused() {
     assert!(Sampler::new(1, 3, 3, false).is_err());
     let mut sampler = Sampler::new(2, 3, 0, false).unwrap();
     assert!(sampler.join(2, LLAMA, 0).is_err());

@@ -45,7 +45,7 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
 const PARTS: [usize; 8] = [7, 1, 1, 54, 2, 1, 70, 1];
 
 #[test]
-fn logits_match_f64() {
+fn test_logits_match_f64() {
     let embedded = numbers(PARTS.iter().sum::<usize>() * WIDTH, 7);
     let (llama, gpt2) = (Llama::new(), Gpt2::new());
     let found = fed(
@@ -70,7 +70,7 @@ fn logits_match_f64() {
 }
 
 #[test]
-fn reduced_precisions_approximate_f64() {
+fn test_reduced_precisions_approximate_f64() {
     let embedded = numbers(PARTS.iter().sum::<usize>() * WIDTH, 8);
     let gpt2 = Gpt2::new();
     let expected = gpt2.expected(&embedded);
@@ -91,7 +91,7 @@ fn reduced_precisions_approximate_f64() {
 }
 
 #[test]
-fn logits_do_not_depend_on_chunking_of_positions() {
+fn test_logits_do_not_depend_on_chunking_of_positions() {
     let backbone = Llama::new().packed(Precision::F32);
     let embedded = numbers(80 * WIDTH, 9);
     let together = fed(&backbone, CacheFormat::F32, &embedded, &[80]);
@@ -100,7 +100,7 @@ fn logits_do_not_depend_on_chunking_of_positions() {
 }
 
 #[test]
-fn rows_of_a_batch_are_independent() {
+fn test_rows_of_a_batch_are_independent() {
     let backbone = Llama::new().packed(Precision::F32);
     let lengths = [3, PAGE, 70];
     let sequences: Vec<Vec<f32>> = (0..3).map(|n| numbers(90 * WIDTH, 20 + n)).collect();
@@ -135,7 +135,7 @@ fn rows_of_a_batch_are_independent() {
 }
 
 #[test]
-fn pasted_rows_share_pages_until_written() {
+fn test_copied_rows_share_pages_until_written() {
     let (backbone, pool) = (Gpt2::new().packed(Precision::F32), Pool::new(2));
     let embedded = numbers(100 * WIDTH, 30);
     let prefix = embedded[..80 * WIDTH].to_vec();
@@ -170,7 +170,7 @@ fn pasted_rows_share_pages_until_written() {
 }
 
 #[test]
-fn removed_row_is_replaced_by_the_last() {
+fn test_removed_row_is_replaced_by_the_last() {
     let (backbone, pool) = (Gpt2::new().packed(Precision::F32), Pool::new(1));
     let embedded = numbers(10 * WIDTH, 40);
     let mut cache = backbone.cache(CacheFormat::F32);
@@ -193,7 +193,7 @@ fn removed_row_is_replaced_by_the_last() {
 }
 
 #[test]
-fn wrong_sizes_are_refused() {
+fn test_wrong_sizes_are_refused() {
     let (gpt2, llama, pool) = (Gpt2::new(), Llama::new(), Pool::new(1));
     let backbone = gpt2.packed(Precision::F32);
     let mut cache = backbone.cache(CacheFormat::F32);

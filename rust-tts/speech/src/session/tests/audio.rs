@@ -26,7 +26,7 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
 }
 
 #[test]
-fn all_chunks_but_the_last_have_the_exact_length() {
+fn test_all_chunks_but_the_last_have_the_exact_length() {
     for (rate, chunk_ms, exact) in [
         (24_000, 40, 960),
         (8_000, 10, 80),
@@ -65,7 +65,7 @@ fn all_chunks_but_the_last_have_the_exact_length() {
 }
 
 #[test]
-fn done_tells_what_it_took() {
+fn test_done_has_timings() {
     let mut talk = Talk::new();
     let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     assert!(
@@ -90,7 +90,7 @@ fn done_tells_what_it_took() {
 }
 
 #[test]
-fn an_error_is_the_last_word() {
+fn test_error_is_last_message() {
     let mut talk = Talk::new();
     let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     let chunks = sent(&talk.audio(key, &ramp(2000)));
@@ -110,7 +110,7 @@ fn an_error_is_the_last_word() {
 }
 
 #[test]
-fn binary_frames_follow_their_header() {
+fn test_binary_frames_follow_their_header() {
     let mut talk = Talk::new();
     let key = talk.say(
         r#"{"type":"say","id":"a","text":"Hello.","audio":{"binary":true,"format":"pcm_f32le"}}"#,
@@ -140,7 +140,7 @@ fn binary_frames_follow_their_header() {
 }
 
 #[test]
-fn without_streaming_all_comes_in_one_message() {
+fn test_whole_audio_comes_in_one_message() {
     for binary in [false, true] {
         let mut talk = Talk::new();
         let key = talk.say(&format!(
@@ -170,7 +170,7 @@ fn without_streaming_all_comes_in_one_message() {
 }
 
 #[test]
-fn a_format_with_a_header_has_it_once_at_the_start() {
+fn test_format_header_is_sent_once() {
     let mut talk = Talk::new();
     let key = talk.say(r#"{"type":"say","id":"a","text":"Hello.","audio":{"format":"wav"}}"#);
     let mut messages = sent(&talk.audio(key, &ramp(2500)));
@@ -187,7 +187,7 @@ fn a_format_with_a_header_has_it_once_at_the_start() {
 }
 
 #[test]
-fn pieces_of_unknown_keys_are_dropped() {
+fn test_parts_of_unknown_keys_are_dropped() {
     let mut talk = Talk::new();
     assert!(talk.audio(7, &ramp(5000)).is_empty());
     assert!(talk.finish(7).is_empty());

@@ -5,7 +5,7 @@ use super::{Talk, only, sent};
 use crate::session::Session;
 
 #[test]
-fn ready_tells_what_is_loaded() {
+fn test_ready_lists_loaded_models() {
     let super::Frame::Text(text) = Session::ready(&["standard", "lite"], "cpu") else {
         panic!("not text")
     };
@@ -166,7 +166,7 @@ const WRONG: &[(&str, &str, &str, Option<&str>)] = &[
 ];
 
 #[test]
-fn wrong_messages_get_an_error_and_nothing_else() {
+fn test_invalid_messages_get_only_an_error() {
     for &(message, code, about, id) in WRONG {
         let mut talk = Talk::new();
         let error = only(&talk.hear(message));
@@ -187,13 +187,13 @@ fn wrong_messages_get_an_error_and_nothing_else() {
 }
 
 #[test]
-fn deep_json_is_refused() {
+fn test_deep_json_is_refused() {
     let deep = "[".repeat(100_000);
     assert_eq!(only(&Talk::new().hear(&deep))["code"], "PARSE_ERROR");
 }
 
 #[test]
-fn numbers_that_no_float_holds_name_their_field() {
+fn test_out_of_range_numbers_name_field() {
     let error = only(&Talk::new().hear(r#"{"type":"say","text":"a","voice":{"top_p":1e999}}"#));
     assert_eq!(error["code"], "INVALID_PARAMETER", "{error}");
     assert!(
@@ -203,7 +203,7 @@ fn numbers_that_no_float_holds_name_their_field() {
 }
 
 #[test]
-fn binary_messages_have_no_meaning() {
+fn test_binary_messages_are_refused() {
     assert_eq!(
         only(&Talk::new().session.on_binary())["code"],
         "PARSE_ERROR"
@@ -211,7 +211,7 @@ fn binary_messages_have_no_meaning() {
 }
 
 #[test]
-fn without_an_id_each_say_gets_its_own() {
+fn test_streams_without_id_get_one() {
     let mut talk = Talk::new();
     let ids: Vec<_> = (0..2)
         .map(|_| {
@@ -228,7 +228,7 @@ fn without_an_id_each_say_gets_its_own() {
 }
 
 #[test]
-fn an_id_is_taken_until_its_say_ends() {
+fn test_id_is_taken_until_stream_ends() {
     let mut talk = Talk::new();
     let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     let error = only(&talk.hear(r#"{"type":"say","id":"a","text":"Again."}"#));
@@ -241,7 +241,7 @@ fn an_id_is_taken_until_its_say_ends() {
 }
 
 #[test]
-fn ids_have_a_longest_length() {
+fn test_id_length_is_limited() {
     let say = |id: &str| format!(r#"{{"type":"say","id":"{id}","text":"Hello."}}"#);
     Talk::new().say(&say(&"i".repeat(MAX_ID)));
     let error = only(&Talk::new().hear(&say(&"i".repeat(MAX_ID + 1))));
@@ -253,7 +253,7 @@ fn ids_have_a_longest_length() {
 }
 
 #[test]
-fn says_are_limited_until_one_ends() {
+fn test_streams_per_connection_are_limited() {
     let mut talk = Talk::new();
     let say = r#"{"type":"say","text":"Hello."}"#;
     let first = talk.say(say);

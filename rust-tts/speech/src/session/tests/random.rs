@@ -184,7 +184,7 @@ fn take(talk: &mut Talk, step: &Step) -> Vec<Action> {
 
 proptest! {
     #[test]
-    fn the_protocol_holds(steps in prop::collection::vec(step(), 0..60)) {
+    fn test_protocol_holds_for_random_sequences(steps in prop::collection::vec(step(), 0..60)) {
         let mut talk = Talk::new();
         let mut observer = Observer::default();
         for step in &steps {

@@ -3,7 +3,7 @@
 use super::{LIMITS, Talk, deeds, only, sent};
 
 #[test]
-fn a_whole_text_is_started_given_and_ended() {
+fn test_whole_text_starts_and_ends_stream() {
     let mut talk = Talk::new();
     let actions = talk.hear(r#"{"type":"say","id":"a","text":"One here. Two here."}"#);
     assert_eq!(
@@ -14,7 +14,7 @@ fn a_whole_text_is_started_given_and_ended() {
 }
 
 #[test]
-fn with_more_text_sentences_are_given_as_they_become_whole() {
+fn test_more_text_sends_complete_sentences() {
     let mut talk = Talk::new();
     assert_eq!(
         deeds(&talk.hear(r#"{"type":"say","id":"a","more":true}"#)),
@@ -36,7 +36,7 @@ fn with_more_text_sentences_are_given_as_they_become_whole() {
 }
 
 #[test]
-fn after_the_end_no_text_is_taken() {
+fn test_text_after_end_is_refused() {
     let mut talk = Talk::new();
     talk.say(r#"{"type":"say","id":"whole","text":"Hello."}"#);
     talk.say(r#"{"type":"say","id":"ended","more":true}"#);
@@ -56,7 +56,7 @@ fn after_the_end_no_text_is_taken() {
 }
 
 #[test]
-fn a_text_that_grows_too_long_ends_its_say_alone() {
+fn test_too_long_text_ends_only_its_stream() {
     let mut talk = Talk::new();
     talk.say(r#"{"type":"say","id":"a","more":true,"text":"Hello."}"#);
     talk.say(r#"{"type":"say","id":"b","text":"Hello."}"#);
@@ -82,7 +82,7 @@ fn a_text_that_grows_too_long_ends_its_say_alone() {
 }
 
 #[test]
-fn cancel_ends_one_say() {
+fn test_cancel_ends_one_stream() {
     let mut talk = Talk::new();
     let first = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     let second = talk.say(r#"{"type":"say","id":"b","more":true}"#);
@@ -100,7 +100,7 @@ fn cancel_ends_one_say() {
 }
 
 #[test]
-fn cancel_without_an_id_ends_all() {
+fn test_cancel_without_an_id_ends_all() {
     for cancel in [r#"{"type":"cancel"}"#, r#"{"type":"cancel","id":null}"#] {
         let mut talk = Talk::new();
         talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
@@ -122,7 +122,7 @@ fn cancel_without_an_id_ends_all() {
 }
 
 #[test]
-fn cancel_of_an_unknown_id_is_acknowledged() {
+fn test_cancel_of_an_unknown_id_is_acknowledged() {
     let answer = only(&Talk::new().hear(r#"{"type":"cancel","id":"gone"}"#));
     assert_eq!(
         answer,
@@ -131,14 +131,14 @@ fn cancel_of_an_unknown_id_is_acknowledged() {
 }
 
 #[test]
-fn an_idle_session_closes_at_once_when_the_server_drains() {
+fn test_idle_session_closes_on_drain() {
     let mut talk = Talk::new();
     assert_eq!(deeds(&talk.session.drain()), ["close 1001"]);
     assert!(talk.session.drain().is_empty(), "it closes once");
 }
 
 #[test]
-fn a_draining_session_finishes_what_it_says_and_begins_nothing() {
+fn test_draining_session_finishes_and_starts_nothing() {
     let mut talk = Talk::new();
     let first = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     let second = talk.say(r#"{"type":"say","id":"b","more":true}"#);
@@ -160,7 +160,7 @@ fn a_draining_session_finishes_what_it_says_and_begins_nothing() {
 }
 
 #[test]
-fn whatever_ends_the_last_say_closes_a_draining_session() {
+fn test_draining_session_closes_after_last_stream() {
     type End = fn(&mut Talk) -> Vec<super::Action>;
     let ends: [(&str, End); 4] = [
         ("a failure", |talk| talk.fail(1)),

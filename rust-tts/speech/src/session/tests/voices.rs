@@ -3,7 +3,7 @@
 use super::{Talk, deeds, only};
 
 #[test]
-fn a_voice_for_the_connection_is_used_by_says_that_name_none() {
+fn test_connection_voice_is_used_where_none_is_named() {
     let mut talk = Talk::new();
     let say = r#"{"type":"say","text":"Hello."}"#;
     talk.say(say);
@@ -28,7 +28,7 @@ fn a_voice_for_the_connection_is_used_by_says_that_name_none() {
 }
 
 #[test]
-fn a_voice_for_the_server_is_its_default() {
+fn test_server_voice_becomes_default() {
     for scope in ["", r#","scope":"server""#, r#","scope":null"#] {
         let mut talk = Talk::new();
         let answer = only(&talk.hear(&format!(
@@ -50,7 +50,7 @@ fn a_voice_for_the_server_is_its_default() {
 }
 
 #[test]
-fn a_voice_that_does_not_exist_changes_nothing() {
+fn test_set_voice_with_unknown_voice_changes_nothing() {
     let mut talk = Talk::new();
     talk.hear(r#"{"type":"set_voice","voice_path":"known.wav","scope":"connection"}"#);
     let error =
