@@ -66,7 +66,7 @@ def bitrate(data: bytes, rate: int) -> float:
 
 
 @pytest.mark.parametrize(("name", "rate", "kbps"), CONSTANT)
-def test_a_constant_bit_rate_is_kept(fake: Server, name: str, rate: int, kbps: int) -> None:
+def test_constant_bit_rate_is_kept(fake: Server, name: str, rate: int, kbps: int) -> None:
     audio = {"format": name, "sample_rate": rate, "bitrate": kbps}
     answer = speak(fake.url, TEXT, seed=SEED, audio=audio)
     assert answer.status_code == 200, answer.text
@@ -76,7 +76,7 @@ def test_a_constant_bit_rate_is_kept(fake: Server, name: str, rate: int, kbps: i
 
 
 @pytest.mark.parametrize("name", ["opus", "webm"])
-def test_a_variable_bit_rate_follows(fake: Server, name: str) -> None:
+def test_variable_bit_rate_follows(fake: Server, name: str) -> None:
     def found(kbps: int | None) -> float:
         audio = {"format": name, "bitrate": kbps}
         return bitrate(speak(fake.url, TEXT, seed=SEED, audio=audio).content, 48_000)
@@ -88,7 +88,7 @@ def test_a_variable_bit_rate_follows(fake: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "rate", "kbps", "hint"), REFUSED)
-def test_what_a_format_cannot_have_is_refused(fake: Server, name: str, rate: int, kbps: int, hint: str) -> None:
+def test_unsupported_bit_rate_is_refused(fake: Server, name: str, rate: int, kbps: int, hint: str) -> None:
     audio = {"format": name, "sample_rate": rate, "bitrate": kbps}
     said = refusal(speak(fake.url, TEXT, audio=audio), 422, "INVALID_PARAMETER")
     assert said.startswith("audio.bitrate:")
@@ -97,7 +97,7 @@ def test_what_a_format_cannot_have_is_refused(fake: Server, name: str, rate: int
         assert talk.fails("INVALID_PARAMETER", type="say", text=TEXT, audio=audio)["error"] == said
 
 
-def test_a_conversion_has_one_too(fake: Server) -> None:
+def test_conversion_has_bit_rate(fake: Server) -> None:
     def convert(**fields: str) -> bytes:
         answer = HTTP.post(f"{fake.url}/api/vc", files={"file": ("clip.wav", clip())}, data={"format": "mp3", **fields})
         assert answer.status_code == 200, answer.text
@@ -109,7 +109,7 @@ def test_a_conversion_has_one_too(fake: Server) -> None:
     assert refusal(answer, 422, "INVALID_PARAMETER").startswith("bitrate:")
 
 
-def test_the_command_line_has_one_too(tmp_path: Path) -> None:
+def test_command_line_has_bit_rate(tmp_path: Path) -> None:
     for kbps in (24, 160):
         done = run(tmp_path, "say", TEXT, "-o", f"{kbps}.mp3", "--bitrate", str(kbps), "--seed", str(SEED), *FAKE)
         assert done.returncode == 0, done.stderr

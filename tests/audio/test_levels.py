@@ -48,7 +48,7 @@ def whole(server: Server, kind: str, rate: int = 24_000, **fields: Any) -> Sampl
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_whole_answer_has_its_level(fake: Server, kind: str, rate: int) -> None:
+def test_whole_answer_has_its_level(fake: Server, kind: str, rate: int) -> None:
     samples = whole(fake, kind, rate)
     plain = whole(fake, "none", rate)
     assert len(samples) == len(plain)
@@ -66,7 +66,7 @@ def test_speech_has_its_level_and_is_not_clipped(lite: Server, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", STREAMED)
-def test_a_stream_comes_to_its_level(fake: Server, kind: str) -> None:
+def test_stream_reaches_its_level(fake: Server, kind: str) -> None:
     body = {"seed": 3, "audio": FLOATS, "audio_normalization": kind}
     answer = speak(fake.url, TEXT, **body)
     assert "content-length" not in answer.headers
@@ -82,7 +82,7 @@ def test_a_stream_comes_to_its_level(fake: Server, kind: str) -> None:
         assert talk.spoken(TEXT, **body).data == answer.content
 
 
-def test_the_whole_answer_over_a_socket_is_the_same(fake: Server) -> None:
+def test_whole_answer_over_socket_is_same(fake: Server) -> None:
     with talking(fake) as talk:
         answer = talk.spoken(TEXT, stream=False, seed=3, audio=FLOATS, audio_normalization="lufs")
     assert read_pcm(answer.data, "pcm_f32le") == pytest.approx(whole(fake, "lufs"))
@@ -110,7 +110,7 @@ def test_peak_normalized_audio_does_not_clip_in_any_format(lite: Server, name: s
     assert peak == pytest.approx(-1, abs=margin)
 
 
-def test_the_limit_on_the_length_is_kept(fake: Server) -> None:
+def test_limit_on_length_is_kept(fake: Server) -> None:
     for stream in (True, False):
         answer = speak(fake.url, TEXT, max_audio_seconds=1.5, stream=stream, audio_normalization="rms", audio=FLOATS)
         samples = read_pcm(answer.content, "pcm_f32le")
@@ -118,7 +118,7 @@ def test_the_limit_on_the_length_is_kept(fake: Server) -> None:
         assert abs(samples[-1]) < 1e-4
 
 
-def test_a_conversion_has_its_level_too(fake: Server) -> None:
+def test_conversion_has_its_level_too(fake: Server) -> None:
     fields = {"stream": "false", "format": "pcm_f32le", "audio_normalization": "rms"}
     answer = HTTP.post(f"{fake.url}/api/vc", files={"file": ("clip.wav", clip())}, data=fields)
     assert answer.status_code == 200, answer.text
@@ -126,7 +126,7 @@ def test_a_conversion_has_its_level_too(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_file_of_the_command_line_has_its_level(tmp_path: Path, kind: str) -> None:
+def test_file_of_command_line_has_its_level(tmp_path: Path, kind: str) -> None:
     done = run(tmp_path, "say", TEXT, "-o", "said.wav", "--audio-normalization", kind, *FAKE)
     assert done.returncode == 0, done.stderr
     samples, rate = read_wav((tmp_path / "said.wav").read_bytes())

@@ -27,14 +27,14 @@ def tags(data: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_comment_tells(fake: Server, name: str, stream: bool) -> None:
+def test_file_comment_names_software(fake: Server, name: str, stream: bool) -> None:
     found = tags(speak(fake.url, stream=stream, audio={"format": name}).content)
     assert found["comment"] == MARK
     if name != "webm":  # whose reader keeps the application's name to itself
         assert found["encoder"].startswith(MAKER)
 
 
-def test_a_wav_file_tells_and_a_wav_stream_has_no_place_for_it(fake: Server) -> None:
+def test_wav_file_is_marked_and_wav_stream_is_not(fake: Server) -> None:
     found = tags(speak(fake.url, stream=False).content)
     assert found["comment"] == MARK
     assert found["encoder"].startswith(MAKER)
@@ -43,7 +43,7 @@ def test_a_wav_file_tells_and_a_wav_stream_has_no_place_for_it(fake: Server) -> 
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "wav"])
-def test_a_file_of_the_command_line_tells(tmp_path: Path, name: str) -> None:
+def test_command_line_file_is_marked(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, "say", "Hello there.", "-o", "said", "--format", name, *FAKE)
     assert done.returncode == 0, done.stderr
     assert tags((tmp_path / "said").read_bytes())["comment"] == MARK

@@ -73,7 +73,7 @@ def decoded(data: bytes, name: str) -> Samples:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_it_is_the_tone_and_as_long(
+def test_opus_is_the_tone_at_full_length(
     fake: Server, name: str, rate: int, way: Callable[[Server, str, int], bytes]
 ) -> None:
     samples = decoded(way(fake, name, rate), name)
@@ -94,7 +94,7 @@ def test_it_is_the_tone_and_as_long(
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_way_gives_the_same_file(fake: Server, name: str, rate: int) -> None:
+def test_opus_file_is_the_same_over_every_route(fake: Server, name: str, rate: int) -> None:
     stream = streamed(fake, name, rate)
     assert socket(fake, name, rate) == stream
     file = whole(fake, name, rate)
@@ -109,7 +109,7 @@ def test_every_way_gives_the_same_file(fake: Server, name: str, rate: int) -> No
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_it_plays_while_it_is_made(slow: Server, name: str) -> None:
+def test_opus_stream_plays_while_made(slow: Server, name: str) -> None:
     body = {"text": TEXT, "audio": {"format": name}}
     with HTTP.stream("POST", f"{slow.url}/api/tts", json=body) as answer:
         pieces = answer.iter_raw()
@@ -120,7 +120,7 @@ def test_it_plays_while_it_is_made(slow: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_chunks_play_while_it_is_made(slow: Server, name: str) -> None:
+def test_opus_chunks_play_while_made(slow: Server, name: str) -> None:
     with talking(slow) as talk:
         talk.say(TEXT, audio={"format": name, "chunk_size_ms": 100})
         first = base64.b64decode(talk.expect("chunk", index=0, is_last=False)["data"])

@@ -74,7 +74,7 @@ def decoded(data: bytes, name: str, rate: int) -> tuple[Samples, int]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rate", SAMPLE_RATES)
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_tone_is_whole_and_nothing_else_is_there(
+def test_tone_is_complete_over_every_route(
     fake: Server, name: str, rate: int, way: Callable[[Server, str, int], bytes]
 ) -> None:
     samples, found = decoded(way(fake, name, rate), name, rate)

@@ -61,7 +61,7 @@ def enter_key(browser: Chrome, key: str) -> None:
     field.send_keys(key, "\t")
 
 
-def test_the_page_asks_for_a_key_and_keeps_it_to_itself(browser: Chrome, locked: Server) -> None:
+def test_page_asks_for_key_and_hides_it(browser: Chrome, locked: Server) -> None:
     browser.get(locked.url)
     assert "key" in status(browser, "failed")
     forget_status(browser)
@@ -74,7 +74,7 @@ def test_the_page_asks_for_a_key_and_keeps_it_to_itself(browser: Chrome, locked:
 
 
 @pytest.mark.parametrize("form", ["webm", "fmp4", "mp3", "opus", "flac", "wav"])
-def test_the_key_is_in_no_address(browser: Chrome, locked: Server, form: str) -> None:
+def test_key_is_in_no_url(browser: Chrome, locked: Server, form: str) -> None:
     browser.get(locked.url)
     enter_key(browser, KEY)
     status(browser, "ready")
@@ -89,7 +89,7 @@ def test_the_key_is_in_no_address(browser: Chrome, locked: Server, form: str) ->
     assert KEY not in locked.log()
 
 
-def test_a_page_opened_while_models_load_waits_for_them(browser: Chrome, loading: Server) -> None:
+def test_page_opened_while_models_load_waits_for_them(browser: Chrome, loading: Server) -> None:
     browser.get(loading.url)
     assert "loaded" in status(browser, "loading")
     loading.wait_ready()
@@ -97,7 +97,7 @@ def test_a_page_opened_while_models_load_waits_for_them(browser: Chrome, loading
     assert wait(browser, "return document.forms[0].elements.model.options.length") == 1
 
 
-def test_a_voice_that_is_called_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
+def test_voice_name_with_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
     browser.get(locked.url)
     enter_key(browser, KEY)
     labels = wait(browser, "return [...document.forms[0].elements.voice.options].map((o) => o.textContent).slice(1)")
@@ -106,7 +106,7 @@ def test_a_voice_that_is_called_markup_is_shown_as_text(browser: Chrome, locked:
     assert browser.find_elements(By.CSS_SELECTOR, "img, body script") == []
 
 
-def test_an_error_that_is_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
+def test_error_with_markup_is_shown_as_text(browser: Chrome, locked: Server) -> None:
     browser.get(locked.url)
     enter_key(browser, KEY)
     status(browser, "ready")
@@ -124,7 +124,7 @@ def test_an_error_that_is_markup_is_shown_as_text(browser: Chrome, locked: Serve
     assert browser.title == "chatterbox-server"
 
 
-def test_markup_that_got_into_the_page_would_not_run(browser: Chrome, locked: Server) -> None:
+def test_injected_markup_does_not_run(browser: Chrome, locked: Server) -> None:
     browser.get(locked.url)
     script = """
         document.body.insertAdjacentHTML("beforeend", arguments[0]);
@@ -146,7 +146,7 @@ def test_markup_that_got_into_the_page_would_not_run(browser: Chrome, locked: Se
 @pytest.mark.parametrize(
     ("path", "shown"), [("/api/voices", "onerror"), ("/voices", '["evil.wav"]'), ("/v1/audio/voices", "onerror")]
 )
-def test_an_answer_with_markup_in_it_is_no_page(browser: Chrome, locked: Server, path: str, shown: str) -> None:
+def test_response_with_markup_is_no_page(browser: Chrome, locked: Server, path: str, shown: str) -> None:
     browser.get(f"{locked.url}{path}?api_key={KEY}")
     assert browser.title == ""
     assert shown in browser.find_element(By.TAG_NAME, "body").text
@@ -173,7 +173,7 @@ ATTEMPTS = """
 """
 
 
-def test_a_page_of_another_origin_can_do_nothing_but_link(browser: Chrome, steady: Server) -> None:
+def test_foreign_page_can_only_link(browser: Chrome, steady: Server) -> None:
     HTTP.post(f"{steady.url}/api/voices/upload", files={"file": ("mine.wav", clip())}).raise_for_status()
     before = HTTP.get(f"{steady.url}/metrics?").text.count('route="')
     browser.get(FOREIGN_PAGE.format(steady.url))
@@ -185,7 +185,7 @@ def test_a_page_of_another_origin_can_do_nothing_but_link(browser: Chrome, stead
     assert browser.title == "chatterbox-server"
 
 
-def test_the_description_is_shown(browser: Chrome, locked: Server) -> None:
+def test_api_description_is_shown(browser: Chrome, locked: Server) -> None:
     browser.get(f"{locked.url}/docs")
     described = HTTP.get(f"{locked.url}/openapi.json").json()
     count = sum(len(set(item) - {"parameters"}) for item in described["paths"].values())

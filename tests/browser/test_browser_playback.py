@@ -40,7 +40,7 @@ def speak(browser: Chrome, text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["mp3", "wav", "webm", "opus", "flac", "aac"])
-def test_an_audio_element_plays_the_address(browser: Chrome, steady: Server, form: str) -> None:
+def test_audio_element_plays_url(browser: Chrome, steady: Server, form: str) -> None:
     browser.get(f"{steady.url}/livez")
     query = urlencode({"text": LONG, "format": form})
     script = """
@@ -54,7 +54,7 @@ def test_an_audio_element_plays_the_address(browser: Chrome, steady: Server, for
 
 
 @pytest.mark.parametrize("form", ["fmp4", "webm", "mp3"])
-def test_the_page_plays_through_media_source_extensions(browser: Chrome, steady: Server, form: str) -> None:
+def test_page_plays_through_media_source_extensions(browser: Chrome, steady: Server, form: str) -> None:
     browser.get(steady.url)
     choose(browser, format=form)
     speak(browser, LONG)
@@ -64,7 +64,7 @@ def test_the_page_plays_through_media_source_extensions(browser: Chrome, steady:
 
 
 @pytest.mark.parametrize("form", ["fmp4", "webm"])
-def test_the_page_plays_to_the_end(browser: Chrome, steady: Server, form: str) -> None:
+def test_page_plays_to_end(browser: Chrome, steady: Server, form: str) -> None:
     browser.get(steady.url)
     choose(browser, format=form)
     speak(browser, "x" * 25)
@@ -76,7 +76,7 @@ def test_the_page_plays_to_the_end(browser: Chrome, steady: Server, form: str) -
 
 
 @pytest.mark.parametrize("form", ["flac", "opus", "wav"])
-def test_the_page_plays_other_formats_when_they_have_arrived(browser: Chrome, steady: Server, form: str) -> None:
+def test_page_plays_other_formats_once_complete(browser: Chrome, steady: Server, form: str) -> None:
     browser.get(steady.url)
     choose(browser, format=form)
     speak(browser, "x" * 25)
@@ -87,7 +87,7 @@ def test_the_page_plays_other_formats_when_they_have_arrived(browser: Chrome, st
     assert complaints(browser) == []
 
 
-def test_stopping_ends_the_request(browser: Chrome, steady: Server) -> None:
+def test_stopping_ends_request(browser: Chrome, steady: Server) -> None:
     browser.get(steady.url)
     choose(browser, format="fmp4")
     speak(browser, LONG)
@@ -96,7 +96,7 @@ def test_stopping_ends_the_request(browser: Chrome, steady: Server) -> None:
     steady.wait_metric("chatterbox_requests_running", 0, seconds=5)
 
 
-def test_a_second_text_takes_the_place_of_the_first(browser: Chrome, steady: Server) -> None:
+def test_second_text_replaces_first(browser: Chrome, steady: Server) -> None:
     browser.get(steady.url)
     choose(browser, format="fmp4")
     speak(browser, LONG)

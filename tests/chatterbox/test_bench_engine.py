@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[dict[s
 
 
 @pytest.mark.timeout(600)
-def test_every_row_is_there_with_both_sides(run: tuple[dict[str, Any], Path]) -> None:
+def test_report_has_every_row_for_both_sides(run: tuple[dict[str, Any], Path]) -> None:
     results, _ = run
     assert results["bench"] == "engine"
     assert results["rates"]["read_bytes"] > 0 < results["rates"]["flops"]
@@ -105,7 +105,7 @@ def test_ratios_are_of_pairs_and_floors_of_rates(run: tuple[dict[str, Any], Path
 
 
 @pytest.mark.timeout(600)
-def test_reduced_precision_tells_how_far_it_is(run: tuple[dict[str, Any], Path]) -> None:
+def test_reduced_precision_reports_its_error(run: tuple[dict[str, Any], Path]) -> None:
     exact, reduced = run[0]["models"]
     assert exact["distance"] is None
     distance = reduced["distance"]
@@ -116,14 +116,14 @@ def test_reduced_precision_tells_how_far_it_is(run: tuple[dict[str, Any], Path])
 
 
 @pytest.mark.timeout(600)
-def test_plot_is_a_picture(run: tuple[dict[str, Any], Path]) -> None:
+def test_plot_is_written_as_image(run: tuple[dict[str, Any], Path]) -> None:
     with Image.open(run[1]) as picture:
         assert picture.format == "PNG"
         picture.load()
         assert min(picture.size) > 300
 
 
-def test_a_ratio_pairs_what_was_measured_together() -> None:
+def test_ratio_pairs_simultaneous_measurements() -> None:
     row = Row(name="made up", unit="ms", floor=2.0)
     # The machine was four times as slow in the middle, for both.
     for ours, theirs in (([4.0, 5.0, 6.0], [10.0]), ([20.0], [40.0]), ([5.0], [10.0])):
@@ -135,7 +135,7 @@ def test_a_ratio_pairs_what_was_measured_together() -> None:
     assert (alone.ratio, alone.of_floor) == (None, None)
 
 
-def test_distances_are_zero_of_the_same_and_known_of_others() -> None:
+def test_distances_match_known_values() -> None:
     expected = np.array([[0.5, 0.5, 0.0], [0.1, 0.8, 0.1]], np.float32)
     other = np.array([[0.25, 0.75, 0.0], [0.1, 0.8, 0.1]], np.float32)
     assert compare(expected, expected) == {"logit_kl": 0.0, "top1": 1.0}
@@ -145,7 +145,7 @@ def test_distances_are_zero_of_the_same_and_known_of_others() -> None:
     assert decibels(mel + 1, mel) == pytest.approx(8.686)
 
 
-def test_targets_tell_exact_from_reduced() -> None:
+def test_targets_distinguish_exact_from_reduced() -> None:
     assert target("T3 step, 1 request", "standard", exact=True) == "3.5x / 4x"
     assert target("T3 step, 1 request", "standard", exact=False) == "8x / 14x"
     assert target("load", "nano", exact=True) == "1.7x / 3.3x"
@@ -178,7 +178,7 @@ def test_errors_say_what_is_wrong(
     assert said in capsys.readouterr().err
 
 
-def test_what_is_missing_is_said_before_anything_is_measured(
+def test_missing_package_is_reported_before_measuring(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = importlib.util.find_spec
@@ -188,7 +188,7 @@ def test_what_is_missing_is_said_before_anything_is_measured(
 
 
 @pytest.mark.timeout(300)
-def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_that_cannot_be_loaded_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "turbo").mkdir()
     options = ["--precisions", "fp32", "--no-upstream", "--json", str(tmp_path / "bench.json")]
     assert cli.main(["engine", "--model-path", str(tmp_path), *options]) == 0
@@ -197,7 +197,7 @@ def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path, capsys: pytes
     assert "Not measured" in capsys.readouterr().out
 
 
-def test_without_torch_it_is_said_how_to_get_it(
+def test_missing_torch_names_install_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find = importlib.util.find_spec

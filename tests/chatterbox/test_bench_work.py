@@ -52,7 +52,7 @@ def counted(network: Any, run: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("kind", ["turbo", "standard"])
-def test_s3gen_is_counted_as_it_runs(
+def test_s3gen_operations_are_counted(
     kind: str, checkpoints: Callable[[str], Path], upstream: Callable[[str], Any]
 ) -> None:
     # Attention is no layer.
@@ -66,7 +66,7 @@ def test_s3gen_is_counted_as_it_runs(
 
 
 @pytest.mark.parametrize("kind", ["turbo", "standard"])
-def test_t3s_weights_are_those_of_its_layers(
+def test_t3_weight_bytes_equal_its_layers(
     kind: str, checkpoints: Callable[[str], Path], upstream: Callable[[str], Any]
 ) -> None:
     work, t3 = work_of(kind, checkpoints(kind)), upstream(kind).t3

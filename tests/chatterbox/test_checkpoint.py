@@ -51,7 +51,7 @@ def find(model: str, root: Path, version: str = "v2") -> CheckpointFiles:
 
 @pytest.mark.parametrize("model", FILES)
 @pytest.mark.parametrize("below", ["{model}", "{repository}", "."])
-def test_found_in_every_layout(tmp_path: Path, model: str, below: str) -> None:
+def test_checkpoint_is_found_in_every_layout(tmp_path: Path, model: str, below: str) -> None:
     folder = fill(tmp_path / below.format(model=model, repository=REPOSITORY[model]), FILES[model])
     found = find(model, tmp_path)
     t3, s3gen, voice_encoder, tokenizer, *_ = FILES[model]
@@ -89,7 +89,7 @@ def test_multilingual_takes_standards_shared_files(tmp_path: Path) -> None:
     assert found.voice_encoder.name == "ve.safetensors"
 
 
-def test_what_a_model_can_do_without_may_be_missing(tmp_path: Path) -> None:
+def test_optional_files_may_be_missing(tmp_path: Path) -> None:
     fill(tmp_path, set(FILES["multilingual"]) - {"conds.pt", "Cangjie5_TC.json"})
     found = find("multilingual", tmp_path)
     assert found.conditionals is None
@@ -105,7 +105,7 @@ def test_turbos_tokeniser_may_be_one_file(tmp_path: Path) -> None:
     ("model", "name"),
     [(model, name) for model, names in FILES.items() for name in names[: 5 if model in ("turbo", "nano") else 4]],
 )
-def test_each_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path, model: str, name: str) -> None:
+def test_each_missing_file_is_named_with_way_to_get_it(tmp_path: Path, model: str, name: str) -> None:
     fill(tmp_path / model, set(FILES[model]) - {name})
     with pytest.raises(CheckpointError) as refused:
         find(model, tmp_path)
@@ -117,14 +117,14 @@ def test_each_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path, model
     assert "unset MODEL_PATH" in said
 
 
-def test_folders_that_are_not_there_are_said_to_be_so(tmp_path: Path) -> None:
+def test_missing_folders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=rf"turbo: .*{tmp_path}/turbo \(there is no such folder\)"):
         find("turbo", tmp_path)
     with pytest.raises(CheckpointError, match=r"turbo: there is no folder .*; set MODEL_PATH"):
         find("turbo", tmp_path / "nowhere")
 
 
-def test_half_a_model_does_not_hide_a_whole_one(tmp_path: Path) -> None:
+def test_incomplete_model_does_not_hide_complete_one(tmp_path: Path) -> None:
     fill(tmp_path / "turbo", ["conds.pt"])
     folder = fill(tmp_path / "chatterbox-turbo", FILES["turbo"])
     assert find("turbo", tmp_path).t3.parent == folder
@@ -137,7 +137,7 @@ def test_files_of_two_repositories_in_one_folder_are_refused(tmp_path: Path) -> 
             find(model, tmp_path)
 
 
-def test_links_into_the_hubs_cache_are_files(tmp_path: Path) -> None:
+def test_hub_cache_links_count_as_files(tmp_path: Path) -> None:
     real = fill(tmp_path / "blobs", FILES["standard"])
     (tmp_path / "standard").mkdir()
     for name in FILES["standard"]:

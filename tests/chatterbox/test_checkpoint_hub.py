@@ -123,7 +123,7 @@ def get(model: str, progress: Progress | None = None, version: str = "v2") -> Ch
 
 
 @pytest.mark.parametrize("model", FILES)
-def test_every_file_of_the_pinned_commit_is_fetched(hub: Hub, model: str) -> None:
+def test_every_file_of_pinned_commit_is_fetched(hub: Hub, model: str) -> None:
     found = get(model)
     fetched = {request.rpartition("/")[2] for request in hub.requests if request.startswith("GET")}
     assert fetched == set(FILES[model])
@@ -133,12 +133,12 @@ def test_every_file_of_the_pinned_commit_is_fetched(hub: Hub, model: str) -> Non
     assert found.t3.read_bytes() in {content(request.partition(" ")[2]) for request in hub.requests}
 
 
-def test_multilingual_v3_has_a_t3_of_its_own(hub: Hub) -> None:
+def test_multilingual_v3_has_t3_of_its_own(hub: Hub) -> None:
     assert get("multilingual", version="v3").t3.name == "t3_mtl23ls_v3.safetensors"
     assert not any("v2" in request.rpartition("/")[2] for request in hub.requests)
 
 
-def test_progress_rises_to_the_size_of_each_file(hub: Hub) -> None:
+def test_progress_rises_to_size_of_each_file(hub: Hub) -> None:
     progress = Progress()
     get("standard", progress)
     reported = dict.fromkeys(what for what, _, _ in progress.reports)
@@ -151,7 +151,7 @@ def test_progress_rises_to_the_size_of_each_file(hub: Hub) -> None:
         assert {total for each, _, total in progress.reports if each == what} == {SIZE}
 
 
-def test_what_is_there_is_neither_fetched_nor_asked_for(hub: Hub) -> None:
+def test_present_files_are_not_requested(hub: Hub) -> None:
     first = get("standard")
     hub.requests.clear()
     progress = Progress()
@@ -160,7 +160,7 @@ def test_what_is_there_is_neither_fetched_nor_asked_for(hub: Hub) -> None:
     assert progress.reports == []
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(hub: Hub) -> None:
+def test_interrupted_download_is_resumed(hub: Hub) -> None:
     hub.cut_once = SIZE // 2
     progress = Progress()
     assert get("standard", progress).t3.read_bytes() == content(hub.requests[0].partition(" ")[2])
@@ -170,7 +170,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(hub: Hub) -> None:
     assert done[-1] == SIZE
 
 
-def test_files_that_came_whole_are_kept(hub: Hub) -> None:
+def test_complete_files_are_kept_after_failure(hub: Hub) -> None:
     hub.refused = "s3gen.safetensors"
     with pytest.raises(CheckpointError, match=r"ResembleAI/chatterbox: s3gen\.safetensors cannot be downloaded"):
         get("standard")
@@ -180,13 +180,13 @@ def test_files_that_came_whole_are_kept(hub: Hub) -> None:
     assert not any("t3_cfg" in request for request in hub.requests)
 
 
-def test_without_a_network_what_is_there_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_files_are_used_without_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     first = get("standard")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert get("standard") == first
 
 
-def test_offline_says_what_is_missing_and_how_to_get_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_error_names_missing_files_and_command(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError) as refused:
         get("turbo")
@@ -206,13 +206,13 @@ def test_offline_says_what_is_missing_and_how_to_get_it(hub: Hub, monkeypatch: p
         (429, "", "cannot be downloaded"),
     ],
 )
-def test_a_refusal_is_told(hub: Hub, status: int, code: str, reason: str) -> None:
+def test_hub_refusal_is_reported(hub: Hub, status: int, code: str, reason: str) -> None:
     hub.status, hub.code = status, code
     with pytest.raises(CheckpointError, match=f"ResembleAI/chatterbox-nano: t3_nano_v1.safetensors .*({reason})"):
         get("nano")
 
 
-def test_no_hub_at_all_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
     )
@@ -220,18 +220,18 @@ def test_no_hub_at_all_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Non
         get("standard")
 
 
-def test_a_cache_that_cannot_be_written_is_told(hub: Hub, tmp_path: Path) -> None:
+def test_unwritable_cache_is_reported(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder would be", encoding="utf-8")
     with pytest.raises(CheckpointError, match=rf"cannot be written to the cache {tmp_path}/cache"):
         get("standard")
 
 
-def test_the_pins_are_commits() -> None:
+def test_pins_are_commits() -> None:
     assert set(REVISIONS) == {f"ResembleAI/chatterbox{kind}" for kind in ("", "-turbo", "-nano", "-turbo-ONNX")}
     assert all(len(commit) == 40 and set(commit) <= set("0123456789abcdef") for commit in REVISIONS.values())
 
 
-def test_progress_over_xet_is_of_what_came_in_until_it_is_written() -> None:
+def test_xet_progress_counts_received_bytes() -> None:
     """The hub's other way of sending files writes them in large parts; the library's own reporter drives ours."""
     progress = Progress()
     reporter = XetDownloadProgressReporter(

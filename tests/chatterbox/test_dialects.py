@@ -85,31 +85,31 @@ def generated(server: Server, **fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", SAMPLING)
-def test_how_a_model_samples_is_heard(server: Server, name: str) -> None:
+def test_sampling_parameters_reach_model(server: Server, name: str) -> None:
     model, value = SAMPLING[name]
     # Only who always takes the likeliest token says one twice, of so many.
     beside = {"temperature": 0} if name == "repetition_penalty" else {}
     assert generated(server, model=model, **beside) != generated(server, model=model, **beside, **{name: value})
 
 
-def test_json_is_heard_as_a_query_is(server: Server) -> None:
+def test_json_equals_query(server: Server) -> None:
     wanted = {**BASE, **NEUTRAL, "model": "standard"}
     assert HTTP.post(f"{server.url}/tts/generate", json=wanted).content == generated(server, **wanted)
 
 
-def test_two_names_mean_the_same(server: Server) -> None:
+def test_aliases_mean_the_same(server: Server) -> None:
     for usual, other in (("temperature", "synthesis_temperature"), ("cfg_weight", "cfg_guidance_weight")):
         assert generated(server, **{usual: 0.3}) == generated(server, **{other: 0.3})
 
 
 @pytest.mark.parametrize("name", SLICING)
-def test_how_audio_is_sliced_is_heard(server: Server, name: str) -> None:
+def test_slicing_parameters_reach_model(server: Server, name: str) -> None:
     small = {"model": "standard", "audio_tokens_per_slice": 10}
     assert generated(server, **small) != generated(server, **{**small, name: SLICING[name]})
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_setting_is_what_a_request_could_have_said(server: Server, tuned: Server, setting: str) -> None:
+def test_setting_equals_request_parameter(server: Server, tuned: Server, setting: str) -> None:
     name, value = SETTINGS[setting]
     unsaid = {other: neutral for other, neutral in NEUTRAL.items() if other != name}
     heard = generated(tuned, model="standard", **unsaid)
@@ -117,12 +117,12 @@ def test_a_setting_is_what_a_request_could_have_said(server: Server, tuned: Serv
     assert heard != generated(server, model="standard", **NEUTRAL)
 
 
-def test_a_request_wins_over_the_settings(server: Server, tuned: Server) -> None:
+def test_request_overrides_settings(server: Server, tuned: Server) -> None:
     assert generated(tuned, model="standard", **NEUTRAL) == generated(server, model="standard", **NEUTRAL)
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo"])
-def test_a_clip_speaks_one_request_as_a_stored_voice_would_and_leaves_nothing(server: Server, model: str) -> None:
+def test_clip_equals_stored_voice_and_is_forgotten(server: Server, model: str) -> None:
     clip = io.BytesIO()
     soundfile.write(clip, voiced(1.5, pitch=200.0 if model == "turbo" else 180.0), 24_000, format="WAV")
     content = clip.getvalue()

@@ -19,7 +19,7 @@ def settings(folder: Path, **changes: object) -> LoadSettings:
     return replace(LoadSettings(models=["turbo"], model_path=folder, device="cpu", watermark=False), **changes)
 
 
-def test_progress_tells_what_is_read_and_how_much(checkpoints: Callable[[str], Path]) -> None:
+def test_progress_names_file_and_bytes(checkpoints: Callable[[str], Path]) -> None:
     told: list[tuple[str, int, int]] = []
     load(settings(checkpoints("turbo")), lambda *progress: told.append(progress))
     for name in ("t3_turbo_v1.safetensors", "s3gen_meanflow.safetensors"):
@@ -45,7 +45,7 @@ def test_t3_may_have_less_precision(checkpoints: Callable[[str], Path], dtype: s
         ({"device": "cuda"}, "DEVICE: cuda is not available"),
     ],
 )
-def test_a_setting_that_cannot_be_met_is_named(
+def test_unmet_setting_is_named(
     checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], said: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -54,17 +54,13 @@ def test_a_setting_that_cannot_be_met_is_named(
 
 
 @pytest.mark.parametrize("waiting", [None, 1])
-def test_the_number_of_waiting_slices_reaches_every_model(
-    checkpoints: Callable[[str], Path], waiting: int | None
-) -> None:
+def test_number_of_waiting_slices_reaches_every_model(checkpoints: Callable[[str], Path], waiting: int | None) -> None:
     runner = load(settings(checkpoints("turbo"), waiting_slices=waiting)).runners["turbo"]
     assert isinstance(runner, ChatterboxRunner)
     assert runner.parts.waiting_slices == waiting
 
 
-def test_a_watermark_that_does_not_work_stops_the_start(
-    checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_watermark_fails_loading(checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Watermarker) -> None:
         raise WatermarkError("The watermark does not work on this machine.")
 

@@ -26,7 +26,7 @@ from chatterbox_server.loading import LoadError, load
         ("native", "int4", "cpu", Choice("native", "int4")),
     ],
 )
-def test_a_precision_may_be_called_by_either_name(backend: str, dtype: str, device: str, chosen: Choice) -> None:
+def test_precision_aliases(backend: str, dtype: str, device: str, chosen: Choice) -> None:
     assert choose_backend(backend, dtype, models=["turbo"], device=device) == chosen
 
 
@@ -40,9 +40,7 @@ def test_a_precision_may_be_called_by_either_name(backend: str, dtype: str, devi
         ("onnx", "auto", "cpu", ["turbo", "standard"], "BACKEND: onnx speaks turbo and nano alone, .* standard"),
     ],
 )
-def test_what_does_not_go_together_is_named(
-    backend: str, dtype: str, device: str, models: list[str], said: str
-) -> None:
+def test_incompatible_settings_are_named(backend: str, dtype: str, device: str, models: list[str], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         choose_backend(backend, dtype, models=models, device=device)
 
@@ -56,20 +54,18 @@ def test_what_does_not_go_together_is_named(
         (S3GenSettings(dtype="bf16"), "native", "cpu", "S3GEN_DTYPE: bf16 is for BACKEND=torch on CUDA"),
     ],
 )
-def test_options_of_s3gen_that_cannot_be_met_are_named(
-    options: S3GenSettings, backend: str, device: str, said: str
-) -> None:
+def test_unmet_s3gen_options_are_named(options: S3GenSettings, backend: str, device: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         check_s3gen(options, backend, device)
 
 
-def test_options_of_s3gen_that_can_be_met_pass() -> None:
+def test_s3gen_options_are_accepted() -> None:
     check_s3gen(S3GenSettings(), "onnx", "cuda")
     check_s3gen(S3GenSettings(dtype="int8", decoder="meanflow", prompt_seconds=3.0), "native", "cpu")
     check_s3gen(S3GenSettings(dtype="bf16"), "torch", "cuda")
 
 
-def test_a_device_that_onnx_does_not_have_is_named() -> None:
+def test_unsupported_onnx_device_is_named() -> None:
     settings = LoadSettings(models=["turbo"], backend="onnx", device="mps")
     with pytest.raises(LoadError, match="DEVICE: mps is not available"):
         load(settings)

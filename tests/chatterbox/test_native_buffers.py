@@ -196,7 +196,7 @@ OUTPUTS = [(entry, name) for entry, each in ENTRIES.items() for name in each.out
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_arrays_that_fit_are_computed_with(entry: str) -> None:
+def test_valid_arrays_are_accepted(entry: str) -> None:
     ENTRIES[entry].call(ENTRIES[entry].arrays())
 
 
@@ -235,7 +235,7 @@ def test_output_that_is_read_only_is_refused(entry: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("entry", "name"), OUTPUTS)
-def test_output_that_overlaps_an_input_is_refused(entry: str, name: str) -> None:
+def test_output_that_overlaps_input_is_refused(entry: str, name: str) -> None:
     for other in ENTRIES[entry].shapes:
         if other == name:
             continue

@@ -98,7 +98,7 @@ def arguments(of: Sequence[Any]) -> list[str]:
     return [argument.name for argument in of]
 
 
-def test_the_graphs_have_the_published_inputs_and_outputs_in_order(folder: Path, weights: T3) -> None:
+def test_graphs_have_published_inputs_and_outputs_in_order(folder: Path, weights: T3) -> None:
     layers = range(weights.config.layers)
     past = [f"past_key_values.{layer}.{part}" for layer in layers for part in ("key", "value")]
     expected = {
@@ -125,7 +125,7 @@ def test_the_graphs_have_the_published_inputs_and_outputs_in_order(folder: Path,
 
 
 @pytest.mark.parametrize("model", ["turbo", "nano"])
-def test_the_tokens_are_those_of_the_weights(checkpoints: Callable[[str], Path], folder: Path, model: str) -> None:
+def test_exported_tokens_equal_weights(checkpoints: Callable[[str], Path], folder: Path, model: str) -> None:
     checkpoint = checkpoints(model)
     if model != "turbo":
         folder = graphs_of(model, checkpoint, "fp32") / model
@@ -142,7 +142,7 @@ def test_the_tokens_are_those_of_the_weights(checkpoints: Callable[[str], Path],
 
 
 @pytest.mark.parametrize(("dtype", "far"), [("fp32", 1e-5), ("fp16", 2e-3), ("q8", 0.06), ("q4", 0.5), ("q4f16", 0.5)])
-def test_logits_are_as_near_as_the_precision_allows(folder: Path, weights: T3, dtype: str, far: float) -> None:
+def test_exported_logits_are_within_precision(folder: Path, weights: T3, dtype: str, far: float) -> None:
     graphs, voice = graph_t3(folder, dtype), load_voice(folder / "default_voice.safetensors")
     logits = []
     models: tuple[AcousticModel, ...] = (weights, graphs)
@@ -160,7 +160,7 @@ def test_logits_are_as_near_as_the_precision_allows(folder: Path, weights: T3, d
     assert difference <= far * logits[0].abs().max()
 
 
-def test_the_waveform_is_that_of_the_weights_for_the_noise_in_the_graph(checkpoint: Path, folder: Path) -> None:
+def test_exported_waveform_equals_weights_with_same_noise(checkpoint: Path, folder: Path) -> None:
     voice = load_builtin(checkpoint / "conds.pt")
     s3gen = S3Gen.from_tensors(
         open_tensors(checkpoint / "s3gen_meanflow.safetensors"), device="cpu", dtype=torch.float32
@@ -182,7 +182,7 @@ def test_the_waveform_is_that_of_the_weights_for_the_noise_in_the_graph(checkpoi
 
 
 @pytest.mark.parametrize("seconds", [1.3, 12.0])
-def test_a_voice_is_what_the_weights_make_of_it(checkpoint: Path, folder: Path, weights: T3, seconds: float) -> None:
+def test_exported_voice_equals_weights(checkpoint: Path, folder: Path, weights: T3, seconds: float) -> None:
     pcm = voiced(seconds)
     pcm[:4_000] *= 0.001
     preparer = TorchVoicePreparer(
@@ -206,7 +206,7 @@ def test_a_voice_is_what_the_weights_make_of_it(checkpoint: Path, folder: Path, 
 
 
 @pytest.mark.parametrize(("bits", "far"), [(8, 1 / 127), (4, 1 / 7)])
-def test_quantised_weights_are_off_by_half_a_step_and_the_largest_by_none(bits: int, far: float) -> None:
+def test_quantised_weights_are_within_half_a_step(bits: int, far: float) -> None:
     weight = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
     weight[1, 32:] = 0
     numbers, scales = quantised(weight, bits)
@@ -220,7 +220,7 @@ def test_quantised_weights_are_off_by_half_a_step_and_the_largest_by_none(bits: 
     np.testing.assert_allclose(np.take_along_axis(restored, at, -1), np.take_along_axis(blocks, at, -1), rtol=1e-6)
 
 
-def test_the_command_says_what_it_needs(
+def test_command_names_requirements(
     checkpoints: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 1

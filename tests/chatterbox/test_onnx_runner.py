@@ -51,16 +51,14 @@ def tokens(events: Sequence[Event]) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_the_tokens_are_those_of_the_torch_engine(
-    engine: Engine, checkpoints: Callable[[str], Path], temperature: float
-) -> None:
+def test_tokens_equal_torch_engine(engine: Engine, checkpoints: Callable[[str], Path], temperature: float) -> None:
     weights = engine_of(checkpoints("turbo"), ["turbo"], backend="torch")
     for seed in range(3):
         request = say(seed=seed, params=Params(temperature=temperature), return_tokens=True)
         assert tokens(drain(engine, [request])) == tokens(drain(weights, [request]))
 
 
-def test_it_is_heard_before_its_end_and_the_same_again(engine: Engine) -> None:
+def test_audio_streams_and_is_deterministic(engine: Engine) -> None:
     request = say(seconds=5.0, params=Params(temperature=0.0))
     events = drain(engine, [request])
     assert sum(isinstance(event, Audio) for event in events) >= 3
@@ -71,7 +69,7 @@ def test_it_is_heard_before_its_end_and_the_same_again(engine: Engine) -> None:
     assert np.array_equal(samples(drain(engine, [request])), audio)
 
 
-def test_rendered_at_once_it_is_about_as_long(engine: Engine) -> None:
+def test_whole_audio_is_about_as_long(engine: Engine) -> None:
     request = replace(say(seconds=60.0), text="Hi.")
     streamed = drain(engine, [request])
     whole = drain(engine, [replace(request, stream=False)])
@@ -82,7 +80,7 @@ def test_rendered_at_once_it_is_about_as_long(engine: Engine) -> None:
     assert abs(samples(whole).size - samples(streamed).size) <= seams * 240
 
 
-def test_alone_or_among_others_it_says_the_same(engine: Engine) -> None:
+def test_speech_does_not_depend_on_batch(engine: Engine) -> None:
     alone = samples(drain(engine, [say()]))
     others: list[Command] = [say(number, seconds=0.2 * number, seed=number) for number in range(2, 7)]
     events = engine.step(others[:2])
@@ -92,7 +90,7 @@ def test_alone_or_among_others_it_says_the_same(engine: Engine) -> None:
     assert not any(isinstance(event, Failed) for event in events)
 
 
-def test_a_voice_is_cloned_spoken_with_and_forgotten(engine: Engine) -> None:
+def test_voice_is_cloned_used_and_forgotten(engine: Engine) -> None:
     end = ending(drain(engine, [enroll(1, KEY, "turbo")]))
     assert isinstance(end, Enrolled)
     assert end.cache_bytes > 0
@@ -104,13 +102,13 @@ def test_a_voice_is_cloned_spoken_with_and_forgotten(engine: Engine) -> None:
     assert gone.code == "VOICE_NOT_ENROLLED"
 
 
-def test_a_voice_that_the_weights_made_is_refused(engine: Engine) -> None:
+def test_voice_of_other_backend_is_refused(engine: Engine) -> None:
     end = ending(drain(engine, [replace(enroll(1, KEY, "turbo"), portable=b"safetensors")]))
     assert isinstance(end, Failed)
     assert end.code == "CANNOT_CLONE"
 
 
-def test_a_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
+def test_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
     first = engine_of(root, ["turbo"], backend="onnx", voices_dir=tmp_path)
     drain(first, [enroll(1, KEY, "turbo")])
     assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == [KEY]
@@ -127,7 +125,7 @@ def test_a_prepared_voice_is_kept_on_disk(root: Path, tmp_path: Path) -> None:
         ({"voice": KEY}, "voice"),
     ],
 )
-def test_what_cannot_be_done_is_said_by_field(engine: Engine, fields: dict[str, object], field: str) -> None:
+def test_unsupported_parameters_name_field(engine: Engine, fields: dict[str, object], field: str) -> None:
     end = ending(drain(engine, [replace(say(), **fields)]))
     assert isinstance(end, Failed)
     assert end.field == field
@@ -141,7 +139,7 @@ def test_clips_are_not_converted(engine: Engine) -> None:
     assert end.field == "model"
 
 
-def test_watermarked_audio_has_the_same_length(root: Path, engine: Engine) -> None:
+def test_watermarked_audio_has_same_length(root: Path, engine: Engine) -> None:
     marked = engine_of(root, ["turbo"], backend="onnx", watermark=True)
     assert marked.models[0].watermark
     plain, audio = (samples(drain(each, [say()])) for each in (engine, marked))
@@ -149,7 +147,7 @@ def test_watermarked_audio_has_the_same_length(root: Path, engine: Engine) -> No
     assert 0 < np.abs(audio - plain).max() < 0.05
 
 
-def test_graphs_that_are_not_there_are_named(root: Path, tmp_path: Path) -> None:
+def test_missing_graphs_are_named(root: Path, tmp_path: Path) -> None:
     def located(model: str, dtype: str, folder: Path | None) -> None:
         locate(model, dtype=dtype, model_path=folder, progress=lambda what, done, total: None)
 
@@ -161,7 +159,7 @@ def test_graphs_that_are_not_there_are_named(root: Path, tmp_path: Path) -> None
         located("nano", "fp32", None)
 
 
-def test_a_damaged_graph_stops_the_start(root: Path, tmp_path: Path) -> None:
+def test_damaged_graph_fails_loading(root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "turbo"
     (folder / "onnx").mkdir(parents=True)
     for path in (root / "turbo").rglob("*"):

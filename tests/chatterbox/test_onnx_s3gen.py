@@ -22,14 +22,14 @@ def joined(parts: list[tuple[NDArray[np.float32], int]], overlap: int) -> NDArra
     return np.concatenate(out)
 
 
-def test_renderings_that_are_equal_are_joined_without_a_trace() -> None:
+def test_equal_renderings_join_seamlessly() -> None:
     whole = tone(9_600)
     out = joined([(whole[:4_800], 0), (whole[2_400:], 2_400)], OVERLAP)
     np.testing.assert_allclose(out, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("phase", [0.5, 2.0, 3.1, -1.5])
-def test_waves_out_of_phase_are_brought_into_phase(phase: float) -> None:
+def test_out_of_phase_waves_are_aligned(phase: float) -> None:
     out = joined([(tone(4_800), 0), (tone(7_200, phase), 2_400)], OVERLAP)
     seam = out[4_800 - OVERLAP - 200 : 4_800 + 200]
     # Neither a jump, which a cut would make, nor a hole, which waves in opposition would.
@@ -39,14 +39,14 @@ def test_waves_out_of_phase_are_brought_into_phase(phase: float) -> None:
     assert abs(out.size - 9_600) <= RATE // 100
 
 
-def test_strangers_keep_their_loudness() -> None:
+def test_uncorrelated_renderings_keep_loudness() -> None:
     noise = np.random.default_rng(0).standard_normal((2, 24_000)).astype(np.float32)
     out = joined([(noise[0], 0), (noise[1], 12_000)], 4_800)
     middle = out[24_000 - 4_800 : 24_000]
     assert middle.std() == pytest.approx(1.0, abs=0.08)
 
 
-def test_no_overlap_is_a_cut() -> None:
+def test_zero_overlap_is_a_hard_cut() -> None:
     first, second = tone(4_800), tone(7_200, 1.0)
     out = joined([(first, 0), (second, 2_400)], 0)
     assert np.array_equal(out, np.concatenate([first, second[2_400:]]))

@@ -36,7 +36,7 @@ def test_packed_linear_equals_torchs(precision: Precision, biased: bool) -> None
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
-def test_row_is_independent_of_the_batch(precision: Precision) -> None:
+def test_row_is_independent_of_batch(precision: Precision) -> None:
     packed, _, _ = layer(precision)
     x = torch.randn(40, 70, generator=torch.Generator().manual_seed(3))
     together = packed(x)

@@ -30,7 +30,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_the_fingerprint_is_of_all_that_is_hashed(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_covers_all_hashed_files(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 300)
     told: list[tuple[str, int, int]] = []
     first, second, *rest = paths
@@ -45,14 +45,14 @@ def test_the_fingerprint_is_of_all_that_is_hashed(paths: list[Path], monkeypatch
     assert readers() == []
 
 
-def test_what_cannot_be_read_is_told_to_who_asks(paths: list[Path]) -> None:
+def test_read_error_reaches_caller(paths: list[Path]) -> None:
     paths[1].unlink()
     with reading_of(paths, quietly) as ahead, pytest.raises(FileNotFoundError, match="second"):
         ahead.fingerprint()
     assert readers() == []
 
 
-def test_a_reader_that_is_interrupted_gives_no_fingerprint(paths: list[Path]) -> None:
+def test_interrupted_reader_gives_no_fingerprint(paths: list[Path]) -> None:
     def progress(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -61,7 +61,7 @@ def test_a_reader_that_is_interrupted_gives_no_fingerprint(paths: list[Path]) ->
     assert readers() == []
 
 
-def test_a_reader_that_was_stopped_gives_no_fingerprint(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_reader_gives_no_fingerprint(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 10)
     begun, going = threading.Event(), threading.Event()
 
@@ -77,7 +77,7 @@ def test_a_reader_that_was_stopped_gives_no_fingerprint(paths: list[Path], monke
         ahead.fingerprint()
 
 
-def test_nothing_is_read_on_when_loading_fails(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stops_when_loading_fails(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 10)
     begun, going = threading.Event(), threading.Event()
     told: list[int] = []

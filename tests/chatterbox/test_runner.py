@@ -73,7 +73,7 @@ def test_every_model_speaks(engine: Engine, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo"])
-def test_a_listener_hears_the_beginning_before_the_end_is_decoded(engine: Engine, model: str) -> None:
+def test_first_audio_precedes_end_of_decoding(engine: Engine, model: str) -> None:
     events = engine.step([say(model, seconds=8.0, params=Params(temperature=0.0))])
     steps = 1
     while not any(isinstance(event, Audio) for event in events):
@@ -84,7 +84,7 @@ def test_a_listener_hears_the_beginning_before_the_end_is_decoded(engine: Engine
     drain(engine, [Cancel(id=1)])
 
 
-def test_a_listener_of_a_cpu_hears_two_seconds_first(root: Path) -> None:
+def test_first_slice_on_cpu_is_two_seconds(root: Path) -> None:
     engine = engine_of(root, ["turbo"], profile="balanced")
     events = drain(engine, [say("turbo", seconds=8.0, params=Params(temperature=0.0))])
     first, second, *_ = [len(event.pcm) // 4 / 24_000 for event in events if isinstance(event, Audio)]
@@ -94,7 +94,7 @@ def test_a_listener_of_a_cpu_hears_two_seconds_first(root: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_alone_or_among_others_a_request_gives_the_same_audio(engine: Engine, model: str) -> None:
+def test_audio_does_not_depend_on_batch(engine: Engine, model: str) -> None:
     alone = spoken(drain(engine, [say(model)]))
     others: list[Command] = [say(model, number, seconds=0.2 * number, seed=number) for number in range(2, 7)]
     events = engine.step(others[:2])
@@ -108,7 +108,7 @@ def test_alone_or_among_others_a_request_gives_the_same_audio(engine: Engine, mo
     assert not any(isinstance(event, Failed) for event in events)
 
 
-def test_models_speak_side_by_side(engine: Engine) -> None:
+def test_models_run_concurrently(engine: Engine) -> None:
     events = drain(engine, [say(model, number) for number, model in enumerate(MODELS, start=1)])
     for number, model in enumerate(MODELS, start=1):
         together, alone = spoken(events, number), spoken(drain(engine, [say(model)]))
@@ -121,7 +121,7 @@ def test_seeds_differ_and_repeat(engine: Engine) -> None:
     assert first.size != other.size or not np.allclose(first, other, atol=1e-3)
 
 
-def test_rendered_at_once_the_audio_has_the_same_length(engine: Engine) -> None:
+def test_whole_and_streamed_audio_have_equal_length(engine: Engine) -> None:
     streamed = spoken(drain(engine, [say("turbo", seconds=4.0)]))
     events = drain(engine, [say("turbo", seconds=4.0, stream=False)])
     assert sum(isinstance(event, Audio) for event in events) == 1
@@ -129,7 +129,7 @@ def test_rendered_at_once_the_audio_has_the_same_length(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo"])
-def test_a_chunk_boundary_jumps_no_more_than_the_inside_of_chunks(engine: Engine, model: str) -> None:
+def test_chunk_boundaries_do_not_click(engine: Engine, model: str) -> None:
     events = drain(engine, [say(model, seconds=6.0, params=Params(temperature=1.0))])
     sizes = [len(event.pcm) // 4 for event in events if isinstance(event, Audio)]
     assert len(sizes) >= 3
@@ -138,7 +138,7 @@ def test_a_chunk_boundary_jumps_no_more_than_the_inside_of_chunks(engine: Engine
     assert jumps[boundaries].max() <= np.delete(jumps, boundaries).max()
 
 
-def test_a_cloned_voice_is_heard_and_its_preparation_holds_nobody_up(engine: Engine) -> None:
+def test_voice_preparation_does_not_block_requests(engine: Engine) -> None:
     events = engine.step([say("turbo", 1, seconds=4.0), enroll(2, KEY, "turbo")])
     steps = 1
     while not any(isinstance(event, Enrolled) for event in events):
@@ -156,7 +156,7 @@ def test_a_cloned_voice_is_heard_and_its_preparation_holds_nobody_up(engine: Eng
     assert end.code == "VOICE_NOT_ENROLLED"
 
 
-def test_a_forgotten_voice_is_spoken_to_the_end(engine: Engine) -> None:
+def test_forgotten_voice_finishes_running_request(engine: Engine) -> None:
     drain(engine, [enroll(2, KEY, "standard")])
     whole = spoken(drain(engine, [say("standard", voice=KEY)]))
     events = engine.step([say("standard", voice=KEY)])
@@ -164,7 +164,7 @@ def test_a_forgotten_voice_is_spoken_to_the_end(engine: Engine) -> None:
     assert np.array_equal(spoken(events), whole)
 
 
-def test_exaggeration_changes_the_speech_without_another_preparation(engine: Engine) -> None:
+def test_exaggeration_changes_speech_without_another_preparation(engine: Engine) -> None:
     def spoken_with(exaggeration: float) -> list[tuple[int, ...]]:
         params = Params(exaggeration=exaggeration)
         requests = [say("standard", seed=seed, params=params, return_tokens=True) for seed in range(6)]
@@ -174,13 +174,13 @@ def test_exaggeration_changes_the_speech_without_another_preparation(engine: Eng
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo"])
-def test_a_clip_is_spoken_again_in_another_voice(engine: Engine, model: str) -> None:
+def test_clip_is_converted_to_voice(engine: Engine, model: str) -> None:
     pcm = voiced(3.0).astype("<f4").tobytes()
     events = drain(engine, [replace(convert(), model=model, pcm=pcm, sample_rate=24_000)])
     assert spoken(events).size == pytest.approx(3.0 * 24_000, abs=2 * 960)
 
 
-def test_cancelling_frees_the_slot_within_one_step(engine: Engine) -> None:
+def test_cancelling_frees_slot_within_one_step(engine: Engine) -> None:
     engine.step([say("standard", number, seconds=20.0) for number in range(1, 9)])
     engine.step([])
     assert engine.step([Cancel(id=number) for number in range(1, 9)]) == []
@@ -213,7 +213,7 @@ def test_bad_requests_are_refused_by_field(
 
 @pytest.mark.parametrize("text", ["Hi.", "5", "[laugh] yes", "日本", "a" * 60, "[START] [STOP] \u0000 x", "😀 ok"])
 @pytest.mark.parametrize("model", MODELS)
-def test_odd_texts_end_well(engine: Engine, model: str, text: str) -> None:
+def test_odd_texts_are_spoken_or_refused(engine: Engine, model: str, text: str) -> None:
     end = ending(drain(engine, [replace(say(model, seconds=0.6), text=text)]))
     assert isinstance(end, Done) or (isinstance(end, Failed) and end.code == "NOTHING_TO_SAY")
 
@@ -224,7 +224,7 @@ def test_multilingual_speaks_every_language_and_region(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.5, 2.0])
-def test_speed_changes_the_length(engine: Engine, speed: float) -> None:
+def test_speed_changes_length(engine: Engine, speed: float) -> None:
     greedy = Params(temperature=0.0)
     usual = spoken(drain(engine, [say("turbo", seconds=1.0, params=greedy)])).size
     changed = spoken(drain(engine, [say("turbo", seconds=1.0 / speed, params=replace(greedy, speed=speed))])).size
@@ -243,7 +243,7 @@ def test_greedy_guidance_weights_may_differ_within_one_batch(engine: Engine) -> 
         np.testing.assert_allclose(spoken(together, number), alone, atol=2e-4)
 
 
-def test_watermarked_audio_has_the_same_length_and_sounds_almost_the_same(root: Path, engine: Engine) -> None:
+def test_watermarked_audio_has_same_length_and_sounds_almost_same(root: Path, engine: Engine) -> None:
     marked = engine_of(root, ["turbo"], watermark=True)
     assert marked.models[0].watermark
     plain, audio = (spoken(drain(each, [say("turbo")])) for each in (engine, marked))

@@ -49,7 +49,7 @@ def test_damaged_voice_encoders_are_found_while_loading(checkpoints: Callable[[s
         engine_of(tmp_path, ["turbo"])
 
 
-def test_a_tokeniser_without_layers_is_found_while_loading(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+def test_tokeniser_without_layers_is_found_while_loading(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     path = copied(checkpoints("turbo"), tmp_path, "s3gen_meanflow.safetensors")
     weights = load_file(checkpoints("turbo") / path.name)
     save_file({name: weight for name, weight in weights.items() if "tokenizer.encoder.blocks" not in name}, path)
@@ -57,23 +57,19 @@ def test_a_tokeniser_without_layers_is_found_while_loading(checkpoints: Callable
         engine_of(tmp_path, ["turbo"])
 
 
-def test_memory_that_runs_out_on_the_way_in_ends_that_request_alone(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_at_admission_fails_only_that_request(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(ChatterboxRunner, "_rendering", out_of_memory)
         assert codes(drain(engine, [SAY])) == {1: "OUT_OF_MEMORY"}
     assert codes(drain(engine, [SAY])) == {1: "Done"}
 
 
-def test_memory_that_runs_out_for_a_clip_ends_nobodys_speech(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_in_preparation_fails_only_the_clip(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatterbox_server.chatterbox.voices.prepare.resample", out_of_memory)
     assert codes(drain(engine, [SAY, enroll(2, KEY, "turbo")])) == {1: "Done", 2: "OUT_OF_MEMORY"}
 
 
-def test_memory_that_runs_out_while_decoding_ends_what_runs_and_no_more(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_in_decoding_fails_running_requests_only(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.step([SAY])
     with monkeypatch.context() as patch:
         patch.setattr("chatterbox_server.chatterbox.t3.decoder.Decoder._advance", out_of_memory)
@@ -81,7 +77,7 @@ def test_memory_that_runs_out_while_decoding_ends_what_runs_and_no_more(
     assert codes(drain(engine, [SAY])) == {1: "Done"}
 
 
-def test_a_voice_forgotten_while_it_is_prepared_is_not_kept(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+def test_voice_forgotten_during_preparation_is_not_kept(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     engine = engine_of(checkpoints("turbo"), ["turbo"], voices_dir=tmp_path)
     engine.step([enroll(1, KEY, "turbo")])
     events = drain(engine, [Forget(voice=KEY)])
@@ -93,7 +89,7 @@ def test_a_voice_forgotten_while_it_is_prepared_is_not_kept(checkpoints: Callabl
     assert codes(drain(engine, [replace(SAY, voice=KEY)])) == {1: "Done"}
 
 
-def test_voices_of_other_weights_are_not_taken_for_ones_own(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+def test_cached_voices_of_other_weights_are_not_used(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     voices, changed = tmp_path / "voices", tmp_path / "changed"
     changed.mkdir()
     drain(engine_of(checkpoints("turbo"), ["turbo"], voices_dir=voices), [enroll(1, KEY, "turbo")])
@@ -106,7 +102,7 @@ def test_voices_of_other_weights_are_not_taken_for_ones_own(checkpoints: Callabl
 
 
 @pytest.mark.parametrize("temperature", [1e-40, 5e-324])
-def test_a_vanishing_temperature_is_greedy(engine: Engine, temperature: float) -> None:
+def test_tiny_temperature_is_greedy(engine: Engine, temperature: float) -> None:
     def tokens(value: float) -> tuple[int, ...]:
         request = replace(SAY, params=Params(temperature=value), return_tokens=True)
         end = drain(engine, [request])[-1]
@@ -116,6 +112,6 @@ def test_a_vanishing_temperature_is_greedy(engine: Engine, temperature: float) -
     assert tokens(temperature) == tokens(0.0)
 
 
-def test_a_clip_beyond_all_levels_is_refused(engine: Engine) -> None:
+def test_overloud_clip_is_refused(engine: Engine) -> None:
     pcm = (voiced(2.0) * 1e19).astype("<f4").tobytes()
     assert codes(drain(engine, [replace(enroll(1, KEY, "turbo"), pcm=pcm)])) == {1: "UNSUPPORTED_AUDIO"}

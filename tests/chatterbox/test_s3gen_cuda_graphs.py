@@ -33,7 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kind", KINDS)
-def test_mels_are_the_same_alone_together_and_beyond_the_graphs(kind: str, checkpoints: Callable[[str], Path]) -> None:
+def test_mels_do_not_depend_on_graph_size(kind: str, checkpoints: Callable[[str], Path]) -> None:
     eager, captured, capturer = load(kind, checkpoints(kind)), load(kind, checkpoints(kind)), RecordingCapturer()
     captured.warm_up(capturer)
     assert capturer.captured == 3 * 3 + 2
@@ -53,7 +53,7 @@ def test_mels_are_the_same_alone_together_and_beyond_the_graphs(kind: str, check
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("kind", KINDS)
-def test_samples_are_the_same_piece_by_piece(kind: str, checkpoints: Callable[[str], Path]) -> None:
+def test_streamed_samples_equal_eager(kind: str, checkpoints: Callable[[str], Path]) -> None:
     model, capturer = load(kind, checkpoints(kind)), RecordingCapturer()
     mel = torch.randn(80, 150, generator=torch.Generator().manual_seed(5)) * 2 - 5
     whole = model.vocoder.whole(mel, Noise(3))
@@ -68,7 +68,7 @@ def test_samples_are_the_same_piece_by_piece(kind: str, checkpoints: Callable[[s
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_no_number_stays_with_its_request(checkpoints: Callable[[str], Path]) -> None:
+def test_nan_stays_in_its_request(checkpoints: Callable[[str], Path]) -> None:
     """Padding that held it would reach whoever comes next."""
     model = load("turbo", checkpoints("turbo"))
     wanted = model.mels([job(1, 4), job(2, 9)])
@@ -81,7 +81,7 @@ def test_what_is_no_number_stays_with_its_request(checkpoints: Callable[[str], P
 
 
 @pytest.mark.usefixtures("small")
-def test_the_smallest_graph_that_fits_is_taken() -> None:
+def test_smallest_graph_that_fits_is_taken() -> None:
     seen: list[tuple[int, ...]] = []
 
     def estimator(x: Tensor, biases: Tensor, real: Tensor | None) -> Tensor:
@@ -104,7 +104,7 @@ def test_the_smallest_graph_that_fits_is_taken() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_samples_outlive_the_next_call() -> None:
+def test_samples_outlive_next_call() -> None:
     made = GraphedGenerator(
         lambda _, source: source * 2, RecordingCapturer(), channels=80, samples_per_frame=4, device=torch.device("cpu")
     )
@@ -123,7 +123,7 @@ def test_samples_outlive_the_next_call() -> None:
         (WrongCapturer(frozen), "values that are off by"),
     ],
 )
-def test_a_capture_that_fails_leaves_the_networks_as_they_are(
+def test_failed_capture_keeps_eager_networks(
     checkpoints: Callable[[str], Path], caplog: pytest.LogCaptureFixture, capturer: RecordingCapturer, reason: str
 ) -> None:
     model = load("turbo", checkpoints("turbo"))
@@ -137,7 +137,7 @@ def test_a_capture_that_fails_leaves_the_networks_as_they_are(
     assert len(capturer.replayed) == ran
 
 
-def test_there_are_no_graphs_on_a_cpu(checkpoints: Callable[[str], Path]) -> None:
+def test_no_graphs_on_cpu(checkpoints: Callable[[str], Path]) -> None:
     model = load("turbo", checkpoints("turbo"))
     model.warm_up()
     assert model._flow._evaluate is model._flow._estimator
@@ -146,7 +146,7 @@ def test_there_are_no_graphs_on_a_cpu(checkpoints: Callable[[str], Path]) -> Non
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-3), (torch.bfloat16, 0.5)])
-def test_a_gpu_captures_the_networks(
+def test_gpu_captures_networks(
     checkpoints: Callable[[str], Path], caplog: pytest.LogCaptureFixture, kind: str, dtype: torch.dtype, error: float
 ) -> None:
     eager, captured = (load(kind, checkpoints(kind), "cuda", dtype) for _ in range(2))

@@ -111,7 +111,7 @@ def test_mel_equals_upstreams(
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("standard", 4), ("turbo", 1), ("turbo", 5)])
-def test_number_of_steps_can_be_chosen(kind: str, steps: int, models: dict[str, S3Gen], upstream: Upstream) -> None:
+def test_number_of_steps_is_configurable(kind: str, steps: int, models: dict[str, S3Gen], upstream: Upstream) -> None:
     given = job(2, 9, steps=steps)
     (mel,) = models[kind].mels([given])
     wanted = upstream_mel(upstream(kind).s3gen.flow, given, mean_flow=kind == "turbo", steps=steps)
@@ -203,7 +203,7 @@ def test_batched_job_equals_one_alone(kind: str, shapes: list[tuple[int, int, bo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_of_different_steps_share_a_batch(kind: str, models: dict[str, S3Gen]) -> None:
+def test_jobs_of_different_steps_share_batch(kind: str, models: dict[str, S3Gen]) -> None:
     jobs = [job(index, 6 + index, steps=steps) for index, steps in enumerate((3, 1, None, 5, 1))]
     together = models[kind].mels(jobs)
     for given, mel in zip(jobs, together, strict=True):
@@ -211,7 +211,7 @@ def test_jobs_of_different_steps_share_a_batch(kind: str, models: dict[str, S3Ge
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_slices_of_an_utterance_join_without_a_jump(kind: str, models: dict[str, S3Gen]) -> None:
+def test_slices_join_without_jump(kind: str, models: dict[str, S3Gen]) -> None:
     """Slices of 10 tokens rendered with 10 tokens before and 3 after them, and their frames by one vocoder."""
     known, noise = voice(1, 20), Noise(1)
     tokens = torch.randint(0, 6561, (60,), generator=torch.Generator().manual_seed(0))
@@ -241,7 +241,7 @@ def test_slices_of_an_utterance_join_without_a_jump(kind: str, models: dict[str,
     assert jumps[at].max() <= jumps[~at].max()
 
 
-def test_voice_whose_mel_has_an_odd_frame_more_than_its_tokens(models: dict[str, S3Gen]) -> None:
+def test_voice_whose_mel_has_odd_frame_more_than_its_tokens(models: dict[str, S3Gen]) -> None:
     given = job(1, 8)
     known = given.voice
     longer = Conditionals(
@@ -269,7 +269,7 @@ def test_half_precision_stays_near(tensors: Callable[[str], Tensors], models: di
         assert (low - full).abs().mean() < 0.05 * full.std()
 
 
-def test_nothing_but_lookahead_is_refused(models: dict[str, S3Gen]) -> None:
+def test_input_of_lookahead_only_is_refused(models: dict[str, S3Gen]) -> None:
     assert models["turbo"].mels([]) == []
     with pytest.raises(ValueError, match="lookahead"):
         models["turbo"].mels([job(1, 3, final=False)])

@@ -75,7 +75,7 @@ def test_network_equals_torchs(estimator: Weights, frames: int) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_row_is_independent_of_the_batch(estimator: Weights, precision: Precision) -> None:
+def test_row_is_independent_of_batch(estimator: Weights, precision: Precision) -> None:
     network = NativeNetwork(estimator, precision)
     lengths = [9, 250, 1, 77]
     x, biases = inputs(estimator, len(lengths), max(lengths))

@@ -61,7 +61,7 @@ def test_loud_samples_are_limited_as_torchs_are(tensors: Tensors) -> None:
 
 
 @pytest.mark.parametrize("cut", [[1] * FRAMES, [20, 24], [5] * 8 + [4]], ids=["1", "20-24", "5"])
-def test_streamed_samples_equal_the_wholes(tensors: Tensors, cut: list[int]) -> None:
+def test_streamed_samples_equal_whole(tensors: Tensors, cut: list[int]) -> None:
     vocoder = Vocoder(weights_of(tensors), generator=NativeGenerator)
     mel, noise = inputs(FRAMES)[0][0], Noise(11)
     stream = vocoder.stream(noise)

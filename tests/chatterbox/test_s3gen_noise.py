@@ -10,7 +10,7 @@ CUTS = [[37], [1] * 37, [20, 17], [5, 1, 30, 1]]
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=str)
-def test_noise_does_not_depend_on_how_it_is_cut(cut: list[int]) -> None:
+def test_noise_does_not_depend_on_cuts(cut: list[int]) -> None:
     starts = [sum(cut[:index]) for index in range(len(cut))]
     mel = [Noise(7).mel(start, frames) for start, frames in zip(starts, cut, strict=True)]
     assert torch.equal(torch.cat(mel, dim=1), Noise(7).mel(0, 37))
@@ -20,7 +20,7 @@ def test_noise_does_not_depend_on_how_it_is_cut(cut: list[int]) -> None:
     assert torch.equal(torch.cat(source, dim=1), Noise(7).source(0, 37, harmonics=9, samples=480))
 
 
-def test_every_use_and_seed_has_noise_of_its_own() -> None:
+def test_noise_differs_by_use_and_seed() -> None:
     pieces = [noise for seed in (0, 1, 2**64 - 1, -2) for noise in (Noise(seed).prompt(50), Noise(seed).mel(0, 50))]
     pieces.append(Noise(0).mel(50, 50))
     flat = torch.stack([piece.flatten() for piece in pieces])
@@ -41,7 +41,7 @@ def test_noise_is_normal(noise: torch.Tensor) -> None:
     assert abs(torch.corrcoef(torch.stack([noise[:-1], noise[1:]]))[0, 1]) < 0.01
 
 
-def test_phases_are_spread_and_the_fundamentals_is_zero() -> None:
+def test_phases_are_uniform_and_fundamental_is_zero() -> None:
     phases = torch.stack([Noise(seed).phases(9) for seed in range(500)])
     assert (phases[:, 0] == 0).all()
     rest = phases[:, 1:]
@@ -50,13 +50,13 @@ def test_phases_are_spread_and_the_fundamentals_is_zero() -> None:
     assert rest.std() == pytest.approx(math.pi / math.sqrt(3), abs=0.05)
 
 
-def test_numbers_of_a_seed_stay() -> None:
+def test_noise_of_a_seed_is_fixed() -> None:
     # What is heard for a seed would change with them.
     assert Noise(1234).mel(2, 1)[:3, 0].tolist() == pytest.approx([0.904813, 0.685336, 0.187943], abs=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 7])
-def test_a_device_makes_the_same_noise_of_the_same_words(frames: int) -> None:
+def test_noise_is_the_same_on_every_device(frames: int) -> None:
     noise = Noise(2**64 - 5)
     wanted = torch.from_numpy(noise._normal(_Use.SOURCE, 12, frames, 9 * 48))
     made = noise._normal_on(torch.device("cpu"), _Use.SOURCE, 12, frames, 9 * 48)

@@ -68,12 +68,12 @@ def test_fewer_steps(load: Load) -> None:
         assert sum(1 for _ in stages) == 4
 
 
-def test_steps_are_not_for_mean_flow(load: Load) -> None:
+def test_mean_flow_refuses_steps(load: Load) -> None:
     assert torch.equal(load("turbo", steps=4).mels([job(20)])[0], load("turbo").mels([job(20)])[0])
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_reference_cut_off_is_a_shorter_reference(load: Load, kind: str) -> None:
+def test_cut_reference_equals_shorter_reference(load: Load, kind: str) -> None:
     whole, cut = load(kind), load(kind, reference_seconds=1.2)
     assert torch.equal(cut.mels([job(80)])[0], whole.mels([job(30)])[0])
     assert not torch.equal(whole.mels([job(80)])[0], whole.mels([job(30)])[0])
@@ -81,7 +81,7 @@ def test_reference_cut_off_is_a_shorter_reference(load: Load, kind: str) -> None
     assert torch.equal(cut.mels([job(17)])[0], whole.mels([job(17)])[0])
 
 
-def test_shortened_voice_keeps_all_that_is_not_s3gens_reference() -> None:
+def test_shortened_voice_changes_only_s3gen_reference() -> None:
     long = voice(80)
     short = long.shortened(30)
     assert (short.s3_tokens.numel(), short.s3_mel.shape) == (30, (60, 80))

@@ -35,13 +35,13 @@ def both(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> 
     [{"dtype": "int8"}, {"decoder": "meanflow"}, {"steps": 2}, {"prompt_seconds": 1.0}],
     ids=lambda options: next(iter(options)),
 )
-def test_each_changes_what_is_heard_and_nothing_else(both: Path, options: dict[str, object]) -> None:
+def test_each_setting_changes_samples_only(both: Path, options: dict[str, object]) -> None:
     usual, changed = _spoken(both), _spoken(both, **options)
     assert usual.size == changed.size > 0
     assert np.isfinite(changed).all()
     assert not np.array_equal(usual, changed)
 
 
-def test_mean_flow_without_turbos_file_is_an_error_that_says_so(checkpoints: Checkpoints) -> None:
+def test_mean_flow_without_turbo_file_is_an_error(checkpoints: Checkpoints) -> None:
     with pytest.raises(CheckpointError, match=r"S3GEN_DECODER: meanflow needs turbo's s3gen_meanflow\.safetensors"):
         engine_of(checkpoints("standard"), ["standard"], s3gen=S3GenSettings(decoder="meanflow"))

@@ -90,7 +90,7 @@ def test_samples_equal_upstreams(vocoder: Vocoder, reference: Any, mel: Tensor, 
     torch.testing.assert_close(samples, upstream_samples(reference, mel[:, :frames], noise), atol=1e-4, rtol=0)
 
 
-def test_pitch_is_of_the_kind_that_is_tested(vocoder: Vocoder, voicing: Voicing, mel: Tensor) -> None:
+def test_test_signal_has_voiced_and_unvoiced_pitch(vocoder: Vocoder, voicing: Voicing, mel: Tensor) -> None:
     with torch.inference_mode():
         voiced = (vocoder._pitch(mel[None]) > 10).float().mean()
     assert {VOICINGS["unvoiced"]: voiced == 0, VOICINGS["voiced"]: voiced == 1}.get(voicing, 0.2 < voiced < 0.8)
@@ -114,7 +114,7 @@ SLICINGS = [
 
 
 @pytest.mark.parametrize("cut", SLICINGS, ids=lambda cut: "-".join(map(str, cut[:4])))
-def test_streamed_samples_equal_the_wholes(vocoder: Vocoder, mel: Tensor, cut: list[int]) -> None:
+def test_streamed_samples_equal_whole(vocoder: Vocoder, mel: Tensor, cut: list[int]) -> None:
     assert sum(cut) == FRAMES
     noise = Noise(SEED)
     stream = vocoder.stream(noise)
@@ -125,7 +125,7 @@ def test_streamed_samples_equal_the_wholes(vocoder: Vocoder, mel: Tensor, cut: l
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 14, 15, 16, 17])
-def test_short_utterance_equals_the_wholes(vocoder: Vocoder, mel: Tensor, frames: int) -> None:
+def test_short_utterance_equals_whole(vocoder: Vocoder, mel: Tensor, frames: int) -> None:
     noise = Noise(SEED)
     stream = vocoder.stream(noise)
     pieces = [stream.push(mel[:, frame : frame + 1]) for frame in range(frames)]
@@ -134,7 +134,7 @@ def test_short_utterance_equals_the_wholes(vocoder: Vocoder, mel: Tensor, frames
     torch.testing.assert_close(streamed, vocoder.whole(mel[:, :frames], noise), atol=1e-5, rtol=0)
 
 
-def test_smaller_lookahead_gives_samples_earlier_that_are_nearly_the_wholes(vocoder: Vocoder, mel: Tensor) -> None:
+def test_smaller_lookahead_approximates_whole(vocoder: Vocoder, mel: Tensor) -> None:
     noise = Noise(SEED)
     stream = vocoder.stream(noise, lookahead=5)
     first = stream.push(mel[:, :20])
@@ -144,7 +144,7 @@ def test_smaller_lookahead_gives_samples_earlier_that_are_nearly_the_wholes(voco
     assert 1e-5 < error < 3e-3
 
 
-def test_boundaries_jump_no_more_than_what_is_between_them(vocoder: Vocoder, mel: Tensor) -> None:
+def test_boundaries_do_not_click(vocoder: Vocoder, mel: Tensor) -> None:
     stream = vocoder.stream(Noise(SEED))
     pieces = [stream.push(piece) for piece in mel.split(5, dim=1)] + [stream.finish()]
     pieces = [piece for piece in pieces if piece.numel()]
@@ -156,7 +156,7 @@ def test_boundaries_jump_no_more_than_what_is_between_them(vocoder: Vocoder, mel
     assert jumps[ends].max() <= jumps[inside].max()
 
 
-def test_phase_of_a_long_utterance_does_not_drift(tensors: Tensors) -> None:
+def test_phase_of_long_utterance_does_not_drift(tensors: Tensors) -> None:
     """A minute of a steady tone must keep its frequency, whatever the length of what was made before."""
     copy = {"l_linear.weight": torch.zeros(1, HARMONICS), "l_linear.bias": torch.zeros(1)}
     copy["l_linear.weight"][0, 0] = 1.0  # the fundamental alone

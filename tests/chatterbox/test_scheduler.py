@@ -20,12 +20,12 @@ def alone(tokens: int, **costs: float) -> float:
     return timed.heard[1].first
 
 
-def test_alone_the_first_audio_takes_its_tokens_and_one_slice() -> None:
+def test_first_audio_alone_takes_tokens_and_one_slice() -> None:
     assert alone(200) == pytest.approx(FIRST_SLICE * 0.02 + 2 * 0.3)
 
 
 @pytest.mark.parametrize(("render", "steps"), [(0.1, 2), (0.02, 10)])
-def test_a_late_comer_hears_something_as_soon_as_if_alone(render: float, steps: int) -> None:
+def test_late_request_gets_first_audio_as_if_alone(render: float, steps: int) -> None:
     """Whoever came first has seconds in hand; one Euler step or one decoding step may be under way."""
     timed = TimedRunner(decode=0.005, render=render, steps=steps)
     for number in range(1, 4):
@@ -41,7 +41,7 @@ def test_a_late_comer_hears_something_as_soon_as_if_alone(render: float, steps: 
     assert [heard.silence for heard in timed.heard.values()] == silence
 
 
-def test_whoever_is_about_to_run_dry_goes_before_a_late_comer() -> None:
+def test_earliest_deadline_precedes_late_request() -> None:
     timed = TimedRunner(decode=0.005, render=0.05)
     timed.ask(1, 120)
     while timed.heard[1].tokens == 0:
@@ -56,7 +56,7 @@ def test_whoever_is_about_to_run_dry_goes_before_a_late_comer() -> None:
     assert timed.heard[2].first - timed.heard[2].asked < 0.5
 
 
-def test_the_next_utterance_of_a_listener_who_has_much_to_hear_stands_back() -> None:
+def test_next_utterance_of_buffered_listener_yields() -> None:
     timed = TimedRunner()
     timed.ask(1, 100, in_hand=8.0)
     timed.ask(2, 100)
@@ -65,7 +65,7 @@ def test_the_next_utterance_of_a_listener_who_has_much_to_hear_stands_back() -> 
     assert timed.heard[2].first < timed.heard[1].first < 8.0
 
 
-def test_nobody_decodes_far_ahead_while_a_slice_is_waited_for() -> None:
+def test_decoding_pauses_while_a_slice_is_due() -> None:
     timed = TimedRunner()
     timed.ask(1, 400)
     while timed.heard[1].tokens == 0:
@@ -74,7 +74,7 @@ def test_nobody_decodes_far_ahead_while_a_slice_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_no_more_slices_wait_than_may(most: int) -> None:
+def test_waiting_slices_are_limited(most: int) -> None:
     """A listener with much in hand is decoded along with whoever came last, and its slices need not be rendered yet."""
 
     def most_waiting(limit: int | None) -> int:
@@ -94,7 +94,7 @@ def test_no_more_slices_wait_than_may(most: int) -> None:
     assert most_waiting(None) > 5
 
 
-def test_listeners_go_before_who_wants_the_whole() -> None:
+def test_streams_precede_whole_requests() -> None:
     costs = {"decode": 0.01, "render": 0.1}
     timed = TimedRunner(**costs)  # type: ignore[arg-type]
     timed.ask(1, 200, stream=False)
@@ -106,7 +106,7 @@ def test_listeners_go_before_who_wants_the_whole() -> None:
     assert timed.heard[1].ended < float("inf")
 
 
-def test_who_wants_the_whole_is_not_starved_by_listeners_without_end() -> None:
+def test_endless_streams_do_not_starve_whole_requests() -> None:
     """They ask for twice what the timed can do."""
     timed = TimedRunner(render=0.6, steps=2)
     timed.ask(0, 100, stream=False)
@@ -121,7 +121,7 @@ def test_who_wants_the_whole_is_not_starved_by_listeners_without_end() -> None:
     assert WHOLE_SECONDS < timed.heard[0].ended < 3 * WHOLE_SECONDS
 
 
-def test_whole_utterances_end_in_the_order_in_which_they_were_asked_for() -> None:
+def test_whole_requests_finish_in_order() -> None:
     timed = TimedRunner()
     for number in range(6):
         timed.ask(number, 60, stream=False)
@@ -131,7 +131,7 @@ def test_whole_utterances_end_in_the_order_in_which_they_were_asked_for() -> Non
     assert ends == sorted(ends)
 
 
-def test_listeners_of_one_time_are_served_alike() -> None:
+def test_simultaneous_streams_get_equal_service() -> None:
     timed = TimedRunner(render=0.1)
     for number in range(6):
         timed.ask(number, 300)
@@ -140,7 +140,7 @@ def test_listeners_of_one_time_are_served_alike() -> None:
     assert max(tokens) - min(tokens) <= 100
 
 
-def test_who_waits_for_a_slot_takes_nothing_from_those_who_have_one() -> None:
+def test_queued_requests_do_not_delay_running_ones() -> None:
     """Its deadline is long over: decoding ahead would free the slot sooner, and the listener would hear silence."""
     timed = TimedRunner(decode=0.01, render=0.1, slots=1)
     timed.ask(1, 500)
@@ -150,7 +150,7 @@ def test_who_waits_for_a_slot_takes_nothing_from_those_who_have_one() -> None:
     assert timed.heard[2].ended < float("inf")
 
 
-def test_a_clip_is_prepared_at_once_unless_somebody_runs_dry() -> None:
+def test_preparation_yields_only_to_due_streams() -> None:
     timed = TimedRunner(decode=0.005, render=0.05, prepare=0.2)
     timed.ask(1, 300)
     timed.run(until=1.0)
@@ -160,7 +160,7 @@ def test_a_clip_is_prepared_at_once_unless_somebody_runs_dry() -> None:
     assert timed.heard[2].ended - timed.heard[2].asked < 1.5
 
 
-def test_a_request_cancelled_in_the_middle_of_a_slice_costs_nothing_more() -> None:
+def test_cancelled_slice_costs_no_more_steps() -> None:
     timed = TimedRunner(steps=10)
     timed.ask(1, 100)
     while timed.clock.now < FIRST_SLICE * 0.02 + 0.5:
@@ -174,7 +174,7 @@ def test_a_request_cancelled_in_the_middle_of_a_slice_costs_nothing_more() -> No
     assert timed.heard[2].first - began == pytest.approx(10 * 0.02 + 10 * 0.3)
 
 
-def test_a_device_renders_many_together() -> None:
+def test_gpu_renders_in_batches() -> None:
     timed = TimedRunner(decode=0.001, render=0.002, steps=2, together=8)
     for number in range(8):
         timed.ask(number, 200)
@@ -193,7 +193,7 @@ Request = st.tuples(st.floats(0.0, 3.0), st.integers(1, 150), st.booleans(), st.
     steps=st.sampled_from([2, 10]),
     together=st.sampled_from([1, 4]),
 )
-def test_everybody_is_served_in_full_whatever_the_load(
+def test_every_request_completes_under_any_load(
     requests: list[tuple[float, int, bool, bool]], slots: int, steps: int, together: int
 ) -> None:
     timed = TimedRunner(slots=slots, steps=steps, together=together)
@@ -213,7 +213,7 @@ def test_everybody_is_served_in_full_whatever_the_load(
             assert timed.heard[number].ended < float("inf")
 
 
-def test_a_clip_that_is_late_silences_nobody_while_it_is_prepared() -> None:
+def test_late_preparation_interrupts_no_stream() -> None:
     timed = TimedRunner(decode=0.002, render=0.02, prepare=0.5)
     timed.ask(1, 400)
     while timed.heard[1].tokens == 0:

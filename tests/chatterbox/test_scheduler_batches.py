@@ -60,7 +60,7 @@ def step(batch: RenderBatch, urgent: Live, lives: Sequence[Live]) -> list[int]:
     return done
 
 
-def test_the_urgent_one_takes_along_who_is_late_next() -> None:
+def test_batch_adds_next_deadlines_to_most_urgent() -> None:
     lives = [live(number, late=float(-number)) for number in range(5)]
     s3gen = S3Gen()
     batch = batch_of(s3gen, 3)
@@ -69,12 +69,12 @@ def test_the_urgent_one_takes_along_who_is_late_next() -> None:
     assert all(one.compute_seconds == 1.0 for one in lives)
 
 
-def test_alone_it_goes_alone() -> None:
+def test_single_render_is_a_batch_of_one() -> None:
     lives = [live(1), live(2)]
     assert step(batch_of(S3Gen(), 1), lives[1], lives) == [2]
 
 
-def test_who_is_much_longer_or_shorter_or_not_due_is_not_taken_along() -> None:
+def test_batch_excludes_other_lengths_and_later_deadlines() -> None:
     lives = [
         live(1, due_tokens=269),
         live(2, due_tokens=1250),
@@ -85,7 +85,7 @@ def test_who_is_much_longer_or_shorter_or_not_due_is_not_taken_along() -> None:
     assert step(batch_of(S3Gen(), 8), lives[0], lives) == [1, 4]
 
 
-def test_a_batch_of_long_ones_is_small() -> None:
+def test_batch_of_long_renders_is_small() -> None:
     lives = [live(number, due_tokens=1250) for number in range(8)]
     s3gen = S3Gen()
     batch = batch_of(s3gen, 8)
@@ -94,14 +94,14 @@ def test_a_batch_of_long_ones_is_small() -> None:
     assert step(batch_of(S3Gen(), 8), alone[0], alone) == [0]
 
 
-def test_a_pause_after_every_euler_step() -> None:
+def test_batch_yields_after_every_euler_step() -> None:
     one = live(1)
     batch = batch_of(S3Gen(), 1, pauses=True)
     assert [step(batch, one, [one]) for _ in range(4)] == [[], [], [], [1]]
     assert one.compute_seconds == 4.0
 
 
-def test_a_batch_under_way_waits_for_a_more_urgent_one_and_goes_on_where_it_was() -> None:
+def test_batch_is_preempted_and_resumed() -> None:
     lives = [live(1), live(2), live(3)]
     s3gen = S3Gen()
     batch = batch_of(s3gen, 2, pauses=True)
@@ -112,7 +112,7 @@ def test_a_batch_under_way_waits_for_a_more_urgent_one_and_goes_on_where_it_was(
     assert s3gen.batches == [[1, 2], [3]]
 
 
-def test_who_is_dropped_gets_nothing_and_a_batch_of_none_ends_at_once() -> None:
+def test_dropped_renders_leave_batch() -> None:
     lives = [live(1), live(2), live(3), live(4)]
     s3gen = S3Gen()
     batch = batch_of(s3gen, 2, pauses=True)

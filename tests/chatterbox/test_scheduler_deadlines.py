@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_what_comes_first_is_played_at_once_and_the_rest_after_it() -> None:
+def test_deadline_follows_played_audio() -> None:
     deadline = Deadline(100.5)
     deadline.add_audio(0.2, 100.1)
     assert deadline.at == 100.3
@@ -13,13 +13,13 @@ def test_what_comes_first_is_played_at_once_and_the_rest_after_it() -> None:
     assert deadline.at == 101.3
 
 
-def test_who_hears_something_already_plays_it_first() -> None:
+def test_deadline_includes_buffered_audio() -> None:
     deadline = Deadline(105.0, playing=True)
     deadline.add_audio(1.0, 100.0)
     assert deadline.at == 106.0
 
 
-def test_what_comes_too_late_is_played_when_it_comes() -> None:
+def test_late_audio_is_played_on_arrival() -> None:
     deadline = Deadline(100.5)
     deadline.add_audio(0.5, 103.0)
     assert deadline.at == 103.5
@@ -28,7 +28,7 @@ def test_what_comes_too_late_is_played_when_it_comes() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.0, 5.0)), min_size=1, max_size=30))
-def test_a_listener_never_plays_more_than_there_is(pieces: list[tuple[float, float]]) -> None:
+def test_played_audio_never_exceeds_sent(pieces: list[tuple[float, float]]) -> None:
     """Against a player that is asked step by step."""
     deadline, now, plays_until = Deadline(0.5), 0.0, 0.0
     for seconds, pause in pieces:

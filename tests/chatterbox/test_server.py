@@ -40,7 +40,7 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield one
 
 
-def test_weights_are_looked_for_where_hf_home_says(tmp_path: Path) -> None:
+def test_weights_are_found_under_hf_home(tmp_path: Path) -> None:
     home = tmp_path / "weights"
     one = Server(tmp_path, (), {"LOAD_TURBO": "true", "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"})
     try:
@@ -83,7 +83,7 @@ def test_every_model_speaks(server: Server, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_voices_there_before_and_after_the_start_are_cloned(server: Server, model: str) -> None:
+def test_voices_added_before_and_after_start_are_cloned(server: Server, model: str) -> None:
     clip = io.BytesIO()
     soundfile.write(clip, voiced(2.0, pitch=220.0), 24_000, format="WAV")
     upload = HTTP.post(server.url + "/api/voices/upload", files={"file": (f"late-{model}.wav", clip.getvalue())})
@@ -95,26 +95,26 @@ def test_voices_there_before_and_after_the_start_are_cloned(server: Server, mode
     assert len({early, late, own}) == 3
 
 
-def test_what_was_computed_of_voices_is_kept_as_long_as_they_are(server: Server) -> None:
+def test_prepared_voices_are_kept_with_their_files(server: Server) -> None:
     say(server, model="turbo", voice={"audio_prompt_path": "early.wav"})
     kept = [path.name for path in (server.voices / ".conditionals").iterdir()]
     assert any(".turbo-" in name for name in kept)
     assert not any(name.startswith(GONE) for name in kept)
 
 
-def test_another_model_is_refused_with_the_list(server: Server) -> None:
+def test_unknown_model_error_lists_models(server: Server) -> None:
     answer = HTTP.post(server.url + "/api/tts", json={"text": TEXT, "model": "lite"})
     assert answer.status_code == 404
     assert all(model in answer.text for model in MODELS)
 
 
-def test_a_language_that_is_not_spoken_is_refused(server: Server) -> None:
+def test_unsupported_language_is_refused(server: Server) -> None:
     answer = HTTP.post(server.url + "/api/tts", json={"text": TEXT, "model": "multilingual", "language_id": "xx"})
     assert answer.status_code == 422
     assert "language_id" in answer.text
 
 
-def test_a_clip_is_converted(server: Server) -> None:
+def test_clip_is_converted(server: Server) -> None:
     clip = io.BytesIO()
     soundfile.write(clip, voiced(2.0, rate=44_100), 44_100, format="FLAC")
     answer = HTTP.post(
@@ -133,7 +133,7 @@ def run(folder: Path, root: Path, *args: str, **env: str) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("model", ["standard", "turbo"])
-def test_dumped_tokens_are_upstreams(
+def test_dumped_tokens_equal_upstream(
     root: Path, upstream: Callable[[str], Any], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ("--model", model, "--temperature", "0", "--max-audio-seconds", "2.4", "--dump-tokens", "tokens.json")
@@ -165,14 +165,14 @@ def upstream_tokens(oracle: Any, model: str) -> list[int]:
         return [int(token) for token in tokens[0]]
 
 
-def test_convert_writes_a_file(root: Path, tmp_path: Path) -> None:
+def test_convert_writes_file(root: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "clip.wav", voiced(2.0), 24_000)
     done = run(tmp_path, root, "convert", "clip.wav", "--model", "turbo", "-o", "out.wav")
     assert done.returncode == 0, done.stderr
     assert soundfile.info(tmp_path / "out.wav").duration == pytest.approx(2.0, abs=0.2)
 
 
-def test_missing_weights_end_the_start_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_missing_weights_fail_startup_with_names(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run(tmp_path, tmp_path / "empty", LOAD_TURBO="true")
     assert done.returncode == 1
@@ -180,7 +180,7 @@ def test_missing_weights_end_the_start_with_what_was_looked_for(tmp_path: Path) 
     assert str(tmp_path / "empty") in done.stderr
 
 
-def test_a_damaged_file_ends_the_start_with_its_name(root: Path, tmp_path: Path) -> None:
+def test_damaged_file_fails_startup_with_its_name(root: Path, tmp_path: Path) -> None:
     for path in (root / "turbo").iterdir():
         (tmp_path / path.name).symlink_to(path)
     broken = tmp_path / "s3gen_meanflow.safetensors"

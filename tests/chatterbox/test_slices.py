@@ -35,7 +35,7 @@ def test_slices_start_small_and_grow() -> None:
 
 @pytest.mark.parametrize("on_cpu", [True, False], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_profile_says_how_slices_grow_where_the_request_does_not(name: str, on_cpu: bool) -> None:
+def test_profile_sets_default_slice_growth(name: str, on_cpu: bool) -> None:
     profile = PROFILES[name]
     schedule = profile.cpu_schedule if on_cpu else profile.schedule
     slicer = Slicer(DEFAULT, schedule, stream=True)
@@ -75,7 +75,7 @@ def silences(schedule: tuple[int, ...], tokens: int) -> list[float]:
     return silent
 
 
-def test_two_cores_keep_ahead_of_a_listener() -> None:
+def test_two_cores_keep_up_with_real_time() -> None:
     for tokens in (60, 125, 250, 1000):
         assert not any(silences(PROFILES["balanced"].cpu_schedule, tokens))
     assert any(silences(PROFILES["balanced"].schedule, 250))
@@ -87,9 +87,7 @@ def test_two_cores_keep_ahead_of_a_listener() -> None:
     size=st.none() | st.integers(1, 80),
     context=st.none() | st.integers(0, 200),
 )
-def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
-    tokens: int, arrivals: list[int], size: int | None, context: int | None
-) -> None:
+def test_slices_cover_each_token_once(tokens: int, arrivals: list[int], size: int | None, context: int | None) -> None:
     slicing = Slicing(tokens_per_slice=size, context_window=context)
     slices = cut(slicing, tokens, arrivals)
     assert slices == cut(slicing, tokens, [1]) == cut(slicing, tokens, [tokens])
@@ -100,30 +98,30 @@ def test_slices_cover_every_token_once_and_do_not_depend_on_when_tokens_come(
     assert all(part.start < part.end for part in slices)
 
 
-def test_no_overlap_means_no_context_and_no_crossfade() -> None:
+def test_zero_overlap_has_no_context_or_crossfade() -> None:
     slicing = Slicing(overlap="zero", context_window=50)
     assert all(part.context == part.start for part in cut(slicing, 300, [1]))
     assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == 0
 
 
 @pytest.mark.parametrize(("milliseconds", "frames"), [(None, 2), (0, 0), (20, 1), (100, 5), (9000, 50)])
-def test_crossfades_are_whole_frames_within_the_context(milliseconds: float | None, frames: int) -> None:
+def test_crossfades_are_whole_frames_within_context(milliseconds: float | None, frames: int) -> None:
     slicing = Slicing(crossfade_ms=milliseconds)
     assert Slicer(slicing, SCHEDULE, stream=True).crossfade_frames == frames
 
 
-def test_without_a_listener_the_utterance_is_one_slice() -> None:
+def test_whole_request_is_one_slice() -> None:
     for tokens in (400, 1003):
         assert cut(DEFAULT, tokens, [7], stream=False) == [Slice(context=0, start=0, end=tokens, final=True)]
 
 
-def test_a_long_clip_is_cut_for_memorys_sake() -> None:
+def test_long_clip_is_cut_to_bound_memory() -> None:
     ends = [(part.end, part.final) for part in cut(DEFAULT, 2500, [2500], stream=False)]
     assert ends == [(1000, False), (2000, False), (2500, True)]
 
 
 @given(tokens=st.integers(0, 600), taken=st.integers(0, 6), stream=st.booleans(), ended=st.booleans())
-def test_slices_that_are_ready_are_those_that_come_next(tokens: int, taken: int, stream: bool, ended: bool) -> None:
+def test_ready_slices_are_the_next_ones(tokens: int, taken: int, stream: bool, ended: bool) -> None:
     slicer = Slicer(DEFAULT, SCHEDULE, stream=stream)
     for _ in range(taken):
         if (part := slicer.next(tokens, ended=ended)) is None or part.final:

@@ -67,7 +67,7 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def test_nothing_is_left_over(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+def test_soak_leaves_no_state(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     root = {checkpoints(model).parent for model in MODELS}.pop()
     engine = engine_of(root, MODELS, voices_dir=tmp_path, watermark=True)
     chance = random.Random(11)

@@ -12,7 +12,7 @@ def stretched(mel: torch.Tensor, speed: float, cuts: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("speed", [0.5, 0.8, 1.0, 1.25, 2.0])
-def test_length_follows_speed_and_cuts_do_not_matter(speed: float) -> None:
+def test_stretched_length_follows_speed(speed: float) -> None:
     mel = torch.randn(80, 90, generator=torch.Generator().manual_seed(0))
     whole = stretched(mel, speed, [])
     assert whole.shape[1] == pytest.approx(90 / speed, abs=1)
@@ -20,12 +20,12 @@ def test_length_follows_speed_and_cuts_do_not_matter(speed: float) -> None:
         torch.testing.assert_close(stretched(mel, speed, cuts), whole, rtol=0, atol=1e-5)
 
 
-def test_it_interpolates_between_frames() -> None:
+def test_stretch_interpolates_between_frames() -> None:
     ramp = torch.arange(10.0).expand(80, 10)
     expected = torch.arange(0, 10, 0.5).clamp(max=9).expand(80, 20)
     torch.testing.assert_close(stretched(ramp, 0.5, [4]), expected)
 
 
-def test_speed_one_is_the_input() -> None:
+def test_speed_one_is_input() -> None:
     mel = torch.randn(80, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(stretched(mel, 1.0, [3]), mel)

@@ -92,7 +92,7 @@ def compare(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slots", [2, 5])
-def test_captured_steps_give_the_same_logits_and_tokens(
+def test_captured_steps_give_same_logits_and_tokens(
     t3: Load, small: Callable[..., None], kind: str, slots: int
 ) -> None:
     small(96, 160, 320)
@@ -159,7 +159,7 @@ def fixed(t3: Load, small: Callable[..., None]) -> tuple[Graphs, KeyValueCache, 
     return made, cache, capturer
 
 
-def test_the_smallest_graph_that_fits_is_taken(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
+def test_smallest_graph_that_fits_is_taken(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
     made, _, capturer = fixed
     assert [row_counts(most) for most in (1, 2, 3, 6, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 6], [1, 2, 4, 8]]
     # In the order in which they are captured.
@@ -206,7 +206,7 @@ def test_padding_touches_no_row_that_is_read(fixed: tuple[Graphs, KeyValueCache,
         assert changed.equal(written[:3])
 
 
-def test_the_scratch_row_alone_takes_the_padding(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
+def test_scratch_row_alone_takes_padding(fixed: tuple[Graphs, KeyValueCache, RecordingCapturer]) -> None:
     made, cache, _ = fixed
     before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
     with torch.inference_mode():
@@ -216,7 +216,7 @@ def test_the_scratch_row_alone_takes_the_padding(fixed: tuple[Graphs, KeyValueCa
         assert changed == [[0, 20], [1, 7], [2, 12], [cache.scratch_row, 0]]
 
 
-def test_nothing_stays_of_a_row_that_leaves(t3: Load) -> None:
+def test_removed_row_leaves_no_state(t3: Load) -> None:
     """A NaN in the fixed space would reach everyone who gets the row later."""
     cache = t3("standard").cache(3)
     assert isinstance(cache, KeyValueCache)
@@ -247,7 +247,7 @@ def test_nothing_stays_of_a_row_that_leaves(t3: Load) -> None:
         (WrongCapturer(frozen), "values that are off by"),
     ],
 )
-def test_a_capture_that_fails_leaves_the_decoder_without(
+def test_failed_capture_leaves_decoder_eager(
     t3: Load, small: Callable[..., None], caplog: pytest.LogCaptureFixture, capturer: RecordingCapturer, reason: str
 ) -> None:
     small(64, 160)
@@ -264,7 +264,7 @@ def test_a_capture_that_fails_leaves_the_decoder_without(
     assert reason in caplog.text
 
 
-def test_graphs_take_no_more_than_half_of_the_free_memory(t3: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_graphs_take_no_more_than_half_of_free_memory(t3: Load, caplog: pytest.LogCaptureFixture) -> None:
     model = t3("standard")
     # 4 rows of two slots and the scratch row.
     row = 2 * model.config.layers * model.config.width * 4
@@ -283,7 +283,7 @@ def test_graphs_take_no_more_than_half_of_the_free_memory(t3: Load, caplog: pyte
     assert "for 1024 rows would take 1.00 GiB, more than half of the 2.00 GiB" in record.getMessage()
 
 
-def test_there_are_graphs_where_they_are_wanted(t3: Load, small: Callable[..., None]) -> None:
+def test_graphs_exist_where_requested(t3: Load, small: Callable[..., None]) -> None:
     small(64, 160)
     capturer = RecordingCapturer()
     refusing = Decoder(t3("turbo"), slots=2, graphs=False)
@@ -299,7 +299,7 @@ def test_there_are_graphs_where_they_are_wanted(t3: Load, small: Callable[..., N
         plain.warm_up(capturer)
 
 
-def test_the_tape_refuses_what_no_graph_can_hold(t3: Load) -> None:
+def test_recorder_refuses_uncapturable_calls(t3: Load) -> None:
     tensor = torch.arange(3.0)
     for step in (
         lambda: tensor * float(tensor.sum()),
@@ -317,7 +317,7 @@ def test_the_tape_refuses_what_no_graph_can_hold(t3: Load) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gpu_captures_the_steps(checkpoints: Callable[[str], Path], kind: str, dtype: torch.dtype) -> None:
+def test_gpu_captures_steps(checkpoints: Callable[[str], Path], kind: str, dtype: torch.dtype) -> None:
     model = T3.from_tensors(reference.tensors(kind, checkpoints(kind)), device="cuda", dtype=dtype)
     eager, captured = Listening(model, slots=5), Listening(model, slots=5)
     captured.warm_up(CudaCapturer(torch.device("cuda")))

@@ -67,7 +67,7 @@ def alone(t3: Load) -> Callable[[str, int], list[int]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("slots", "ahead"), [(2, False), (5, False), (5, True), (16, True)])
-def test_a_request_speaks_alike_alone_and_among_others(
+def test_tokens_do_not_depend_on_batch(
     t3: Load, alone: Callable[[str, int], list[int]], kind: str, slots: int, ahead: bool
 ) -> None:
     model = t3(kind)
@@ -91,7 +91,7 @@ def test_a_request_speaks_alike_alone_and_among_others(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_logits_do_not_depend_on_the_batch(checkpoints: Callable[[str], Path], kind: str) -> None:
+def test_logits_do_not_depend_on_batch(checkpoints: Callable[[str], Path], kind: str) -> None:
     """To rounding, of requests of unlike length, voice and guidance; tokens alone could hide what is small."""
     model = reference.Recorder.from_tensors(
         reference.tensors(kind, checkpoints(kind)), device="cpu", dtype=torch.float32
@@ -119,7 +119,7 @@ def test_logits_do_not_depend_on_the_batch(checkpoints: Callable[[str], Path], k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_alone_decides(t3: Load, kind: str) -> None:
+def test_tokens_depend_on_seed_only(t3: Load, kind: str) -> None:
     wanted, how = reference.prompt(kind), reference.sampling(kind, temperature=1.0, min_p=0.0)
     first = reference.alone(t3(kind), wanted, how, 20)
     torch.manual_seed(5)
@@ -140,7 +140,7 @@ def test_each_request_has_its_own_guidance(t3: Load) -> None:
     assert len({tuple(tokens) for tokens in got.values()}) == len(weights)
 
 
-def test_exaggeration_is_heard_on_llama_models(t3: Load) -> None:
+def test_exaggeration_changes_llama_models(t3: Load) -> None:
     how = reference.sampling("standard", temperature=0.0)
     calm, wild = (
         reference.alone(t3("standard"), reference.prompt("standard", exaggeration=value), how, 30)
@@ -150,7 +150,7 @@ def test_exaggeration_is_heard_on_llama_models(t3: Load) -> None:
 
 
 @pytest.mark.parametrize("kind", reference.LLAMA)
-def test_ids_that_are_no_speech_are_never_drawn(checkpoints: Callable[[str], Path], kind: str) -> None:
+def test_non_speech_ids_are_never_sampled(checkpoints: Callable[[str], Path], kind: str) -> None:
     stored = reference.tensors(kind, checkpoints(kind))
     head = stored["speech_head.weight"].clone()
     # Far larger logits, of both signs, than any other.
@@ -165,7 +165,7 @@ def test_ids_that_are_no_speech_are_never_drawn(checkpoints: Callable[[str], Pat
         assert max(tokens) < SPEECH_IDS
 
 
-def test_wrong_requests_are_refused_with_the_reason(t3: Load) -> None:
+def test_wrong_requests_are_refused_with_reason(t3: Load) -> None:
     how, good = reference.sampling("standard"), reference.prompt("standard")
     decoder = Decoder(t3("standard"), slots=1)
     voiceless = replace(good.voice, t3_tokens=torch.zeros(0, dtype=torch.int64))
@@ -194,7 +194,7 @@ def test_wrong_requests_are_refused_with_the_reason(t3: Load) -> None:
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])
-def test_the_longest_requests_fit(t3: Load, kind: str) -> None:
+def test_longest_requests_fit(t3: Load, kind: str) -> None:
     config, wanted = t3(kind).config, reference.prompt(kind)
     how = reference.sampling(kind, temperature=0.0)
     if kind == "standard":
@@ -231,7 +231,7 @@ def test_dropping_frees_slots_and_memory(t3: Load) -> None:
     assert decoder.cache_bytes == 0
 
 
-def test_memory_follows_use(t3: Load) -> None:
+def test_cache_memory_follows_use(t3: Load) -> None:
     model = t3("standard")
     row = 2 * model.config.layers * model.config.width * 4
     decoder = Decoder(model, slots=32)
@@ -250,7 +250,7 @@ def test_memory_follows_use(t3: Load) -> None:
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])
-def test_releasing_and_forgetting_change_no_tokens(t3: Load, kind: str) -> None:
+def test_releasing_caches_changes_no_tokens(t3: Load, kind: str) -> None:
     requests = {number: request(kind, number) for number in range(4)}
     decoder, got = Decoder(t3(kind), slots=2, prefix_bytes=0), dict[int, list[int | None]]()
     for number, each in requests.items():
@@ -262,7 +262,7 @@ def test_releasing_and_forgetting_change_no_tokens(t3: Load, kind: str) -> None:
     assert got == {number: reference.alone(t3(kind), *each) for number, each in requests.items()}
 
 
-def test_voices_are_kept_up_to_a_limit(t3: Load) -> None:
+def test_voices_are_kept_up_to_limit(t3: Load) -> None:
     model = t3("turbo")
     how = reference.sampling("turbo")
     size = 2 * model.config.layers * model.config.width * 4 * (1 + 150)
@@ -273,7 +273,7 @@ def test_voices_are_kept_up_to_a_limit(t3: Load) -> None:
         assert decoder.cache_bytes == min(number + 1, 2) * size
 
 
-def test_a_step_computes_few_prompts(t3: Load) -> None:
+def test_step_computes_few_prompts(t3: Load) -> None:
     decoder = Decoder(t3("standard"), slots=8)
     for number in range(8):
         decoder.add(number, reference.prompt("standard", number), reference.sampling("standard"), 50)
@@ -285,7 +285,7 @@ def test_a_step_computes_few_prompts(t3: Load) -> None:
     assert used == [1, 3, 5, 7, 8]
 
 
-def test_the_stop_token_ends_a_request_and_is_not_reported(t3: Load) -> None:
+def test_stop_token_ends_request_and_is_not_reported(t3: Load) -> None:
     ids = iter((3, 6561, STOP_SPEECH))
 
     def draw(probabilities: Tensor, requests: Sequence[int]) -> Tensor:
@@ -313,7 +313,7 @@ def test_reduced_precision_stays_close(checkpoints: Callable[[str], Path]) -> No
         assert float((recorded[0] - recorded[1]).abs().max()) < 0.05 * float(recorded[0].abs().max())
 
 
-def test_random_words_equal_the_published_ones() -> None:
+def test_philox_equals_published_values() -> None:
     # The first outputs of SplitMix64 for the seed 1234567, of which the state grows by a constant.
     words = mix(1234567 + torch.arange(1, 6) * (0x9E3779B97F4A7C15 - 2**64))
     assert [int(word) % 2**64 for word in words] == [
@@ -346,7 +346,7 @@ def test_random_numbers_are_exponential_and_of_their_seed_and_step() -> None:
     assert exponentials(states, some).equal(streams[:, some])
 
 
-def test_draws_follow_the_probabilities() -> None:
+def test_draws_follow_probabilities() -> None:
     how = reference.sampling("standard", temperature=1.0, min_p=0.0, repetition_penalty=1.0)
     count = 4000
     sampler = SamplingBatch([how] * count, penalty_last=False, device=torch.device("cpu"))
@@ -360,14 +360,14 @@ def test_draws_follow_the_probabilities() -> None:
     assert shares[4] > 0
 
 
-def test_heads_follow_the_width() -> None:
+def test_heads_follow_width() -> None:
     assert [head_count(width) for width in (1024, 768, 512, 256, 64, 32)] == [16, 12, 8, 4, 4, 2]
     for width in (0, 40, 1000):
         with pytest.raises(ValueError, match=str(width)):
             head_count(width)
 
 
-def test_a_file_of_another_model_is_named(checkpoints: Callable[[str], Path]) -> None:
+def test_file_of_another_model_is_named(checkpoints: Callable[[str], Path]) -> None:
     stored = dict(reference.tensors("standard", checkpoints("standard")))
     damaged: tuple[tuple[dict[str, Tensor], str], ...] = (
         ({}, "speech_emb"),
@@ -380,7 +380,7 @@ def test_a_file_of_another_model_is_named(checkpoints: Callable[[str], Path]) ->
             T3.from_tensors(Tensors(Path("other.safetensors"), content), device="cpu", dtype=torch.float32)
 
 
-def test_weights_stay_in_the_file_when_nothing_changes(checkpoints: Callable[[str], Path]) -> None:
+def test_weights_stay_in_file_when_nothing_changes(checkpoints: Callable[[str], Path]) -> None:
     for kind in KINDS:
         stored = reference.tensors(kind, checkpoints(kind))
         weights = Weights(stored, device=torch.device("cpu"), dtype=torch.float32)

@@ -78,7 +78,7 @@ def test_tokens_and_logits_equal_torchs(t3: Load, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_request_is_independent_of_the_batch(t3: Load, kind: str, precision: Precision) -> None:
+def test_request_is_independent_of_batch(t3: Load, kind: str, precision: Precision) -> None:
     """Of unlike length, voice and guidance; joining and leaving, some before they are done."""
     model = t3(kind, precision)
     requests = {number: request(kind, number) for number in range(12)}

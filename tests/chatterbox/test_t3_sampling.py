@@ -212,7 +212,7 @@ def test_decoder_tokens_are_equal_with_either_sampler(
     assert len({tuple(tokens) for tokens in native.values()}) == 5
 
 
-def test_torch_sampler_is_used_off_the_cpu_and_with_a_draw() -> None:
+def test_torch_sampler_is_used_off_cpu_and_with_draw() -> None:
     def draw(probabilities: Tensor, requests: Sequence[int]) -> Tensor:
         del requests
         return probabilities.argmax(-1)

@@ -77,7 +77,7 @@ def test_greedy_tokens_equal_upstream(pair: Pair, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", reference.LLAMA)
-def test_without_guidance_one_row_does(checkpoints: Callable[[str], Path], pair: Pair, kind: str) -> None:
+def test_no_guidance_needs_one_row(checkpoints: Callable[[str], Path], pair: Pair, kind: str) -> None:
     """Upstream's two rows with weight 0 (which its standard model cannot be given) are one row computed twice."""
     ours = reference.Recorder.from_tensors(
         reference.tensors(kind, checkpoints(kind)), device="cpu", dtype=torch.float32
@@ -91,7 +91,7 @@ def test_without_guidance_one_row_does(checkpoints: Callable[[str], Path], pair:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_upstream_stops_where_ours_does(pair: Pair, kind: str) -> None:
+def test_stop_position_equals_upstream(pair: Pair, kind: str) -> None:
     ours, upstream = pair(kind)
     wanted, how = reference.prompt(kind), reference.sampling(kind)
 
@@ -107,7 +107,7 @@ def test_upstream_stops_where_ours_does(pair: Pair, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_start_token_is_penalised_as_upstream_does(
+def test_start_token_penalty_equals_upstream(
     checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """With GPT-2 before the first token alone, with Llama always."""
@@ -135,7 +135,7 @@ def test_the_start_token_is_penalised_as_upstream_does(
 
 
 @pytest.mark.parametrize("kind", ["standard", "turbo"])
-def test_settings_of_a_batch_equal_upstream_one_by_one(kind: str) -> None:
+def test_settings_of_batch_equal_upstream_one_by_one(kind: str) -> None:
     from transformers.generation import logits_process as processors
 
     llama = kind in reference.LLAMA

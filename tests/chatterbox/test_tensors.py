@@ -32,7 +32,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return written(tmp_path, request.param)
 
 
-def test_tensors_come_back_as_they_were(path: Path) -> None:
+def test_tensors_round_trip(path: Path) -> None:
     tensors = open_tensors(path)
     assert dict(tensors).keys() == WEIGHTS.keys()
     for name, tensor in WEIGHTS.items():
@@ -40,7 +40,7 @@ def test_tensors_come_back_as_they_were(path: Path) -> None:
         assert torch.equal(tensors[name], tensor)
 
 
-def test_the_oldest_format_is_read(tmp_path: Path) -> None:
+def test_oldest_format_is_read(tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     tensors = open_tensors(tmp_path / "old.pt")
     assert all(torch.equal(tensors[name], tensor) for name, tensor in WEIGHTS.items())
@@ -56,7 +56,7 @@ def test_scopes_are_parts_of_names(path: Path) -> None:
     assert inner.shaped("weight", 3, -1).shape == (3, 4)
 
 
-def test_a_missing_tensor_is_named_with_its_file(path: Path) -> None:
+def test_missing_tensor_is_named_with_its_file(path: Path) -> None:
     with pytest.raises(CheckpointError, match=rf"{path.name}: there is no tensor 'encoder\.head'"):
         open_tensors(path).scope("encoder.")["head"]
 
@@ -108,7 +108,7 @@ def test_opening_reads_no_weights(tmp_path: Path, end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["safetensors", "pt"])
-def test_no_file_is_said_to_be_missing(tmp_path: Path, end: str) -> None:
+def test_missing_file_is_reported(tmp_path: Path, end: str) -> None:
     with pytest.raises(CheckpointError, match=f"weights.{end}: there is no such file"):
         open_tensors(tmp_path / f"weights.{end}")
 
@@ -136,7 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named(path: Path, damage: str) -> None:
+def test_damaged_file_is_named(path: Path, damage: str) -> None:
     change, reason = DAMAGE[damage]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(CheckpointError, match=rf"{path.name}: .*{reason}"):
@@ -144,14 +144,14 @@ def test_a_damaged_file_is_named(path: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["safetensors", "pt"])
-def test_a_folder_is_no_checkpoint(tmp_path: Path, end: str) -> None:
+def test_folder_is_refused_as_checkpoint(tmp_path: Path, end: str) -> None:
     (tmp_path / f"weights.{end}").mkdir()
     with pytest.raises(CheckpointError, match=f"weights.{end}: cannot be read"):
         open_tensors(tmp_path / f"weights.{end}")
 
 
 @pytest.mark.parametrize("end", ["safetensors", "pt"])
-def test_a_file_of_the_other_kind_is_refused(tmp_path: Path, end: str) -> None:
+def test_other_file_format_is_refused(tmp_path: Path, end: str) -> None:
     other = written(tmp_path, "pt" if end == "safetensors" else "safetensors")
     path = tmp_path / f"renamed.{end}"
     other.rename(path)
@@ -160,7 +160,7 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path, end: str) -> None:
 
 
 @pytest.mark.parametrize("value", [[torch.ones(2)], {"model": {"weight": torch.ones(2)}}, {"epoch": 3}])
-def test_a_pickle_of_other_things_is_refused(tmp_path: Path, value: Any) -> None:
+def test_pickle_of_other_objects_is_refused(tmp_path: Path, value: Any) -> None:
     torch.save(value, tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match=r"weights\.pt: holds something other than tensors"):
         open_tensors(tmp_path / "weights.pt")
@@ -177,7 +177,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_pickle_is_not_run(tmp_path: Path, zipped: bool) -> None:
+def test_pickle_code_is_not_executed(tmp_path: Path, zipped: bool) -> None:
     path, mark = tmp_path / "weights.pt", tmp_path / "it was run"
     torch.save({"weight": torch.ones(2), "more": Trap(mark)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r"weights\.pt: cannot be read as a checkpoint"):

@@ -80,7 +80,7 @@ def test_every_upstream_language_is_known() -> None:
     assert sorted(LANGUAGES) == sorted(SUPPORTED_LANGUAGES)
 
 
-def test_characters_that_share_a_code_are_numbered(checkpoints: Folder, tmp_path: Path) -> None:
+def test_characters_that_share_code_are_numbered(checkpoints: Folder, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text('["日\\ta", "曰\\ta"]', encoding="utf-8")
     encoder = MultilingualEncoder(checkpoints("multilingual") / "grapheme_mtl_merged_expanded_v1.json", table)
@@ -94,7 +94,7 @@ def test_tags_are_listed_and_read_as_one_token(checkpoints: Folder) -> None:
     assert len(encoder.encode("[laugh].", None)) == 2
 
 
-def test_a_tokeniser_without_tokenizer_json_gives_the_same_ids(checkpoints: Folder, tmp_path: Path) -> None:
+def test_tokeniser_without_tokenizer_json_gives_same_ids(checkpoints: Folder, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     whole = checkpoints("turbo")
@@ -108,7 +108,7 @@ def test_a_tokeniser_without_tokenizer_json_gives_the_same_ids(checkpoints: Fold
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json", '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'])
-def test_a_damaged_tokeniser_is_named(tmp_path: Path, content: str) -> None:
+def test_damaged_tokeniser_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):

@@ -44,7 +44,7 @@ def test_temperature_may_be_zero(engine: Engine, model: str) -> None:
     assert spoke(drain(engine, [speak(1, TEXT, model=model, params=params, max_audio_seconds=0.6)]))
 
 
-def test_tokens_without_a_sound_are_never_sampled(root: Path, tmp_path: Path) -> None:
+def test_tokens_without_sound_are_never_sampled(root: Path, tmp_path: Path) -> None:
     for path in (root / "multilingual").iterdir():
         (tmp_path / path.name).symlink_to(path)
     weights = load_file(root / "multilingual" / "t3_mtl23ls_v2.safetensors")
@@ -64,13 +64,13 @@ def test_tokens_without_a_sound_are_never_sampled(root: Path, tmp_path: Path) ->
     assert max(end.stats.tokens) <= 6562
 
 
-def test_turbo_clones_clips_shorter_than_five_seconds(engine: Engine) -> None:
+def test_turbo_clones_clips_under_five_seconds(engine: Engine) -> None:
     """Its loudness is set too, which gives float64, and an error, with numpy 2."""
     assert any(isinstance(event, Enrolled) for event in drain(engine, [enroll(2, "1" * 64, "turbo", seconds=2.0)]))
     assert spoke(drain(engine, [speak(1, TEXT, model="turbo", voice="1" * 64, max_audio_seconds=0.6)]))
 
 
-def test_requests_at_once_keep_their_own_voices_and_emotions(engine: Engine) -> None:
+def test_concurrent_requests_keep_own_voice_and_exaggeration(engine: Engine) -> None:
     keys = ("a" * 64, "b" * 64)
     drain(engine, [enroll(number, key, "standard", pitch=90.0 * number) for number, key in enumerate(keys, start=1)])
     requests = [
@@ -90,7 +90,7 @@ def test_requests_at_once_keep_their_own_voices_and_emotions(engine: Engine) -> 
         np.testing.assert_allclose(samples(together, request.id), alone, atol=2e-4)
 
 
-def test_a_model_does_the_same_on_its_thirtieth_request(engine: Engine) -> None:
+def test_thirtieth_request_equals_first(engine: Engine) -> None:
     """Multilingual's alignment hooks add up, request by request, and end its speech too early."""
     request = speak(1, TEXT, model="multilingual", max_audio_seconds=0.2)
     first = samples(drain(engine, [request]))

@@ -20,7 +20,7 @@ def saved(checkpoints: Folder) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["standard", "multilingual", "turbo"])
-def test_the_builtin_voice_equals_upstreams(checkpoints: Folder, upstream: Upstream, kind: str) -> None:
+def test_builtin_voice_equals_upstreams(checkpoints: Folder, upstream: Upstream, kind: str) -> None:
     voice, own = load_builtin(checkpoints(kind) / "conds.pt"), upstream(kind).conds
     for ours, theirs in (
         (voice.t3_speaker, own.t3.speaker_emb),
@@ -35,7 +35,7 @@ def test_the_builtin_voice_equals_upstreams(checkpoints: Folder, upstream: Upstr
     assert voice.nbytes == sum(tensor.nbytes for tensor in voice.tensors().values())
 
 
-def test_a_reference_is_cut_to_whole_tokens(checkpoints: Folder, tmp_path: Path) -> None:
+def test_reference_is_cut_to_whole_tokens(checkpoints: Folder, tmp_path: Path) -> None:
     content = saved(checkpoints)
     tokens = content["gen"]["prompt_token"].shape[1]
     content["gen"]["prompt_feat"] = content["gen"]["prompt_feat"][:, : 2 * tokens - 1]
@@ -44,7 +44,7 @@ def test_a_reference_is_cut_to_whole_tokens(checkpoints: Folder, tmp_path: Path)
     assert (voice.s3_tokens.shape[0], voice.s3_mel.shape[0]) == (tokens - 1, 2 * tokens - 2)
 
 
-def test_a_voice_moves_between_devices(checkpoints: Folder) -> None:
+def test_voice_moves_between_devices(checkpoints: Folder) -> None:
     voice = load_builtin(checkpoints("standard") / "conds.pt")
     assert voice.to("cpu") is voice
     assert {tensor.device.type for tensor in voice.to("meta").tensors().values()} == {"meta"}
@@ -62,7 +62,7 @@ def _bytes(content: Any) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_what_is_not_a_voice_is_refused(checkpoints: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_voice_is_refused(checkpoints: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     whole = (checkpoints("standard") / "conds.pt").read_bytes()
     bad = {
@@ -96,7 +96,7 @@ def test_what_is_not_a_voice_is_refused(checkpoints: Folder, tmp_path: Path, mon
         ("gen", "prompt_feat", torch.zeros(1, 500, 79)),
     ],
 )
-def test_a_bad_tensor_is_named(checkpoints: Folder, tmp_path: Path, part: str, name: str, tensor: Any) -> None:
+def test_bad_tensor_is_named(checkpoints: Folder, tmp_path: Path, part: str, name: str, tensor: Any) -> None:
     content = saved(checkpoints)
     content[part][name] = tensor
     torch.save(content, tmp_path / "conds.pt")

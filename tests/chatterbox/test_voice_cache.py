@@ -38,7 +38,7 @@ def assert_same(one: Conditionals | None, other: Conditionals) -> None:
         assert found.numpy().tobytes() == tensor.numpy().tobytes(), name
 
 
-def test_a_voice_is_the_same_object_in_memory_and_the_same_bits_from_disk(tmp_path: Path) -> None:
+def test_cached_voice_is_identical_from_memory_and_disk(tmp_path: Path) -> None:
     kept, cache = voice(), in_folder(tmp_path / "made" / "here")
     assert cache.get(KEYS[0]) is None
     cache.put(KEYS[0], kept)
@@ -52,7 +52,7 @@ def test_a_voice_is_the_same_object_in_memory_and_the_same_bits_from_disk(tmp_pa
     assert later.nbytes == kept.nbytes
 
 
-def test_memory_is_bounded_and_the_longest_unused_go_first() -> None:
+def test_voice_memory_is_bounded_lru() -> None:
     size = voice().nbytes
     cache = in_folder(None, limit=3 * size)
     for index, key in enumerate(KEYS[:3]):
@@ -77,7 +77,7 @@ def test_memory_is_bounded_and_the_longest_unused_go_first() -> None:
     assert cache.nbytes == size
 
 
-def test_what_memory_has_no_room_for_comes_from_disk(tmp_path: Path) -> None:
+def test_evicted_voice_is_read_from_disk(tmp_path: Path) -> None:
     cache = in_folder(tmp_path, limit=voice().nbytes)
     for index, key in enumerate(KEYS[:3]):
         cache.put(key, voice(index))
@@ -86,7 +86,7 @@ def test_what_memory_has_no_room_for_comes_from_disk(tmp_path: Path) -> None:
     assert cache.nbytes == voice().nbytes
 
 
-def test_a_forgotten_voice_leaves_memory_and_disk_but_not_who_holds_it(tmp_path: Path) -> None:
+def test_forgotten_voice_leaves_memory_and_disk(tmp_path: Path) -> None:
     cache, other = in_folder(tmp_path), in_folder(tmp_path, model="standard-77")
     for key in KEYS[:2]:
         cache.put(key, voice(1))
@@ -108,7 +108,7 @@ def test_a_forgotten_voice_leaves_memory_and_disk_but_not_who_holds_it(tmp_path:
     in_folder(tmp_path / "nowhere").forget(KEYS[0])
 
 
-def test_other_weights_never_use_a_voice(tmp_path: Path) -> None:
+def test_cached_voice_is_bound_to_weights(tmp_path: Path) -> None:
     in_folder(tmp_path).put(KEYS[0], voice())
     other = in_folder(tmp_path, model="turbo-1111")
     assert other.get(KEYS[0]) is None
@@ -155,7 +155,7 @@ def test_damaged_and_foreign_files_are_ignored_and_replaced(tmp_path: Path, capl
         assert_same(in_folder(tmp_path).get(KEYS[0]), voice())
 
 
-def test_a_crash_while_writing_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_during_write_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = in_folder(tmp_path)
     cache.put(KEYS[0], voice(1))
 
@@ -171,7 +171,7 @@ def test_a_crash_while_writing_leaves_the_old_file_whole(tmp_path: Path, monkeyp
         assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unwritable_folder_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # A file where the folder should be: permissions mean nothing to root.
     (tmp_path / "taken").touch()
     cache = in_folder(tmp_path / "taken" / "folder")
@@ -192,6 +192,6 @@ def test_only_content_hashes_are_keys(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["", "../turbo", "a/b", ".hidden", "x" * 101, "a*"])
-def test_a_models_name_must_fit_in_a_files(model: str) -> None:
+def test_model_name_must_be_a_file_name(model: str) -> None:
     with pytest.raises(ValueError, match="file's name"):
         in_folder(None, model=model)

@@ -46,7 +46,7 @@ def test_power_spectra_equal_librosa(samples: int) -> None:
 
 @pytest.mark.parametrize("start", [0, 3_000, 9_999])
 @pytest.mark.parametrize("end", [0, 1_000, 20_000])
-def test_silence_is_found_where_librosa_finds_it(start: int, end: int) -> None:
+def test_silence_detection_equals_librosa(start: int, end: int) -> None:
     quiet = np.random.default_rng(1).normal(0, 1e-3, start + end).astype(np.float32)
     clip = np.concatenate([quiet[:start], clips.voiced(1.0, 16_000), quiet[start:]])
     expected, _ = librosa.effects.trim(clip, top_db=20)
@@ -64,13 +64,13 @@ def test_loudness_equals_pyloudnorm(rate: int, seconds: float) -> None:
     assert loudness(clip, rate) == float(meter.integrated_loudness(clip))
 
 
-def test_loudness_that_there_is_not() -> None:
+def test_loudness_of_silence_is_undefined() -> None:
     assert loudness(np.zeros(24_000, np.float32), 24_000) == -math.inf
     with pytest.raises(ValueError, match=r"0\.4 s"):
         loudness(np.zeros(9_599, np.float32), 24_000)
 
 
-def test_filtering_leaves_what_it_is_given() -> None:
+def test_filtering_does_not_change_input() -> None:
     scipy_signal: Any = importlib.import_module("scipy.signal")
     clip = clips.voiced(1.0, 24_000)
     given, found = clip.copy(), np.empty_like(clip)
@@ -88,6 +88,6 @@ def test_filtering_leaves_what_it_is_given() -> None:
         (np.zeros(4, np.float32), np.zeros(4, np.float32), [2.0, 0.0, 0.0], "denominator"),
     ],
 )
-def test_filters_that_do_not_fit_are_refused(samples: Any, out: Any, denominator: list[float], said: str) -> None:
+def test_invalid_filters_are_refused(samples: Any, out: Any, denominator: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         biquad(samples, out, [1.0, 0.0, 0.0], denominator)

@@ -37,7 +37,7 @@ class Program:
         return Path.touch, (self.mark,)
 
 
-def test_a_converted_voice_is_the_same_voice(saved: Path, tmp_path: Path) -> None:
+def test_converted_voice_equals_original(saved: Path, tmp_path: Path) -> None:
     assert main([str(saved), str(tmp_path / "anna.safetensors")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["anna.safetensors"]
     ours, theirs = read_portable((tmp_path / "anna.safetensors").read_bytes()), load_builtin(saved)
@@ -46,7 +46,7 @@ def test_a_converted_voice_is_the_same_voice(saved: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("torch_file", [False, True], ids=["pickle", "archive"])
-def test_nothing_in_a_file_is_run(
+def test_portable_file_executes_no_code(
     saved: Path, tmp_path: Path, torch_file: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mark, bad = tmp_path / "ran", tmp_path / "bad.pth"
@@ -76,13 +76,13 @@ def test_nothing_in_a_file_is_run(
         ("t3_tokens", torch.zeros(1501, dtype=torch.int64)),
     ],
 )
-def test_what_no_model_can_speak_with_is_refused(saved: Path, field: str, value: torch.Tensor) -> None:
+def test_unusable_voice_file_is_refused(saved: Path, field: str, value: torch.Tensor) -> None:
     voice: Conditionals = replace(load_builtin(saved), **{field: value})
     with pytest.raises(RequestError, match="cannot be used"):
         read_portable(write_portable(voice))
 
 
-def test_a_damaged_file_is_refused(saved: Path) -> None:
+def test_damaged_file_is_refused(saved: Path) -> None:
     data = write_portable(load_builtin(saved))
     for bad in (b"", data[:100], data[:-4], data[:-1] + bytes([data[-1] ^ 1])):
         with pytest.raises(RequestError, match="cannot be used"):
@@ -96,7 +96,7 @@ def say(server: Server, voice: str) -> bytes:
     return answer.content
 
 
-def test_a_converted_voice_speaks_under_its_old_name(saved: Path, checkpoints: Folder, tmp_path: Path) -> None:
+def test_converted_voice_keeps_its_name(saved: Path, checkpoints: Folder, tmp_path: Path) -> None:
     (tmp_path / "anna.pth").write_bytes(saved.read_bytes())
     env = {"VOICES_DIR": str(tmp_path / "voices"), "MODEL_PATH": str(checkpoints("standard").parent)}
     done = run(tmp_path, "voice", "convert", "anna.pth", env=env)

@@ -86,7 +86,7 @@ def test_conditionals_equal_upstream_bit_for_bit(
     assert voice.t3_tokens.shape == (min(-int(-seconds * 25 // 1), recipe.t3_tokens),)
 
 
-def test_a_clip_that_ends_within_a_token_loses_its_odd_last_frame(
+def test_partial_last_token_frame_is_dropped(
     preparers: Callable[[str], TorchVoicePreparer], reference: Callable[[str], Any], tmp_path: Path
 ) -> None:
     clip = clips.voiced(3.03, 24_000)
@@ -95,7 +95,7 @@ def test_a_clip_that_ends_within_a_token_loses_its_odd_last_frame(
     assert finish(preparers("standard").prepare(clip, 24_000)).s3_mel.shape[0] == 150
 
 
-def test_turbo_speaks_with_a_clip_of_two_seconds(
+def test_turbo_speaks_with_clip_of_two_seconds(
     preparers: Callable[[str], TorchVoicePreparer], reference: Callable[[str], Any]
 ) -> None:
     voice = finish(preparers("turbo").prepare(clips.voiced(2.0, 24_000), 24_000))
@@ -122,7 +122,7 @@ def test_turbo_speaks_with_a_clip_of_two_seconds(
     assert torch.isfinite(spoken).all()
 
 
-def test_others_can_work_between_stages(preparers: Callable[[str], TorchVoicePreparer]) -> None:
+def test_preparation_yields_between_stages(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     preparer = preparers("standard")
     first, second = clips.voiced(4.0, 24_000), clips.voiced(5.0, 24_000, pitch=220)
     alone = [finish(preparer.prepare(clip, 24_000)) for clip in (first, second)]
@@ -144,7 +144,7 @@ def test_others_can_work_between_stages(preparers: Callable[[str], TorchVoicePre
     assert not torch.equal(made[0].t3_speaker, made[1].t3_speaker)
 
 
-def test_released_networks_serve_a_clip_in_work_and_come_back(checkpoints: Folder) -> None:
+def test_released_networks_are_reloaded_when_needed(checkpoints: Folder) -> None:
     opened: list[str] = []
 
     def source(name: str) -> Callable[[], Tensors]:
@@ -170,7 +170,7 @@ def test_released_networks_serve_a_clip_in_work_and_come_back(checkpoints: Folde
     assert len(opened) == 4
 
 
-def test_a_checkpoint_without_a_weight_is_named(checkpoints: Folder) -> None:
+def test_checkpoint_without_weight_is_named(checkpoints: Folder) -> None:
     path = checkpoints("standard") / "s3gen.safetensors"
     name = "tokenizer.encoder.blocks.0.attn.out.weight"
     whole = open_tensors(path)
@@ -182,7 +182,7 @@ def test_a_checkpoint_without_a_weight_is_named(checkpoints: Folder) -> None:
         finish(preparer.prepare(clips.voiced(1.0, 24_000), 24_000))
 
 
-def test_constants_missing_in_a_checkpoint_are_made(checkpoints: Folder) -> None:
+def test_constants_missing_in_checkpoint_are_made(checkpoints: Folder) -> None:
     path, voice_encoder = (checkpoints("standard") / name for name in FILES["standard"])
     whole = open_tensors(path)
     constants = ("tokenizer._mel_filters", "tokenizer.window")
@@ -195,7 +195,7 @@ def test_constants_missing_in_a_checkpoint_are_made(checkpoints: Folder) -> None
     assert differences(voices[0], voices[1].tensors()) == {}
 
 
-def test_a_clip_from_read_only_bytes_is_taken_and_left_alone(preparers: Callable[[str], TorchVoicePreparer]) -> None:
+def test_read_only_clip_is_accepted_unchanged(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     clip = clips.voiced(1.5, 24_000)
     given = np.frombuffer(clip.tobytes(), dtype=np.float32)
     for kind in ("standard", "turbo"):
@@ -204,7 +204,7 @@ def test_a_clip_from_read_only_bytes_is_taken_and_left_alone(preparers: Callable
     assert given.tobytes() == clip.tobytes()
 
 
-def test_any_rate_is_taken(preparers: Callable[[str], TorchVoicePreparer]) -> None:
+def test_clip_of_any_rate_is_accepted(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     for rate in (8_000, 11_025, 22_050, 96_000, 192_000):
         voice = finish(preparers("standard").prepare(clips.voiced(1.0, rate), rate))
         assert voice.s3_mel.shape == (50, 80), rate
@@ -239,7 +239,7 @@ def test_clips_that_cannot_be_used_are_refused(preparers: Callable[[str], TorchV
     assert refused.value.code == "UNSUPPORTED_AUDIO"
 
 
-def test_a_click_at_either_end_is_no_crash(preparers: Callable[[str], TorchVoicePreparer]) -> None:
+def test_click_at_either_end_is_accepted(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     for place in (slice(0, 4), slice(-4, None)):
         # Whole blocks of the search for silence, so that the last one lies past the clip's end.
         clip = np.full(512 * 96, 1e-5, np.float32)
@@ -247,7 +247,7 @@ def test_a_click_at_either_end_is_no_crash(preparers: Callable[[str], TorchVoice
         assert finish(preparers("standard").prepare(clip, 16_000)).t3_speaker.shape == (256,)
 
 
-def test_a_clip_without_a_voice_is_refused(checkpoints: Folder) -> None:
+def test_clip_without_voice_is_refused(checkpoints: Folder) -> None:
     s3gen, path = (checkpoints("standard") / name for name in FILES["standard"])
     whole = open_tensors(path)
     deaf = Tensors(path, {**whole, "proj.bias": torch.full_like(whole["proj.bias"], -1e6)})
@@ -269,7 +269,7 @@ def test_clips_are_refused_before_any_work(checkpoints: Folder) -> None:
             preparer.tokens(np.full(samples, 0.1, np.float32), 24_000)
 
 
-def test_loudness_that_cannot_be_told_is_left(preparers: Callable[[str], TorchVoicePreparer]) -> None:
+def test_undefined_loudness_is_left_unchanged(preparers: Callable[[str], TorchVoicePreparer]) -> None:
     # 5 Hz: above -60 dBFS, yet inaudible, so that no block counts.
     hum = np.asarray(0.002 * np.sin(2 * np.pi * 5 * np.arange(48_000) / 24_000), np.float32)
     voice = finish(preparers("turbo").prepare(hum, 24_000))

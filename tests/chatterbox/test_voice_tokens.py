@@ -37,7 +37,7 @@ def converted_upstream(model: Any, path: Path) -> Tensor:
 
 
 @pytest.mark.parametrize(("seconds", "lost"), [(53, 50), (55, 25)])
-def test_no_speech_is_lost_where_upstream_loses_some(
+def test_speech_dropped_by_upstream_is_kept(
     preparers: Callable[[str], TorchVoicePreparer],
     reference: Callable[[str], Any],
     tmp_path: Path,
@@ -52,7 +52,7 @@ def test_no_speech_is_lost_where_upstream_loses_some(
     assert torch.equal(tokens[:-50], own[: seconds * 25 - 50])
 
 
-def test_weights_stay_in_the_mapped_file(checkpoints: Callable[[str], Path]) -> None:
+def test_weights_stay_in_mapped_file(checkpoints: Callable[[str], Path]) -> None:
     tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
     places = {tensor.data_ptr() for tensor in tensors.values()}
     taken: list[Tensor] = []
@@ -73,7 +73,7 @@ def test_weights_stay_in_the_mapped_file(checkpoints: Callable[[str], Path]) -> 
     assert len(taken) > 20
 
 
-def test_weights_of_half_precision_hear_as_their_numbers_do(checkpoints: Callable[[str], Path]) -> None:
+def test_half_precision_weights_give_the_same_tokens(checkpoints: Callable[[str], Path]) -> None:
     tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     wholes = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halves.items()}

@@ -88,7 +88,7 @@ def through_mp3(samples: Samples, rate: int = 64_000) -> Samples:
         return np.concatenate([part.to_ndarray().reshape(-1) for part in back.decode(audio=0)]).astype(np.float32)
 
 
-def test_the_network_is_perths(watermarker: Watermarker, perth: Any, speech: Samples) -> None:
+def test_watermark_network_equals_perth(watermarker: Watermarker, perth: Any, speech: Samples) -> None:
     samples = torch.from_numpy(speech[: 2 * RATE])
     levels = level(frames(torch.nn.functional.pad(samples, (HALF, HALF)), 128)[0])
     change = watermarker._encoder(levels[None])[0]
@@ -99,7 +99,7 @@ def test_the_network_is_perths(watermarker: Watermarker, perth: Any, speech: Sam
     assert torch.allclose(change, expected, atol=2e-6)
 
 
-def test_spectra_at_24_khz_are_perths_at_32(perth: Any, speech: Samples) -> None:
+def test_spectra_at_24_khz_equal_perth_at_32_khz(perth: Any, speech: Samples) -> None:
     import librosa
 
     at_32 = librosa.resample(speech, orig_sr=RATE, target_sr=32_000)
@@ -114,7 +114,7 @@ def test_spectra_at_24_khz_are_perths_at_32(perth: Any, speech: Samples) -> None
     assert difference[expected[:count] > 0.4].mean() < 1e-6
 
 
-def test_the_mark_is_perths_but_for_its_view_ahead(perth: Any, speech: Samples, marked: Samples) -> None:
+def test_watermark_equals_perth_except_lookahead(perth: Any, speech: Samples, marked: Samples) -> None:
     import librosa
 
     expected = perth.apply_watermark(speech, sample_rate=RATE)
@@ -133,9 +133,7 @@ def test_nothing_above_2_khz_is_touched(speech: Samples, marked: Samples) -> Non
     assert power[above].sum() < 1e-4 * power.sum()
 
 
-def test_marked_audio_is_told_from_unmarked(
-    watermarker: Watermarker, perth: Any, speech: Samples, marked: Samples
-) -> None:
+def test_marked_audio_is_detected(watermarker: Watermarker, perth: Any, speech: Samples, marked: Samples) -> None:
     for samples, expected in ((speech, 0.0), (marked, 1.0)):
         for heard in (samples, through_mp3(samples)):
             assert watermarker.detect(heard, RATE) == pytest.approx(expected, abs=0.03)
@@ -143,7 +141,7 @@ def test_marked_audio_is_told_from_unmarked(
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
-def test_the_mark_survives_another_rate(
+def test_watermark_survives_resampling(
     watermarker: Watermarker, perth: Any, speech: Samples, marked: Samples, rate: int
 ) -> None:
     import librosa
@@ -155,7 +153,7 @@ def test_the_mark_survives_another_rate(
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0])
-def test_parts_of_a_stream_are_marked(
+def test_parts_of_stream_are_marked(
     watermarker: Watermarker, perth: Any, speech: Samples, marked: Samples, seconds: float
 ) -> None:
     # A fifth of a second is 20 of the detector's frames, six of which reach over a cut: it missed the mark in 7 of 217
@@ -180,9 +178,7 @@ def test_short_utterances_are_marked(watermarker: Watermarker, perth: Any, speec
     assert perths_answer(perth, word) < 0.1
 
 
-def test_a_word_in_silence_is_marked_and_the_silence_is_not(
-    watermarker: Watermarker, perth: Any, speech: Samples
-) -> None:
+def test_word_in_silence_is_marked_and_silence_is_not(watermarker: Watermarker, perth: Any, speech: Samples) -> None:
     samples = np.zeros(6 * RATE, np.float32)
     samples[50_000:59_600] = speech[8_000:17_600]
     out = watermarker.whole(samples)
@@ -199,19 +195,21 @@ def test_silence_stays_silent_and_is_not_marked(watermarker: Watermarker) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 17, 240, 4_800, 12_000, 48_000])
-def test_equal_however_it_is_cut(watermarker: Watermarker, speech: Samples, marked: Samples, size: int) -> None:
+def test_watermark_does_not_depend_on_cuts(
+    watermarker: Watermarker, speech: Samples, marked: Samples, size: int
+) -> None:
     part = speech if size >= 240 else speech[:2_000]
     expected = marked if size >= 240 else watermarker.whole(part)
     assert np.array_equal(streamed(watermarker, part, same(size)), expected)
 
 
-def test_equal_when_it_is_cut_unevenly(watermarker: Watermarker, speech: Samples, marked: Samples) -> None:
+def test_watermark_does_not_depend_on_uneven_cuts(watermarker: Watermarker, speech: Samples, marked: Samples) -> None:
     rng = np.random.default_rng(3)
     sizes = (int(size) for size in rng.integers(0, 9_000, 10_000))
     assert np.array_equal(streamed(watermarker, speech, sizes), marked)
 
 
-def test_streams_do_not_touch_each_other(watermarker: Watermarker, speech: Samples) -> None:
+def test_watermarked_streams_are_independent(watermarker: Watermarker, speech: Samples) -> None:
     first, second = speech[: 2 * RATE], np.ascontiguousarray(speech[2 * RATE : 4 * RATE])
     streams = [watermarker.stream(), watermarker.stream()]
     out: list[list[Samples]] = [[], []]
@@ -223,14 +221,14 @@ def test_streams_do_not_touch_each_other(watermarker: Watermarker, speech: Sampl
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 767, 769, 1_440, 3_333])
-def test_as_much_comes_out_as_goes_in(watermarker: Watermarker, speech: Samples, size: int) -> None:
+def test_watermark_keeps_length(watermarker: Watermarker, speech: Samples, size: int) -> None:
     out = watermarker.whole(speech[:size])
     assert out.size == size
     assert out.dtype == np.float32
     assert np.isfinite(out).all()
 
 
-def test_audio_is_held_back_no_longer_than_said(watermarker: Watermarker, speech: Samples) -> None:
+def test_watermark_latency_is_bounded(watermarker: Watermarker, speech: Samples) -> None:
     stream = watermarker.stream()
     given = taken = 0
     held = []
@@ -244,24 +242,24 @@ def test_audio_is_held_back_no_longer_than_said(watermarker: Watermarker, speech
     assert watermarker.stream().push(speech[:9_600]).size > 0.7 * 9_600
 
 
-def test_there_are_no_seams(speech: Samples, marked: Samples) -> None:
+def test_watermark_blocks_join_without_seams(speech: Samples, marked: Samples) -> None:
     steps = np.abs(np.diff(marked - speech))
     seams = steps[1_440 - 528 - 1 :: 1_440]
     assert seams.max() <= np.quantile(steps, 0.9995)
 
 
-def test_given_samples_are_left_alone(watermarker: Watermarker, speech: Samples) -> None:
+def test_watermark_does_not_change_input(watermarker: Watermarker, speech: Samples) -> None:
     given = np.frombuffer(speech[:RATE].tobytes(), np.float32)
     assert np.array_equal(watermarker.whole(given), watermarker.whole(speech[:RATE].copy()))
     assert given.tobytes() == speech[:RATE].tobytes()
 
 
-def test_clips_that_are_too_short_to_tell_are_not_marked(watermarker: Watermarker) -> None:
+def test_short_clips_are_detected_as_unmarked(watermarker: Watermarker) -> None:
     for size in (0, 1, 900):
         assert watermarker.detect(np.ones(size, np.float32), RATE) == 0.0
 
 
-def test_synthetic_voices_are_told_too(watermarker: Watermarker) -> None:
+def test_synthetic_voices_are_detected(watermarker: Watermarker) -> None:
     for pitch in (90.0, 140.0, 260.0):
         voice = clips.voiced(2.0, RATE, pitch=pitch)
         assert watermarker.detect(watermarker.whole(voice), RATE) > 0.9
@@ -269,7 +267,7 @@ def test_synthetic_voices_are_told_too(watermarker: Watermarker) -> None:
 
 
 @pytest.mark.gpu
-def test_a_gpu_marks_the_same(watermarker: Watermarker, speech: Samples, marked: Samples) -> None:
+def test_gpu_marks_same(watermarker: Watermarker, speech: Samples, marked: Samples) -> None:
     there = Watermarker.load(torch.device("cuda"))
     there.self_test()
     assert np.abs(streamed(there, speech, same(12_000)) - marked).max() < 2e-3

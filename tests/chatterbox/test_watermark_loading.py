@@ -20,12 +20,12 @@ def watermarker() -> Watermarker:
     return Watermarker.load(torch.device("cpu"))
 
 
-def test_it_passes_its_own_test(watermarker: Watermarker) -> None:
+def test_self_test_passes(watermarker: Watermarker) -> None:
     watermarker.self_test()
 
 
 @pytest.mark.parametrize("change", [0.0, float("nan")])
-def test_a_mark_that_is_not_found_fails_the_test(watermarker: Watermarker, change: float) -> None:
+def test_undetected_mark_fails_self_test(watermarker: Watermarker, change: float) -> None:
     def broken(levels: torch.Tensor) -> torch.Tensor:
         return torch.full_like(levels, change)
 
@@ -35,14 +35,14 @@ def test_a_mark_that_is_not_found_fails_the_test(watermarker: Watermarker, chang
         useless.self_test()
 
 
-def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(WatermarkError, match=r"resemble-perth, which is not installed: .*WATERMARK=off"):
         Watermarker.load(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut short"])
-def test_damaged_weights_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None) -> None:
+def test_damaged_weights_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "weights").write_bytes(content)
     monkeypatch.setattr(perth, "_FILE", tmp_path / "weights")
@@ -50,7 +50,7 @@ def test_damaged_weights_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         Watermarker.load(torch.device("cpu"))
 
 
-def test_weights_of_something_else_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_weights_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = perth.open_weights()
     other = Tensors(whole.path, {name: tensor[..., :3] for name, tensor in whole.items()})
     monkeypatch.setattr("chatterbox_server.chatterbox.watermark.watermarker.open_weights", lambda: other)

@@ -22,7 +22,7 @@ def run(client: str, server: Server) -> dict[str, Any]:
     return names
 
 
-def test_openai_snippet_writes_the_file(lite: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_snippet_writes_file(lite: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run("openai", lite)["client"].close()
     judge_speech(*decoded((tmp_path / "hello.mp3").read_bytes(), "mp3"))

@@ -44,21 +44,21 @@ def judge(frame: Any, judgement: Callable[..., None], **expected: Any) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("model", [EVENTS, AUDIO])
-def test_it_speaks(fake: Server, model: str, name: str) -> None:
+def test_plugin_speaks(fake: Server, model: str, name: str) -> None:
     judge(with_tts(fake, collected, model=model, response_format=name), judge_tone)
 
 
-def test_it_needs_nothing_but_an_address(lite: Server) -> None:
+def test_plugin_needs_only_base_url(lite: Server) -> None:
     judge(with_tts(lite, collected), judge_speech)
 
 
-def test_instructions_and_speed_are_taken(fake: Server) -> None:
+def test_instructions_and_speed_are_accepted(fake: Server) -> None:
     frame = with_tts(fake, collected, voice="coral", speed=0.5, instructions="Slowly.", response_format="pcm")
     judge(frame, judge_tone, seconds=2 * SECONDS)
 
 
 @pytest.mark.parametrize("model", [EVENTS, AUDIO])
-def test_frames_come_while_the_rest_is_made(paced: Server, model: str) -> None:
+def test_frames_arrive_while_rest_is_made(paced: Server, model: str) -> None:
     async def first(tts: Any) -> float:
         async with tts.synthesize(SENTENCE, conn_options=ONCE) as stream:
             await anext(stream)
@@ -69,7 +69,7 @@ def test_frames_come_while_the_rest_is_made(paced: Server, model: str) -> None:
     paced.wait_metric(RUNNING, 0)
 
 
-def test_what_it_cost_is_told(fake: Server) -> None:
+def test_usage_metrics_are_reported(fake: Server) -> None:
     async def measured(tts: Any) -> Any:
         found: list[Any] = []
         tts.on("metrics_collected", found.append)
@@ -83,7 +83,7 @@ def test_what_it_cost_is_told(fake: Server) -> None:
     assert metrics.audio_duration == pytest.approx(SECONDS, abs=0.11)
 
 
-def test_errors_are_told(fake: Server) -> None:
+def test_errors_are_reported(fake: Server) -> None:
     with pytest.raises(APIStatusError) as raised:
         with_tts(fake, lambda tts: collected(tts, "x" * 5001))
     assert raised.value.status_code == 400
@@ -93,6 +93,6 @@ def test_errors_are_told(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("model", [EVENTS, AUDIO])
-def test_audio_that_is_cut_off_is_an_error(fake: Server, model: str) -> None:
+def test_truncated_audio_is_an_error(fake: Server, model: str) -> None:
     with pytest.raises(APIConnectionError):
         with_tts(fake, lambda tts: collected(tts, LATE_FAILURE), model=model, response_format="pcm")

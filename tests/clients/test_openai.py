@@ -36,20 +36,20 @@ def test_every_format_decodes(fake: Server, name: Any, connect: Connect) -> None
     judge_tone(samples, rate)
 
 
-def test_it_is_mp3_where_nothing_is_said(fake: Server, connect: Connect) -> None:
+def test_default_format_is_mp3(fake: Server, connect: Connect) -> None:
     answer = connect(fake).audio.speech.create(model="tts-1", voice="alloy", input=SENTENCE, speed=2)
     judge_tone(*decoded(answer.read(), "mp3"), seconds=SECONDS / 2)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_embedded_voice_speaks(lite: Server, name: Any, connect: Connect) -> None:
+def test_embedded_voice_speaks(lite: Server, name: Any, connect: Connect) -> None:
     speech = connect(lite).audio.speech
     answer = speech.create(model="tts-1-hd", voice="shimmer", input=SENTENCE, response_format=name)
     judge_speech(*decoded(answer.read(), name))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_first_bytes_come_long_before_the_last(paced: Server, name: Any, connect: Connect) -> None:
+def test_first_bytes_arrive_long_before_last(paced: Server, name: Any, connect: Connect) -> None:
     speech = connect(paced).audio.speech.with_streaming_response
     with speech.create(model="tts-1", voice="alloy", input=SLOWLY, response_format=name) as answer:
         pieces = answer.iter_bytes()
@@ -61,14 +61,14 @@ def test_the_first_bytes_come_long_before_the_last(paced: Server, name: Any, con
     judge_tone(*decoded(data, name), seconds=0.06 * len(SLOWLY))
 
 
-def test_a_stream_that_is_left_frees_its_place(paced: Server, connect: Connect) -> None:
+def test_abandoned_stream_releases_slot(paced: Server, connect: Connect) -> None:
     speech = connect(paced).audio.speech.with_streaming_response
     with speech.create(model="tts-1", voice="alloy", input=SLOWLY * 10, response_format="pcm") as answer:
         next(answer.iter_bytes())
     paced.wait_metric(RUNNING, 0)
 
 
-def test_a_stream_that_fails_is_no_short_file(fake: Server, connect: Connect) -> None:
+def test_failed_stream_raises(fake: Server, connect: Connect) -> None:
     speech = connect(fake).audio.speech.with_streaming_response
     with (
         speech.create(model="tts-1", voice="alloy", input=LATE_FAILURE, response_format="pcm") as answer,
@@ -86,7 +86,7 @@ def events(client: openai.OpenAI, text: str) -> openai.Stream[Any]:
     return stream
 
 
-def test_events_come_while_the_rest_is_made(paced: Server, connect: Connect) -> None:
+def test_events_arrive_while_rest_is_made(paced: Server, connect: Connect) -> None:
     stream = events(connect(paced), SLOWLY)
     found = [next(stream)]
     assert paced.metrics()[RUNNING] == 1
@@ -99,7 +99,7 @@ def test_events_come_while_the_rest_is_made(paced: Server, connect: Connect) -> 
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > len(SLOWLY)
 
 
-def test_events_that_fail_raise_what_failed(fake: Server, connect: Connect) -> None:
+def test_failed_events_raise_the_error(fake: Server, connect: Connect) -> None:
     stream = events(connect(fake), LATE_FAILURE)
     assert next(stream)["type"] == "speech.audio.delta"
     with pytest.raises(openai.APIError, match="late failure") as raised:
@@ -118,7 +118,7 @@ def test_events_line_by_line(fake: Server, connect: Connect) -> None:
     judge_tone(*decoded(data, "mp3"))
 
 
-def test_further_parameters_go_into_the_body(fake: Server, connect: Connect) -> None:
+def test_further_parameters_go_into_body(fake: Server, connect: Connect) -> None:
     raw = connect(fake).audio.speech.with_raw_response.create(
         model="fake",
         voice="tone",
@@ -139,7 +139,7 @@ def native(server: Server, voice: str | None) -> Samples:
     return decoded(HTTP.post(f"{server.url}/api/tts", json=body).content, "pcm")[0]
 
 
-def test_a_voice_is_made_with_consent_spoken_with_and_deleted(server: StartServer, connect: Connect) -> None:
+def test_voice_is_made_with_consent_spoken_with_and_deleted(server: StartServer, connect: Connect) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0")
     client = connect(one)
     recording = ("consent.wav", clip(300), "audio/wav")
@@ -190,7 +190,7 @@ def test_models_are_listed_and_found(fake: Server, connect: Connect) -> None:
         assert (model.id, model.object, model.owned_by) == (name, "model", "chatterbox-server")
 
 
-def test_many_speak_side_by_side(fake: Server) -> None:
+def test_concurrent_requests_are_served(fake: Server) -> None:
     async def all_of_them() -> list[bytes]:
         async with openai.AsyncOpenAI(base_url=f"{fake.url}/v1", api_key=KEY) as client:
 

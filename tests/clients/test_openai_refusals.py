@@ -36,7 +36,7 @@ def speak(client: openai.OpenAI, **fields: Any) -> bytes:
         ({"input": "It will [[fail]]."}, openai.InternalServerError, (None, "generation_error")),
     ],
 )
-def test_every_error_has_its_class(
+def test_errors_map_to_client_classes(
     fake: Server, connect: Connect, fields: dict[str, Any], error: type[openai.APIStatusError], named: tuple[str, str]
 ) -> None:
     """``named`` is the field and the code."""
@@ -49,7 +49,7 @@ def test_every_error_has_its_class(
     assert str(found.status_code) in found.message
 
 
-def test_a_wrong_key_is_an_authentication_error(fake: Server, connect: Connect) -> None:
+def test_wrong_key_is_authentication_error(fake: Server, connect: Connect) -> None:
     for key in ("wrong", KEY + "x"):
         client = connect(fake, api_key=key)
         calls: list[Callable[[], Any]] = [lambda: speak(client), client.models.list]  # noqa: B023
@@ -59,19 +59,19 @@ def test_a_wrong_key_is_an_authentication_error(fake: Server, connect: Connect) 
             assert raised.value.code == "invalid_api_key"
 
 
-def test_a_models_own_voice_is_not_to_be_deleted(fake: Server, connect: Connect) -> None:
+def test_builtin_voice_cannot_be_deleted(fake: Server, connect: Connect) -> None:
     with pytest.raises(openai.PermissionDeniedError):
         connect(fake).audio.voices.delete("tone")
 
 
-def test_what_would_fail_again_is_asked_once(server: StartServer, connect: Connect) -> None:
+def test_permanent_errors_are_not_retried(server: StartServer, connect: Connect) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0")
     with pytest.raises(openai.UnprocessableEntityError):
         speak(connect(one, max_retries=5), input="")
     assert one.metrics()[REFUSED] == 1
 
 
-def test_a_full_queue_is_asked_again_when_it_said_so(server: StartServer, connect: Connect) -> None:
+def test_full_queue_is_retried_after_delay(server: StartServer, connect: Connect) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1", "--max-queue", "0")
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(speak, connect(one), input="[[slow 0.5]] a", timeout=60)
@@ -87,7 +87,7 @@ def test_a_full_queue_is_asked_again_when_it_said_so(server: StartServer, connec
     judge_tone(*decoded(answer.content, "pcm"))
 
 
-def test_a_server_that_loads_is_waited_for(server: StartServer, connect: Connect) -> None:
+def test_loading_server_is_retried(server: StartServer, connect: Connect) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--fake-load-seconds", "3", wait=False)
     one.wait_listening()
     with pytest.raises(openai.InternalServerError) as raised:

@@ -41,7 +41,7 @@ def audio(frames: Sequence[Frame]) -> bytes:
     return b"".join(frame.audio for frame in found)
 
 
-def test_it_speaks(fake: Server) -> None:
+def test_plugin_speaks(fake: Server) -> None:
     down, up = spoken(fake, SENTENCE)
     judge_tone(samples_of(audio(down)), 24_000)
     kinds = [type(frame) for frame in down]
@@ -51,21 +51,21 @@ def test_it_speaks(fake: Server) -> None:
     assert not [frame for frame in up if isinstance(frame, ErrorFrame)]
 
 
-def test_the_embedded_voice_speaks(lite: Server) -> None:
+def test_embedded_voice_speaks(lite: Server) -> None:
     judge_speech(samples_of(audio(spoken(lite, SENTENCE, voice="nova")[0])), 24_000)
 
 
 @pytest.mark.parametrize("voice", sorted(VALID_VOICES))
-def test_every_voice_that_it_knows_speaks(fake: Server, voice: str) -> None:
+def test_every_known_voice_speaks(fake: Server, voice: str) -> None:
     judge_tone(samples_of(audio(spoken(fake, SENTENCE, voice=voice)[0])), 24_000)
 
 
-def test_instructions_speed_and_model_are_taken(fake: Server) -> None:
+def test_instructions_speed_and_model_are_accepted(fake: Server) -> None:
     down, _ = spoken(fake, SENTENCE, model="tts-1-hd", speed=2.0, instructions="Fast.")
     judge_tone(samples_of(audio(down)), 24_000, seconds=SECONDS / 2)
 
 
-def test_errors_are_told(fake: Server) -> None:
+def test_errors_are_reported(fake: Server) -> None:
     down, up = spoken(fake, "x" * 5001)
     assert not [frame for frame in down if isinstance(frame, TTSAudioRawFrame)]
     errors = [frame.error for frame in up if isinstance(frame, ErrorFrame)]

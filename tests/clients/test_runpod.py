@@ -56,7 +56,7 @@ def test_every_format_at_every_rate(api: LocalApi, name: str, rate: int) -> None
     assert metrics["rtf"] > 0
 
 
-def test_a_job_is_run_and_streamed(api: LocalApi) -> None:
+def test_job_is_run_and_streamed(api: LocalApi) -> None:
     begun = api.post("/run", {"input": {"operation": "tts", "text": SENTENCE}})
     assert begun["status"] == "IN_PROGRESS"
     streamed = api.post(f"/stream/{begun['id']}")
@@ -64,14 +64,14 @@ def test_a_job_is_run_and_streamed(api: LocalApi) -> None:
     judge_tone(*audio([part["output"] for part in streamed["stream"]]))
 
 
-def test_a_job_is_run_and_asked_for(api: LocalApi) -> None:
+def test_job_is_run_and_asked_for(api: LocalApi) -> None:
     begun = api.post("/run", {"input": {"operation": "tts", "text": SENTENCE, "output_format": "mp3"}})
     status = api.post(f"/status/{begun['id']}")
     assert status["status"] == "COMPLETED"
     judge_tone(*audio(status["output"]))
 
 
-def test_the_usual_job_of_the_older_server(api: LocalApi) -> None:
+def test_older_worker_job_is_accepted(api: LocalApi) -> None:
     items = api.runsync(
         text=SENTENCE,
         exaggeration=0.5,
@@ -113,14 +113,14 @@ def test_the_usual_job_of_the_older_server(api: LocalApi) -> None:
         ("seed", -1),
     ],
 )
-def test_a_wrong_parameter_is_named_and_the_worker_goes_on(api: LocalApi, name: str, wrong: object) -> None:
+def test_wrong_parameter_is_named_and_worker_continues(api: LocalApi, name: str, wrong: object) -> None:
     (only,) = api.runsync(**{"text": SENTENCE, name: wrong})
     assert only["error"].startswith(f"{name}: ")
     assert only["code"] == "INVALID_PARAMETER"
     assert joined(api.runsync(text="Hi."))
 
 
-def test_a_clip_speaks_this_job_alone(api: LocalApi, fake: Server) -> None:
+def test_clip_is_used_for_one_job_only(api: LocalApi, fake: Server) -> None:
     key = hashlib.sha256(clip()).hexdigest()
     for sent in (base64.b64encode(clip()).decode(), f"data:audio/wav;base64,{base64.b64encode(clip()).decode()}"):
         items = api.runsync(text=SENTENCE, voice_mode="clone", reference_audio=sent)
@@ -130,7 +130,7 @@ def test_a_clip_speaks_this_job_alone(api: LocalApi, fake: Server) -> None:
     assert api.runsync(text=SENTENCE, voice_id=key)[-1]["code"] == "VOICE_NOT_FOUND"
 
 
-def test_the_worker_brings_a_server_of_its_own(tmp_path: Path) -> None:
+def test_worker_starts_its_own_server(tmp_path: Path) -> None:
     with LocalApi(tmp_path, {}, serve=()) as worker:
         (server,) = [child for child in psutil.Process(worker.process.pid).children() if child.net_connections("tcp")]
         judge_speech(*audio(worker.runsync(text=SENTENCE)))
@@ -155,7 +155,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_chatterbox_clones_from_a_job(checkpoint: Path, tmp_path: Path) -> None:
+def test_job_clones_with_chatterbox(checkpoint: Path, tmp_path: Path) -> None:
     settings = {"MODEL_PATH": str(checkpoint), "LOAD_TURBO": "true", "LOAD_LITE": "false", "ENGINE_THREADS": "1"}
     job: dict[str, Any] = {
         "text": "Hello there.",
@@ -177,7 +177,7 @@ def test_chatterbox_clones_from_a_job(checkpoint: Path, tmp_path: Path) -> None:
     assert joined(cut) == joined(short)
 
 
-def test_the_worker_does_a_platforms_jobs(tmp_path: Path) -> None:
+def test_worker_runs_platform_jobs(tmp_path: Path) -> None:
     jobs: dict[str, dict[str, Any]] = {
         "good": {
             "text": "A job whose pieces arrive one by one and long before it is done and has a result",

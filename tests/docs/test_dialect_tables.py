@@ -13,12 +13,12 @@ ROWS = [row for rows in TABLES.values() for row in rows]
 COVERAGE: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/docs/coverage.toml").read_text("utf-8"))
 
 
-def test_there_is_a_table_for_every_server() -> None:
+def test_every_server_has_a_table() -> None:
     assert len(TABLES) == 6
     assert min(len(rows) for rows in TABLES.values()) >= 9
 
 
-def test_every_row_is_held_by_tests_that_exist() -> None:
+def test_every_row_names_existing_tests() -> None:
     assert {server: list(rows) for server, rows in COVERAGE.items()} == {
         server: [there for there, _ in rows] for server, rows in TABLES.items()
     }

@@ -15,7 +15,7 @@ def relative(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 
 
@@ -28,7 +28,7 @@ def test_lines_are_short(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in links(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
@@ -43,7 +43,7 @@ def test_every_page_is_linked() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
-def test_a_block_is_run_or_gives_the_reason(block: Block) -> None:
+def test_block_is_run_or_gives_reason(block: Block) -> None:
     if block.language in ("bash", "python", "javascript"):
         assert re.fullmatch(r"|server: cloning|client: \w+|browser|not run: .{10,}", block.mark), block.mark
     else:

@@ -89,7 +89,7 @@ def test_exit_statuses_are_listed(help_text: str) -> None:
     assert rows == re.findall(r"\b\d+\b", stated)
 
 
-def test_every_field_of_a_speech_request_is_listed(fake: Server) -> None:
+def test_every_field_of_speech_request_is_listed(fake: Server) -> None:
     description: dict[str, Any] = HTTP.get(fake.url + "/openapi.json").raise_for_status().json()
 
     def properties(schema: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def code(event: Event) -> str:
     return event.code
 
 
-def test_requests_reach_the_runner_of_their_model(engine: Engine) -> None:
+def test_requests_reach_runner_of_their_model(engine: Engine) -> None:
     assert [model.name for model in engine.models] == ["a", "b"]
     assert engine.idle
     events = engine.step([speak(1, "go", model="b"), speak(2, "go", model="a")])
@@ -113,7 +113,7 @@ def test_requests_reach_the_runner_of_their_model(engine: Engine) -> None:
     assert not engine.idle
 
 
-def test_an_unknown_model_fails_the_request_only(engine: Engine) -> None:
+def test_unknown_model_fails_request_only(engine: Engine) -> None:
     events = engine.step([speak(1, "go", model="z"), speak(2, "go", model="a"), enroll("z")])
     failed = [event for event in events if isinstance(event, Failed)]
     assert [(event.id, event.code) for event in failed] == [(1, "INVALID_PARAMETER"), (9, "INVALID_PARAMETER")]
@@ -121,25 +121,25 @@ def test_an_unknown_model_fails_the_request_only(engine: Engine) -> None:
     assert any(isinstance(event, Audio) and event.id == 2 for event in events)
 
 
-def test_a_refused_request_leaves_others_alone(engine: Engine) -> None:
+def test_refused_request_leaves_others_alone(engine: Engine) -> None:
     events = engine.step([speak(1, "refuse", model="a"), speak(2, "go", model="a")])
     assert events[0] == Failed(id=1, code="INVALID_PARAMETER", field="text", message="refused")
     assert [event.id for event in events] == [1, 2]
 
 
-def test_an_id_is_free_again_after_its_end(engine: Engine) -> None:
+def test_id_is_free_after_end(engine: Engine) -> None:
     assert engine.step([speak(1, "end", model="a")]) == [Done(id=1, stats=STATS)]
     assert engine.step([speak(1, "refuse", model="a")]) != []
     assert engine.step([speak(1, "end", model="b")]) == [Done(id=1, stats=STATS)]
 
 
-def test_an_id_in_use_is_the_hosts_bug(engine: Engine) -> None:
+def test_duplicate_id_raises(engine: Engine) -> None:
     engine.step([speak(1, "go", model="a")])
     with pytest.raises(ValueError, match="request id 1 is in use"):
         engine.step([speak(1, "go", model="b")])
 
 
-def test_nothing_follows_a_cancel(engine: Engine, runners: tuple[Script, Script]) -> None:
+def test_cancelled_request_sends_no_events(engine: Engine, runners: tuple[Script, Script]) -> None:
     engine.step([speak(1, "go", model="a")])
     assert engine.step([Cancel(id=1)]) == []
     assert engine.idle
@@ -152,20 +152,20 @@ def test_nothing_follows_a_cancel(engine: Engine, runners: tuple[Script, Script]
     assert engine.step([]) == []
 
 
-def test_a_cancelled_id_can_speak_again_at_once(engine: Engine) -> None:
+def test_cancelled_id_can_speak_again_at_once(engine: Engine) -> None:
     engine.step([speak(1, "go", model="a")])
     events = engine.step([Cancel(id=1), speak(1, "end", model="b")])
     assert events == [Done(id=1, stats=STATS)]
 
 
-def test_a_conversion_is_answered_like_an_utterance(engine: Engine) -> None:
+def test_conversion_is_answered_like_utterance(engine: Engine) -> None:
     assert engine.step([convert(1, model="b")]) == [Audio(id=1, pcm=pcm("b"))]
     assert code(engine.step([convert(2, seconds=0.0, model="a")])[0]) == "UNSUPPORTED_AUDIO"
     assert engine.step([Cancel(id=1)]) == []
     assert engine.idle
 
 
-def test_enrolling_goes_on_while_others_are_spoken_to(engine: Engine) -> None:
+def test_enrolment_runs_beside_speech(engine: Engine) -> None:
     assert [event.id for event in engine.step([enroll("b"), speak(1, "go", model="b")])] == [1]
     events = engine.step([])
     assert Enrolled(id=9, voice=KEY, model="b", cache_bytes=1) in events
@@ -176,32 +176,32 @@ def test_enrolling_goes_on_while_others_are_spoken_to(engine: Engine) -> None:
     assert engine.voice_cache_bytes == 10
 
 
-def test_an_enrolment_and_an_utterance_cannot_share_an_id(engine: Engine) -> None:
+def test_enrolment_and_utterance_cannot_share_id(engine: Engine) -> None:
     engine.step([enroll("a")])
     with pytest.raises(ValueError, match="request id 9 is in use"):
         engine.step([speak(9, "go", model="a")])
 
 
-def test_a_cancelled_enrolment_has_no_answer(engine: Engine, runners: tuple[Script, Script]) -> None:
+def test_cancelled_enrolment_has_no_answer(engine: Engine, runners: tuple[Script, Script]) -> None:
     runners[0].deaf_to_cancel = True
     engine.step([enroll("a")])
     assert engine.step([Cancel(id=9)]) == []
     assert not runners[0].live
 
 
-def test_every_model_forgets(engine: Engine, runners: tuple[Script, Script]) -> None:
+def test_forget_reaches_every_model(engine: Engine, runners: tuple[Script, Script]) -> None:
     assert engine.step([Forget(voice="k")]) == []
     assert [runner.forgotten for runner in runners] == [["k"], ["k"]]
 
 
-def test_no_memory_for_a_request_frees_the_runners_caches(engine: Engine, runners: tuple[Script, Script]) -> None:
+def test_out_of_memory_in_request_frees_runner_caches(engine: Engine, runners: tuple[Script, Script]) -> None:
     events = engine.step([speak(1, "submit oom", model="a"), speak(2, "go", model="a")])
     assert code(events[0]) == "OUT_OF_MEMORY"
     assert [event.id for event in events] == [1, 2]
     assert [runner.released for runner in runners] == [1, 0]
 
 
-def test_no_memory_for_a_step_ends_the_runners_requests(engine: Engine, runners: tuple[Script, Script]) -> None:
+def test_out_of_memory_in_step_fails_runner_requests(engine: Engine, runners: tuple[Script, Script]) -> None:
     events = engine.step([speak(1, "go", model="a"), speak(2, "step oom", model="a"), speak(3, "go", model="b")])
     assert sorted(event.id for event in events if isinstance(event, Failed)) == [1, 2]
     assert {code(event) for event in events if event.id != 3} == {"OUT_OF_MEMORY"}
@@ -209,7 +209,7 @@ def test_no_memory_for_a_step_ends_the_runners_requests(engine: Engine, runners:
     assert [event.id for event in engine.step([])] == [3]
 
 
-def test_no_memory_for_a_step_ends_the_runners_enrolments(engine: Engine) -> None:
+def test_out_of_memory_in_step_fails_runner_enrolments(engine: Engine) -> None:
     events = engine.step([enroll("a"), speak(2, "step oom", model="a")])
     assert sorted((event.id, code(event)) for event in events) == [(2, "OUT_OF_MEMORY"), (9, "OUT_OF_MEMORY")]
     assert engine.idle

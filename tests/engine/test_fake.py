@@ -32,7 +32,7 @@ def failures(events: list[Event]) -> list[tuple[int, str]]:
     ("text", "speed", "cap", "seconds"),
     [("a", 1.0, 40.0, 0.2), ("a" * 50, 1.0, 40.0, 3.0), ("a" * 50, 2.0, 40.0, 1.5), ("a" * 50, 1.0, 0.5, 0.5)],
 )
-def test_length_follows_the_text(text: str, speed: float, cap: float, seconds: float) -> None:
+def test_length_follows_text(text: str, speed: float, cap: float, seconds: float) -> None:
     events = drain(engine(), [speak(1, text, speed=speed, max_audio_seconds=cap)])
     assert samples(events).size == round(seconds * 24_000)
     done = events[-1]
@@ -42,14 +42,14 @@ def test_length_follows_the_text(text: str, speed: float, cap: float, seconds: f
 
 
 @pytest.mark.parametrize("chunk_ms", [37, 200])
-def test_the_tone_goes_on_across_chunks(chunk_ms: int) -> None:
+def test_tone_goes_on_across_chunks(chunk_ms: int) -> None:
     audio = samples(drain(engine(chunk_ms=chunk_ms), [speak(1, "a" * 40)]))
     hertz = frequency("fake", "tone", 7)
     expected = 0.1 * np.sin(2 * np.pi * hertz * np.arange(audio.size) / 24_000)
     np.testing.assert_allclose(audio, expected, atol=1e-5)
 
 
-def test_a_listener_at_the_end_gets_the_same_audio_at_once() -> None:
+def test_whole_audio_equals_streamed() -> None:
     streamed = drain(engine(), [speak(1, "a" * 40)])
     whole = drain(engine(), [speak(1, "a" * 40, stream=False, return_tokens=True)])
     assert [type(event) for event in whole] == [Audio, Done]
@@ -59,7 +59,7 @@ def test_a_listener_at_the_end_gets_the_same_audio_at_once() -> None:
     assert done.stats.tokens == list(range(60))
 
 
-def test_frequency_tells_voices_and_seeds_apart() -> None:
+def test_frequency_differs_by_voice_and_seed() -> None:
     voices = {frequency("fake", f"{n:064x}", 0) // 100 for n in range(40)}
     seeds = {frequency("fake", KEY, seed) % 100 for seed in range(40)}
     assert voices == set(range(2, 10))
@@ -67,7 +67,7 @@ def test_frequency_tells_voices_and_seeds_apart() -> None:
     assert len(tone(440, 23_999, 3)) == 12
 
 
-def test_a_batch_takes_the_steps_of_one_request() -> None:
+def test_batch_takes_steps_of_one_request() -> None:
     naps_alone: list[float] = []
     naps_together: list[float] = []
     alone = drain(engine(rtf=0.5, naps=naps_alone), [speak(1, "a" * 50)])
@@ -78,7 +78,7 @@ def test_a_batch_takes_the_steps_of_one_request() -> None:
     assert all(0.05 < nap <= 0.1 for nap in naps_alone + naps_together)
 
 
-def test_requests_join_and_leave_a_running_batch() -> None:
+def test_requests_join_and_leave_running_batch() -> None:
     batch = engine()
     batch.step([speak(1, "a" * 50)])
     events = batch.step([speak(2, "a" * 50)])
@@ -100,7 +100,7 @@ def test_enrolled_voices_speak() -> None:
     assert batch.voice_cache_bytes == 0
 
 
-def test_the_least_recently_used_voice_is_evicted() -> None:
+def test_least_recently_used_voice_is_evicted() -> None:
     batch = engine()
     keys = [f"{n:064x}" for n in range(fake.MAX_VOICES)]
     batch.step([enroll(key, request_id=100 + n) for n, key in enumerate(keys)])
@@ -110,7 +110,7 @@ def test_the_least_recently_used_voice_is_evicted() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_conversion_is_as_long_as_the_clip(stream: bool) -> None:
+def test_conversion_is_as_long_as_clip(stream: bool) -> None:
     batch = engine()
     batch.step([enroll()])
     events = drain(batch, [convert(1, 0.5, voice=KEY, stream=stream), convert(2, 3.0, max_audio_seconds=1.0)])
@@ -121,7 +121,7 @@ def test_a_conversion_is_as_long_as_the_clip(stream: bool) -> None:
     assert failures(drain(batch, [convert(3, voice="0" * 64)])) == [(3, "VOICE_NOT_ENROLLED")]
 
 
-def test_a_short_clip_is_refused() -> None:
+def test_short_clip_is_refused() -> None:
     assert failures(engine().step([enroll(seconds=0.9)])) == [(100, "UNSUPPORTED_AUDIO")]
 
 
@@ -136,7 +136,7 @@ def test_a_short_clip_is_refused() -> None:
         (speak(1, speed=float("nan")), "INVALID_PARAMETER"),
     ],
 )
-def test_faults_at_the_start_end_one_request(command: object, code: str) -> None:
+def test_faults_at_start_end_one_request(command: object, code: str) -> None:
     events = drain(engine(), [command, speak(2)])  # type: ignore[list-item]
     assert failures(events) == [(1, code)]
     assert not samples(events, 1).size
@@ -177,7 +177,7 @@ def _die() -> None:
     engine().step([speak(1, "[[die]]")])
 
 
-def test_die_kills_the_process() -> None:
+def test_die_kills_process() -> None:
     process = multiprocessing.get_context("spawn").Process(target=_die)
     process.start()
     process.join(10)

@@ -47,7 +47,7 @@ def refusal(engine: Engine, command: Speak) -> Failed:
     return event
 
 
-def test_a_seed_fixes_the_samples(engine: Engine) -> None:
+def test_seed_fixes_samples(engine: Engine) -> None:
     first = samples(drain(engine, [say(seed=5)]))
     again = samples(drain(engine, [say(seed=5), say(PANGRAM, 2)]))
     other = samples(drain(engine, [say(seed=6)]))
@@ -75,7 +75,7 @@ def test_speech_is_at_minus_20_lufs(engine: Engine) -> None:
         assert np.abs(audio).max() < 0.97
 
 
-def test_the_limiter_leaves_samples_below_its_knee_alone() -> None:
+def test_limiter_leaves_samples_below_its_knee_alone() -> None:
     ramp = np.linspace(-4.0, 4.0, 80_001, dtype=np.float32)
     limited = loudness(ramp)
     gain = loudness(np.array([0.01], np.float32))[0] / np.float32(0.01)
@@ -90,7 +90,7 @@ def test_the_limiter_leaves_samples_below_its_knee_alone() -> None:
     np.testing.assert_array_equal(limited, halves)
 
 
-def test_speed_changes_the_pace(engine: Engine) -> None:
+def test_speed_changes_pace(engine: Engine) -> None:
     seconds = {speed: samples(drain(engine, [say(PANGRAM, speed=speed)])).size for speed in (0.5, 1.0, 2.0)}
     assert seconds[0.5] == pytest.approx(2 * seconds[1.0], rel=0.1)
     assert seconds[2.0] == pytest.approx(seconds[1.0] / 2, rel=0.2)
@@ -104,7 +104,7 @@ def test_other_speeds_are_refused(engine: Engine, speed: float) -> None:
 
 
 @pytest.mark.parametrize("cap", [0.001, 0.5, 3.0])
-def test_the_cap_cuts_with_a_fade(engine: Engine, cap: float) -> None:
+def test_cap_cuts_with_fade(engine: Engine, cap: float) -> None:
     whole = samples(drain(engine, [say(PANGRAM)]))
     events = drain(engine, [say(f"{PANGRAM} {PANGRAM}", max_audio_seconds=cap)])
     audio = samples(events)
@@ -116,7 +116,7 @@ def test_the_cap_cuts_with_a_fade(engine: Engine, cap: float) -> None:
 
 
 @pytest.mark.parametrize("cap", [0.0, -1.0, float("nan")])
-def test_a_senseless_cap_is_refused(engine: Engine, cap: float) -> None:
+def test_senseless_cap_is_refused(engine: Engine, cap: float) -> None:
     failed = refusal(engine, say(max_audio_seconds=cap))
     assert (failed.code, failed.field) == ("INVALID_PARAMETER", "max_audio_seconds")
 
@@ -152,12 +152,12 @@ def test_other_languages_are_refused(engine: Engine, language: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "...", "—!?", "😀😀", "\x00\x07", "_____", "()[]", "👩‍👩‍👧"])
-def test_nothing_to_say(engine: Engine, text: str) -> None:
+def test_text_without_words_is_refused(engine: Engine, text: str) -> None:
     assert refusal(engine, say(text)).code == "NOTHING_TO_SAY"
 
 
 @pytest.mark.parametrize("text", ["你好世界", "Привет, мир", "مرحبا", "สวัสดี", "Hi 你好世界", "ᄒ", "a " * 2501])
-def test_text_it_cannot_read_is_refused(engine: Engine, text: str) -> None:
+def test_unreadable_text_is_refused(engine: Engine, text: str) -> None:
     failed = refusal(engine, say(text))
     assert (failed.code, failed.field) == ("INVALID_PARAMETER", "text")
 
@@ -203,7 +203,7 @@ def test_text_cannot_dictate_phonemes(runner: LiteRunner, link: str) -> None:
     assert "fˈO" not in "".join(runner._pieces(f"{link} there"))
 
 
-def test_long_text_takes_turns(engine: Engine) -> None:
+def test_long_texts_alternate(engine: Engine) -> None:
     # No punctuation at all: the text has to be cut between words.
     long = "the quick brown fox jumps over the lazy dog and then " * 12
     events: list[Event] = engine.step([say(long, 1), say(long, 2), say("Hi.", 3)])
@@ -216,7 +216,7 @@ def test_long_text_takes_turns(engine: Engine) -> None:
     assert longest / 4 / 24_000 < 20.0
 
 
-def test_a_cancelled_request_stops(engine: Engine) -> None:
+def test_cancelled_request_stops(engine: Engine) -> None:
     engine.step([say(f"{PANGRAM} {PANGRAM}", 1), say("Hi.", 2)])
     events = drain(engine, [Cancel(id=1)])
     assert {event.id for event in events} == {2}
@@ -252,7 +252,7 @@ class Broken:
         (Broken(None, np.full(10, np.nan, np.float32)), "GENERATION_ERROR"),
     ],
 )
-def test_a_failing_model_fails_the_request_only(voice: Broken, code: str) -> None:
+def test_failing_model_fails_request_only(voice: Broken, code: str) -> None:
     engine = Engine([LiteRunner(voice)], device="cpu")
     events = drain(engine, [say("Hi.", 1), say("Hi.", 2)])
     assert [(event.id, event.code) for event in events if isinstance(event, Failed)] == [(1, code), (2, code)]
@@ -260,7 +260,7 @@ def test_a_failing_model_fails_the_request_only(voice: Broken, code: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["unreadable", "unknown"])
-def test_text_without_phonemes_is_the_requests_fault(text: str) -> None:
+def test_text_without_phonemes_fails_request(text: str) -> None:
     engine = Engine([LiteRunner(Broken(None, np.ones(10, np.float32)))], device="cpu")
     events = drain(engine, [say(text, 1), say("Hi.", 2)])
     (failed,) = (event for event in events if isinstance(event, Failed))

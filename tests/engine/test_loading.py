@@ -14,14 +14,14 @@ from chatterbox_server._core import LoadSettings
 from chatterbox_server.loading import LoadError, load
 
 
-def test_the_fake_answers_for_every_name() -> None:
+def test_fake_runner_serves_every_model_name() -> None:
     assert [model.name for model in load(LoadSettings(engine="fake")).models] == ["fake"]
     engine = load(LoadSettings(engine="fake", models=["standard", "turbo", "turbo"], fake_rtf=0.1))
     assert [model.name for model in engine.models] == ["standard", "turbo"]
     assert all(model.can_clone and model.sample_rate == 24_000 for model in engine.models)
 
 
-def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fake_loading_takes_configured_time(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
     monkeypatch.setattr("time.sleep", naps.append)
     told: list[tuple[str, int, int]] = []
@@ -30,7 +30,7 @@ def test_loading_the_fake_takes_the_asked_time(monkeypatch: pytest.MonkeyPatch) 
     assert told == [("weights", part, 10) for part in range(11)]
 
 
-def test_lite_is_what_there_is_to_load() -> None:
+def test_lite_is_loaded() -> None:
     engine = load(LoadSettings(models=["lite"], device="cpu", threads=1))
     (model,) = engine.models
     assert (model.name, model.sample_rate, model.can_clone) == ("lite", 24_000, False)
@@ -39,9 +39,7 @@ def test_lite_is_what_there_is_to_load() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_torch_could_not_use_is_refused_for_lite_alone(
-    device: Literal["cuda", "mps"], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_device_is_refused(device: Literal["cuda", "mps"], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     # Tests before this one may have imported it, where torch is installed.
     monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
@@ -50,13 +48,13 @@ def test_a_device_that_torch_could_not_use_is_refused_for_lite_alone(
         load(LoadSettings(models=["lite"], device=device))
 
 
-def test_nothing_to_load_is_refused() -> None:
+def test_no_model_is_refused() -> None:
     with pytest.raises(LoadError, match="nothing to load; set LOAD_LITE"):
         load(LoadSettings(models=[]))
 
 
 @pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])
-def test_without_torch_a_chatterbox_model_names_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_chatterbox_model_names_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
     with pytest.raises(LoadError, match=f"{name}: .*make install-chatterbox"):
@@ -70,7 +68,7 @@ def test_settings_are_refused_at_once() -> None:
         load(LoadSettings(models=["magic"]))
 
 
-def test_hub_cache_of_the_settings_reaches_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_cache_of_settings_reaches_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", "/elsewhere")
     load(LoadSettings(engine="fake"))
     assert os.environ["HF_HOME"] == "/elsewhere"
@@ -79,7 +77,7 @@ def test_hub_cache_of_the_settings_reaches_the_hubs_library(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("package", ["hibari", "onnxruntime"])
-def test_a_missing_package_names_the_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_names_command(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(LoadError, match="pip install hibari-tts"):
         load(LoadSettings(models=["lite"]))
@@ -104,7 +102,7 @@ def root_logger() -> Iterator[logging.Logger]:
     root.handlers[:], root.level = handlers, level
 
 
-def test_logs_and_warnings_reach_the_host(root_logger: logging.Logger) -> None:
+def test_logs_and_warnings_reach_host(root_logger: logging.Logger) -> None:
     records: list[tuple[int, str, str]] = []
 
     def log(level: int, target: str, message: str) -> None:
@@ -131,7 +129,7 @@ def test_logs_and_warnings_reach_the_host(root_logger: logging.Logger) -> None:
     assert "old" in records[2][2]
 
 
-def test_a_failing_host_log_does_not_stop_the_program(
+def test_failing_host_log_does_not_stop_program(
     root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def log(level: int, target: str, message: str) -> None:

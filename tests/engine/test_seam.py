@@ -151,7 +151,7 @@ def test_message_fields_keep_value_and_type(message: type, values: dict[str, obj
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_stub_has_the_fields_of_the_class(name: str) -> None:
+def test_stub_has_fields_of_class(name: str) -> None:
     signature = inspect.signature(getattr(_core, name))
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in signature.parameters.values())
     found = {name: given.default is not given.empty for name, given in signature.parameters.items()}
@@ -164,7 +164,7 @@ def test_stub_types_every_message() -> None:
 
 
 @pytest.mark.parametrize(("kind", "message", "field"), NAMED)
-def test_stub_has_the_names_of_the_enum(kind: str, message: object, field: str) -> None:
+def test_stub_has_names_of_enum(kind: str, message: object, field: str) -> None:
     with pytest.raises(ValueError, match='"" is unknown; use ') as error:
         replace(message, **{field: ""})
     names = str(error.value).removeprefix('"" is unknown; use ').split(", ")
@@ -172,7 +172,7 @@ def test_stub_has_the_names_of_the_enum(kind: str, message: object, field: str) 
     assert [getattr(replace(message, **{field: name}), field) for name in names] == names
 
 
-def test_request_leaves_the_rest_to_the_model() -> None:
+def test_omitted_parameters_are_none() -> None:
     params = Params()
     assert {getattr(params, name) for name in fields(Params) if name != "speed"} == {None}
     assert params.speed == 1.0
@@ -180,14 +180,14 @@ def test_request_leaves_the_rest_to_the_model() -> None:
     assert (SPEAK.params, SPEAK.slicing, SPEAK.language, SPEAK.voice) == (params, Slicing(), None, None)
 
 
-def test_messages_do_not_change() -> None:
+def test_messages_are_frozen() -> None:
     with pytest.raises(AttributeError):
         SPEAK.text = "other"  # type: ignore[misc]
     assert speak() == speak()
     assert speak() != speak(seed=8)
 
 
-def test_a_missing_field_is_refused() -> None:
+def test_missing_field_is_refused() -> None:
     with pytest.raises(TypeError, match="text"):
         Speak(id=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
@@ -208,6 +208,6 @@ def test_a_missing_field_is_refused() -> None:
         (SPEAK, {"params": None}),
     ],
 )
-def test_a_field_of_a_wrong_kind_is_an_exception(message: object, changes: dict[str, object]) -> None:
+def test_field_of_wrong_kind_is_exception(message: object, changes: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         replace(message, **changes)

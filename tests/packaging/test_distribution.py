@@ -10,13 +10,13 @@ from chatterbox_server import DISTRIBUTION, how_to_install
 UNRELATED = "chatterbox-server"
 
 
-def test_the_distribution_has_a_name_of_its_own(root: Path) -> None:
+def test_distribution_has_name_of_its_own(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["name"] == DISTRIBUTION != UNRELATED
     assert project["scripts"] == {"chatterbox-server": "chatterbox_server.cli:main"}
 
 
-def test_no_message_installs_the_unrelated_package(root: Path) -> None:
+def test_no_message_installs_unrelated_package(root: Path) -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     asks = re.compile(rf"{UNRELATED}\[|install (--?\S+ )*['\"]?{UNRELATED}(?![\w-])|(?<![\w-]){UNRELATED}[=~<>]=")
     assert asks.search(f"pip install --upgrade '{UNRELATED}'")
@@ -26,7 +26,7 @@ def test_no_message_installs_the_unrelated_package(root: Path) -> None:
     assert not found
 
 
-def test_advice_names_an_extra_that_there_is(root: Path) -> None:
+def test_advice_names_existing_extras(root: Path) -> None:
     extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for extra in ("chatterbox", "bench", "runpod"):
         assert extra in extras

@@ -54,7 +54,7 @@ def test_lints_clean(root: Path, hadolint: str, file: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_linter_refuses_an_untagged_base(tmp_path: Path, hadolint: str) -> None:
+def test_linter_refuses_untagged_base(tmp_path: Path, hadolint: str) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM debian\n", encoding="utf-8")
     assert lint(hadolint, dockerfile).returncode != 0
@@ -66,19 +66,19 @@ def test_every_base_is_pinned_by_tag(built: dict[str, Stage]) -> None:
     assert not unpinned
 
 
-def test_cpu_is_what_a_plain_build_makes(built: dict[str, Stage]) -> None:
+def test_default_build_target_is_cpu(built: dict[str, Stage]) -> None:
     assert list(built)[-1] == "cpu"
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_runs_as_a_numbered_user_who_is_not_root(built: dict[str, Stage], target: str) -> None:
+def test_runs_as_numbered_user_who_is_not_root(built: dict[str, Stage], target: str) -> None:
     # A number, because Kubernetes' runAsNonRoot cannot tell who a name is.
     user = values(built[target], "USER")[-1]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_asks_readiness_for_its_health(built: dict[str, Stage], target: str) -> None:
+def test_health_check_asks_readiness(built: dict[str, Stage], target: str) -> None:
     (check,) = values(built[target], "HEALTHCHECK")
     command = json.loads(check.split("CMD", maxsplit=1)[1])
     compile(command[-1], "<HEALTHCHECK>", "exec")
@@ -86,14 +86,14 @@ def test_asks_readiness_for_its_health(built: dict[str, Stage], target: str) -> 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_starts_without_a_shell(built: dict[str, Stage], target: str) -> None:
+def test_starts_without_shell(built: dict[str, Stage], target: str) -> None:
     # A shell as process 1 would keep SIGTERM from the server, and no stream would finish on `docker stop`.
     assert json.loads(values(built[target], "ENTRYPOINT")[-1]) == ["chatterbox-server"]
     assert not values(built[target], "CMD")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_listens_and_keeps_things_where_compose_expects(built: dict[str, Stage], target: str) -> None:
+def test_address_and_paths_match_compose(built: dict[str, Stage], target: str) -> None:
     settings = dict(pair.split("=", maxsplit=1) for line in values(built[target], "ENV") for pair in line.split())
     assert settings["HOST"] == "0.0.0.0"
     assert values(built[target], "EXPOSE") == [settings["PORT"]] == ["8081"]
@@ -102,13 +102,13 @@ def test_listens_and_keeps_things_where_compose_expects(built: dict[str, Stage],
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_is_compiled_at_run_time_goes_where_anyone_may_write(built: dict[str, Stage], target: str) -> None:
+def test_compile_cache_is_writable(built: dict[str, Stage], target: str) -> None:
     settings = dict(pair.split("=", maxsplit=1) for line in values(built[target], "ENV") for pair in line.split())
     assert settings["NUMBA_CACHE_DIR"].startswith("/tmp/")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_chatterbox_is_installed_as_it_was_locked(built: dict[str, Stage], target: str) -> None:
+def test_chatterbox_is_installed_from_lock(built: dict[str, Stage], target: str) -> None:
     installs = [part for run in values(built[target], "RUN") for part in run.split("&&") if "pip install" in part]
     assert any("/tmp/runtime.txt" in part for part in installs)
     assert any("/tmp/chatterbox.txt" in part or "/tmp/rest.txt" in part for part in installs)
@@ -137,7 +137,7 @@ def test_cpu_leaves_out_cuda_and_nothing_else(root: Path, built: dict[str, Stage
     assert re.fullmatch(r"(torch(audio)?==[0-9.]+\n){2}", (tmp_path / "torch.txt").read_text(encoding="utf-8"))
 
 
-def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, Stage]) -> None:
+def test_copies_only_what_build_context_holds(root: Path, built: dict[str, Stage]) -> None:
     kept = {line[1:] for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
     roots = {path.split("/")[0] for path in kept}
     copied = [source for stage in built.values() for line in values(stage, "COPY") for source in line.split()[:-1]]
@@ -146,7 +146,7 @@ def test_copies_only_what_the_build_context_holds(root: Path, built: dict[str, S
     assert not missing
 
 
-def test_the_worker_for_runpod_is_the_servers_image_with_what_was_locked(root: Path, built: dict[str, Stage]) -> None:
+def test_runpod_image_extends_server_image_from_lock(root: Path, built: dict[str, Stage]) -> None:
     worker = instructions((root / "deploy" / "runpod.Dockerfile").read_text(encoding="utf-8"))
     assert worker[0] == ("FROM", "chatterbox-server:cuda")
     (command,) = values(worker, "CMD")
@@ -159,7 +159,7 @@ def test_the_worker_for_runpod_is_the_servers_image_with_what_was_locked(root: P
     assert values(worker, "HEALTHCHECK") == ["NONE"]
 
 
-def test_the_unit_starts_the_server_with_no_option_that_it_refuses(root: Path) -> None:
+def test_systemd_unit_uses_accepted_options(root: Path) -> None:
     unit = (root / "deploy" / "chatterbox-server.service").read_text(encoding="utf-8")
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     # `--version` after the unit's own arguments: clap checks those first.

@@ -44,7 +44,7 @@ def make(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_help_is_the_default_and_lists_every_public_target(root: Path) -> None:
+def test_help_is_default_and_lists_every_public_target(root: Path) -> None:
     listed = set(re.findall(r"^  make ([a-z-]+) ", make(root), flags=re.MULTILINE))
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", makefile, flags=re.MULTILINE))
@@ -52,7 +52,7 @@ def test_help_is_the_default_and_lists_every_public_target(root: Path) -> None:
     assert listed == phony
 
 
-def test_all_tools_there(root: Path, tools: Path) -> None:
+def test_all_tools_found(root: Path, tools: Path) -> None:
     result = check(root, tools)
     assert result.returncode == 0, result.stderr
 
@@ -67,7 +67,7 @@ def test_all_tools_there(root: Path, tools: Path) -> None:
         ("cargo", "rustup"),
     ],
 )
-def test_a_missing_tool_is_named_with_the_way_to_get_it(root: Path, tools: Path, tool: str, way: str) -> None:
+def test_missing_tool_names_install_command(root: Path, tools: Path, tool: str, way: str) -> None:
     (tools / tool).unlink()
     result = check(root, tools)
     assert result.returncode == 1
@@ -76,7 +76,7 @@ def test_a_missing_tool_is_named_with_the_way_to_get_it(root: Path, tools: Path,
     assert result.stderr.count("missing:") == 1
 
 
-def test_an_old_rust_is_refused(root: Path, tools: Path) -> None:
+def test_old_rust_is_refused(root: Path, tools: Path) -> None:
     script(tools / "rustc", "echo 'rustc 1.63.0'")
     result = check(root, tools)
     assert result.returncode == 1
@@ -93,7 +93,7 @@ def test_no_python_is_refused(root: Path, tools: Path) -> None:
     ("failing", "way"),
     [("version_info", "Python 3.11 or later"), ("ensurepip", "python3-venv"), ("Python.h", "python3-dev")],
 )
-def test_a_python_that_lacks_something_is_refused(root: Path, tools: Path, failing: str, way: str) -> None:
+def test_incomplete_python_is_refused(root: Path, tools: Path, failing: str, way: str) -> None:
     script(tools / "fake-python", f'case "$2" in *{failing}*) exit 1 ;; esac')
     result = check(root, tools, python="fake-python")
     assert result.returncode == 1
@@ -108,7 +108,7 @@ def prerequisites(root: Path, target: str) -> set[str]:
     return set(found.split())
 
 
-def test_edits_of_python_files_and_of_the_readme_compile_no_rust(root: Path) -> None:
+def test_edits_of_python_files_and_of_readme_compile_no_rust(root: Path) -> None:
     develop, wheel = (prerequisites(root, f".venv/.stamps/{stamp}") for stamp in ("develop", "wheel"))
     assert "rust-tts/src/cli.rs" in develop & wheel
     assert "python/chatterbox_server/engine.py" in wheel - develop
@@ -116,7 +116,7 @@ def test_edits_of_python_files_and_of_the_readme_compile_no_rust(root: Path) -> 
     assert "README.md" not in develop | wheel
 
 
-def test_the_fast_tests_exist_and_need_no_torch(root: Path) -> None:
+def test_fast_tests_exist_and_need_no_torch(root: Path) -> None:
     shown = make(root, "--dry-run", "test-fast")
     (listed,) = re.findall(r"-m pytest -q (tests/engine .*)$", shown, flags=re.MULTILINE)
     assert all((root / path).exists() for path in listed.split())

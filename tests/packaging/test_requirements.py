@@ -46,7 +46,7 @@ def test_every_pin_has_hashes(root: Path, file: str) -> None:
 @pytest.mark.parametrize(
     "path", ["overrides.txt", "excludes.txt", *(f"{file}.{end}" for file in FILES for end in ("in", "txt"))]
 )
-def test_no_file_names_a_host(root: Path, path: str) -> None:
+def test_no_file_names_host(root: Path, path: str) -> None:
     text = (root / "requirements" / path).read_text(encoding="utf-8")
     options = r"^\s*(-i|--index-url|--extra-index-url|-f|--find-links|--trusted-host)\b"
     assert "://" not in text
@@ -64,7 +64,7 @@ def test_source_is_locked(root: Path, file: str) -> None:
     ("base", "over"),
     [("runtime", "dev"), ("runtime", "chatterbox"), ("chatterbox", "dev"), ("chatterbox", "runpod")],
 )
-def test_files_that_are_installed_together_agree(root: Path, base: str, over: str) -> None:
+def test_requirement_files_agree(root: Path, base: str, over: str) -> None:
     first, second = (set(pins(locked(root, file))) for file in (base, over))
     shared = {name(pin) for pin in first} & {name(pin) for pin in second}
     assert {"numpy", "httpx"} & shared
@@ -85,7 +85,7 @@ def versions(root: Path, *files: str) -> dict[str, set[str]]:
     return found
 
 
-def test_overrides_hold_and_what_is_excluded_is_out(root: Path) -> None:
+def test_overrides_and_exclusions_hold(root: Path) -> None:
     folder = root / "requirements"
     found = versions(root, "chatterbox")
     overrides = requirements((folder / "overrides.txt").read_text(encoding="utf-8"))

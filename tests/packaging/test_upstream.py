@@ -39,7 +39,7 @@ PROGRAM = """
 
 
 @pytest.mark.timeout(240)
-def test_upstream_speaks_beside_the_overrides(root: Path, tmp_path: Path) -> None:
+def test_upstream_speaks_beside_overrides(root: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path)],
         env={"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},

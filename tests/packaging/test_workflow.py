@@ -41,12 +41,12 @@ def test_runs_what_continuous_integration_runs(workflow: dict[Any, Any]) -> None
     assert ".ci/run" in [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
 
 
-def test_the_browser_is_one_that_plays_all_formats(workflow: dict[Any, Any]) -> None:
+def test_browser_plays_all_formats(workflow: dict[Any, Any]) -> None:
     (step,) = (step for step in workflow["jobs"]["test"]["steps"] if step.get("run") == ".ci/run")
     assert step["env"] == {"CHROMIUM": "/usr/bin/google-chrome"}
 
 
-def test_publishes_every_image_once_the_tests_have_passed(root: Path, workflow: dict[Any, Any]) -> None:
+def test_publishes_every_image_once_tests_have_passed(root: Path, workflow: dict[Any, Any]) -> None:
     job = workflow["jobs"]["publish"]
     assert job["needs"] == "test"
     # Not for a pull request, whose author may be anybody.

@@ -14,7 +14,7 @@ def metadata(root: Path) -> Any:
     return json.loads(subprocess.run(command, cwd=root, capture_output=True, check=True, timeout=60).stdout)
 
 
-def test_cargo_run_starts_the_server(root: Path) -> None:
+def test_cargo_run_starts_server(root: Path) -> None:
     workspace = metadata(root)
     default = set(workspace["workspace_default_members"])
     binaries = {
@@ -28,7 +28,7 @@ def test_cargo_run_starts_the_server(root: Path) -> None:
     assert binaries == {"chatterbox-server"}
 
 
-def test_a_crate_uses_lower_floors_only(root: Path) -> None:
+def test_crate_uses_lower_layers_only(root: Path) -> None:
     floor = {f"chatterbox-{name}": number for number, names in enumerate(FLOORS) for name in names}
     crates = {package["name"]: package for package in metadata(root)["packages"] if package["name"] in floor}
     assert crates.keys() == floor.keys()
@@ -38,7 +38,7 @@ def test_a_crate_uses_lower_floors_only(root: Path) -> None:
             assert floor[other] < floor[name], f"{name} uses {other}"
 
 
-def test_one_crate_needs_python(root: Path) -> None:
+def test_only_extension_needs_python(root: Path) -> None:
     needs = {
         package["name"]
         for package in metadata(root)["packages"]

@@ -55,14 +55,14 @@ def carriers(key: str) -> list[tuple[dict[str, str], dict[str, str]]]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_opens_in_every_place(locked: Server, key: str) -> None:
+def test_every_key_is_accepted_in_every_place(locked: Server, key: str) -> None:
     for headers, query in carriers(key):
         answer = HTTP.get(f"{locked.url}/api/voices", headers=headers, params=query)
         assert answer.status_code == 200, (headers, query)
 
 
 @pytest.mark.parametrize("key", ["x", "first-ke", "first-key2", "First-Key", "first-key;second-key", "*", "Bearer"])
-def test_a_wrong_key_opens_nothing(locked: Server, key: str) -> None:
+def test_wrong_key_is_refused_everywhere(locked: Server, key: str) -> None:
     missing = refusal(HTTP.get(f"{locked.url}/api/voices"), 401, "UNAUTHORIZED")
     words = set()
     for headers, query in carriers(key):
@@ -76,7 +76,7 @@ def test_a_wrong_key_opens_nothing(locked: Server, key: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_every_route_but_the_probes_needs_a_key(locked: Server, method: str, path: str) -> None:
+def test_every_route_but_probes_needs_key(locked: Server, method: str, path: str) -> None:
     refusal(HTTP.request(method, locked.url + path), 401, "UNAUTHORIZED")
     opened = HTTP.request(method, locked.url + path, headers={"X-API-Key": "first-key"})
     assert opened.status_code not in (401, 403, 404, 405)
@@ -88,7 +88,7 @@ def test_probes_need_no_key(locked: Server, path: str) -> None:
     assert HTTP.get(locked.url + path, headers={"X-API-Key": "wrong"}).status_code == 200
 
 
-def test_a_websocket_handshake_with_a_key_is_accepted_and_names_its_protocol(locked: Server) -> None:
+def test_websocket_handshake_with_key_is_accepted_and_names_its_protocol(locked: Server) -> None:
     protocol = "api-key.second-key"
     with HTTP.stream(
         "GET", f"{locked.url}/ws/tts", headers={**HANDSHAKE, "Sec-WebSocket-Protocol": protocol}
@@ -105,7 +105,7 @@ def listening_on(server: Server) -> set[str]:
     return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
-def test_without_a_key_only_this_machine_may_come_in(fake: Server, locked: Server, server: StartServer) -> None:
+def test_keyless_server_is_loopback_only(fake: Server, locked: Server, server: StartServer) -> None:
     assert listening_on(fake) == {"127.0.0.1"}
     assert "everybody" not in fake.log(), "an alarm on the loopback"
     assert listening_on(locked) == {"0.0.0.0"}
@@ -118,7 +118,7 @@ def test_without_a_key_only_this_machine_may_come_in(fake: Server, locked: Serve
     assert listening_on(given) == {"127.0.0.2"}
 
 
-def test_a_key_file_that_is_missing_is_no_open_door(server: StartServer, tmp_path: Path) -> None:
+def test_missing_key_file_refuses_to_start(server: StartServer, tmp_path: Path) -> None:
     one = server(*FAKE, "--api-key-file", str(tmp_path / "none"), wait=False)
     assert one.wait_exit() == 1
     assert "keys cannot be read" in one.log()

@@ -50,7 +50,7 @@ def test_levels_over_both_transports(fake: Server, tmp_path: Path) -> None:
         picture.load()
 
 
-def test_a_server_is_started_and_its_limit_found(tmp_path: Path) -> None:
+def test_server_is_started_and_its_limit_found(tmp_path: Path) -> None:
     # Three times slower than speech: not even one is carried.
     serve = ("--serve", "--engine", "fake", "--fake-rtf", "3", "--voices-dir", str(tmp_path / "voices"))
     search = ("--find-max-concurrency", "--max-concurrency", "2", "--transports", "ws", "--json", "bench.json")
@@ -63,7 +63,7 @@ def test_a_server_is_started_and_its_limit_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("transport", "why"), [("ws", "voice"), ("http", "404")])
-def test_a_voice_that_the_server_does_not_have_is_said(fake: Server, tmp_path: Path, transport: str, why: str) -> None:
+def test_unknown_voice_is_reported(fake: Server, tmp_path: Path, transport: str, why: str) -> None:
     wanted = ("--voice", "nobody.wav", "--transports", transport)
     done = run(tmp_path, "bench", "server", "--url", fake.url, *SHORT, *wanted)
     assert done.returncode == 1
@@ -71,7 +71,7 @@ def test_a_voice_that_the_server_does_not_have_is_said(fake: Server, tmp_path: P
     assert why in said.lower()
 
 
-def test_no_server_is_said(tmp_path: Path) -> None:
+def test_unreachable_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         done = run(tmp_path, "bench", "server", "--url", f"http://127.0.0.1:{unused.getsockname()[1]}", *SHORT)
@@ -79,7 +79,7 @@ def test_no_server_is_said(tmp_path: Path) -> None:
     assert b"a first request over ws failed" in done.stderr
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_failed_server_start_is_reported(tmp_path: Path) -> None:
     done = run(tmp_path, "bench", "server", *SHORT, "--serve", "--engine", "nothing")
     assert done.returncode == 1
     assert b"the server did not start" in done.stderr
@@ -95,7 +95,7 @@ def test_help_and_wrong_options(tmp_path: Path) -> None:
     assert b"bench" in run(tmp_path, "--help").stdout
 
 
-def test_a_chunk_is_late_when_the_player_has_run_dry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_is_late_when_player_underruns(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     heard = Heard(started=now[0])
@@ -114,7 +114,7 @@ def test_a_chunk_is_late_when_the_player_has_run_dry(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 5, 12, 37, 64])
-def test_search_ends_next_to_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_ends_at_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def level(_sweep: Sweep, concurrency: int) -> dict[str, Any]:
         return {"concurrency": concurrency, "carried": concurrency <= limit}
 
@@ -126,13 +126,13 @@ def test_search_ends_next_to_the_limit(limit: int, monkeypatch: pytest.MonkeyPat
     assert [each["concurrency"] for each in levels] == sorted({each["concurrency"] for each in levels})
 
 
-def test_percentiles_are_values_that_occurred() -> None:
+def test_percentiles_are_observed_values() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert [percentile(values, share) for share in (0.0, 0.5, 0.95, 1.0)] == [1.0, 3.0, 5.0, 5.0]
     assert percentile([], 0.5) is None
 
 
-def test_the_search_tries_the_most_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_tries_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     async def level(_sweep: Sweep, concurrency: int) -> dict[str, Any]:
         return {"concurrency": concurrency, "carried": True}
 
@@ -152,7 +152,7 @@ def test_the_search_tries_the_most_that_is_allowed(monkeypatch: pytest.MonkeyPat
         ({"API_KEY_FILE": "there is none"}, None),
     ],
 )
-def test_the_key_is_one_that_the_server_takes(
+def test_benchmark_uses_configured_key(
     variables: dict[str, str], key: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").write_text("four\nfive\n")

@@ -23,7 +23,7 @@ from running_server import COMMAND, WITHOUT_ROOTS_RIGHTS, Server, clean_environm
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 
 
-def test_say_writes_a_file_and_prints_the_figures(tmp_path: Path) -> None:
+def test_say_writes_file_and_prints_figures(tmp_path: Path) -> None:
     done = run(tmp_path, "say", "Hello there.", "-o", "hello.wav", "--seed", "3", *FAKE)
     assert done.returncode == 0, done.stderr
     samples, rate = soundfile.read(tmp_path / "hello.wav")
@@ -40,7 +40,7 @@ def test_say_writes_a_file_and_prints_the_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["argument", "stdin", "dash", "file"])
-def test_say_takes_the_text_from_anywhere(tmp_path: Path, source: str) -> None:
+def test_say_reads_text_from_argument_file_and_stdin(tmp_path: Path, source: str) -> None:
     text = "Grüße aus dem Text."
     (tmp_path / "text.txt").write_text(text, "utf-8")
     args = {"argument": [text], "stdin": [], "dash": ["-"], "file": ["--input", "text.txt"]}[source]
@@ -50,7 +50,7 @@ def test_say_takes_the_text_from_anywhere(tmp_path: Path, source: str) -> None:
     assert FIGURES.search(done.stderr.decode())
 
 
-def test_say_to_standard_output_is_a_wav_stream(tmp_path: Path) -> None:
+def test_say_to_standard_output_is_wav_stream(tmp_path: Path) -> None:
     done = run(tmp_path, "say", "Hello there.", "-o", "-", *FAKE)
     samples, rate = read_wav(done.stdout)
     assert len(samples) / rate == pytest.approx(0.72, abs=0.01)
@@ -68,9 +68,7 @@ def test_say_to_standard_output_is_a_wav_stream(tmp_path: Path) -> None:
         ("a.wav", ["--format", "pcm_f32le"], 4),
     ],
 )
-def test_say_chooses_the_format_by_option_or_by_name(
-    tmp_path: Path, name: str, args: list[str], sample_bytes: int
-) -> None:
+def test_say_chooses_format_by_option_or_by_name(tmp_path: Path, name: str, args: list[str], sample_bytes: int) -> None:
     assert run(tmp_path, "say", "Hello there.", "-o", name, *args, *FAKE).returncode == 0
     data = (tmp_path / name).read_bytes()
     if sample_bytes:
@@ -88,7 +86,7 @@ def test_say_honours_rate_speed_and_length(tmp_path: Path) -> None:
     assert len(samples) / rate == pytest.approx(0.3, abs=0.02)
 
 
-def test_say_takes_every_way_of_sampling(tmp_path: Path) -> None:
+def test_say_accepts_sampling_options(tmp_path: Path) -> None:
     options = {
         "--temperature": "0.5",
         "--top-p": "0.9",
@@ -118,7 +116,7 @@ def test_say_trims_by_option_or_by_variable(tmp_path: Path) -> None:
     assert len(run(tmp_path, *say, env=env).stdout) == whole - 2 * 1200
 
 
-def test_say_writes_the_tokens_of_all_utterances_in_order(tmp_path: Path) -> None:
+def test_say_writes_tokens_of_all_utterances_in_order(tmp_path: Path) -> None:
     text = "This is the first one. Here is the second."
     done = run(tmp_path, "say", text, "-o", "a.wav", "--dump-tokens", "tokens.json", *FAKE)
     assert done.returncode == 0, done.stderr
@@ -130,7 +128,7 @@ def test_say_writes_the_tokens_of_all_utterances_in_order(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seconds", ["0.4", "1.0", "2.0"])
-def test_say_dumps_no_more_tokens_than_the_length_allows(tmp_path: Path, seconds: str) -> None:
+def test_say_dumps_no_more_tokens_than_length_allows(tmp_path: Path, seconds: str) -> None:
     text = "This is the first one of all. Here is the second."
     args = ("--max-audio-seconds", seconds, "--dump-tokens", "tokens.json")
     assert run(tmp_path, "say", text, "-o", "a.wav", *args, *FAKE).returncode == 0
@@ -142,14 +140,14 @@ def test_say_dumps_no_more_tokens_than_the_length_allows(tmp_path: Path, seconds
     assert len(samples) / rate <= float(seconds)
 
 
-def test_a_model_without_tokens_is_an_error(tmp_path: Path) -> None:
+def test_model_without_tokens_is_error(tmp_path: Path) -> None:
     done = run(tmp_path, "say", "Hello.", "-o", "a.wav", "--dump-tokens", "tokens.json")
     assert done.returncode == 1
     assert b"error: lite has no speech tokens" in done.stderr
     assert list(tmp_path.glob("*.[wj]*")) == []
 
 
-def test_say_speaks_what_the_server_speaks(tmp_path: Path, lite: Server) -> None:
+def test_say_equals_server(tmp_path: Path, lite: Server) -> None:
     text = "The same words, by every way. They are cut alike."
     done = run(tmp_path, "say", text, "-o", "-", "--seed", "11", "--format", "pcm_f32le")
     assert done.returncode == 0, done.stderr
@@ -173,7 +171,7 @@ def test_say_speaks_what_the_server_speaks(tmp_path: Path, lite: Server) -> None
         (["It will [[raise]]."], "engine"),
     ],
 )
-def test_say_fails_with_a_sentence(tmp_path: Path, args: list[str], said: str) -> None:
+def test_say_error_is_one_sentence(tmp_path: Path, args: list[str], said: str) -> None:
     done = run(tmp_path, "say", *args, *FAKE)
     assert done.returncode == 1, done.stderr
     words = done.stderr.decode()
@@ -181,11 +179,11 @@ def test_say_fails_with_a_sentence(tmp_path: Path, args: list[str], said: str) -
     assert not list(tmp_path.glob("*.wav")), "half a file was left behind"
 
 
-def test_say_refuses_a_text_and_a_file_at_once(tmp_path: Path) -> None:
+def test_say_refuses_text_and_file_at_once(tmp_path: Path) -> None:
     assert run(tmp_path, "say", "Hello.", "--input", "a.txt", *FAKE).returncode == 2
 
 
-def test_say_draws_a_bar_in_a_terminal(tmp_path: Path) -> None:
+def test_say_draws_bar_in_terminal(tmp_path: Path) -> None:
     text = "This sentence is one of many in a long text. " * 20
     command = [str(COMMAND), "say", text, "-o", "a.wav", "--engine", "fake", "--fake-rtf", "0.02"]
     ours, theirs = pty.openpty()
@@ -210,7 +208,7 @@ def test_say_draws_a_bar_in_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["a.xyz", "speech.txt", "a.wav.bak"])
-def test_say_refuses_an_unknown_file_extension_before_it_loads(tmp_path: Path, output: str) -> None:
+def test_say_refuses_unknown_file_extension_before_it_loads(tmp_path: Path, output: str) -> None:
     done = run(tmp_path, "say", "Hello.", "-o", output, env={"ENGINE": "fake", "FAKE_LOAD_SECONDS": "90"})
     assert done.returncode == 1
     words = done.stderr.decode()
@@ -244,7 +242,7 @@ def test_voice_list_prints_ids_and_lengths(tmp_path: Path) -> None:
     assert b"error: file" in wrong.stderr
 
 
-def test_voice_show_and_delete_find_a_voice_by_its_id(tmp_path: Path) -> None:
+def test_voice_show_and_delete_find_voice_by_its_id(tmp_path: Path) -> None:
     (tmp_path / "voices").mkdir()
     (tmp_path / "voices" / "anna.wav").write_bytes(clip(seconds=1.5))
     shown = json.loads(run(tmp_path, "voice", "show", "anna").stdout)
@@ -295,7 +293,7 @@ def test_short_help_shows_examples_and_essential_settings(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", ["serve", "say", "convert"])
-def test_a_commands_help_leaves_settings_to_help_all(tmp_path: Path, command: str) -> None:
+def test_commands_help_leaves_settings_to_help_all(tmp_path: Path, command: str) -> None:
     shown = run(tmp_path, command, "-h").stdout.decode()
     assert len(shown.splitlines()) <= 60
     assert "VOICES_DIR" in shown
@@ -304,25 +302,25 @@ def test_a_commands_help_leaves_settings_to_help_all(tmp_path: Path, command: st
     assert "PROFILE" in run(tmp_path, command, "--help-all").stdout.decode()
 
 
-def test_serve_is_what_happens_without_a_command(tmp_path: Path) -> None:
+def test_serve_is_default_command(tmp_path: Path) -> None:
     assert b"Usage: chatterbox-server serve" in run(tmp_path, "--port", "1", "--help").stdout
     assert run(tmp_path, "--help-all").stdout == run(tmp_path, "serve", "--help-all").stdout
 
 
-def test_typos_have_tips(tmp_path: Path) -> None:
+def test_typos_get_suggestions(tmp_path: Path) -> None:
     for args, tip in ((["serv"], "serve"), (["--prot", "1"], "--port"), (["say", "x", "--sped", "1"], "--speed")):
         done = run(tmp_path, *args)
         assert done.returncode == 2
         assert re.search(rf"tip: .*'{tip}'", done.stderr.decode())
 
 
-def test_completions_are_a_script_of_the_shell(tmp_path: Path) -> None:
+def test_completions_are_shell_scripts(tmp_path: Path) -> None:
     script = run(tmp_path, "completions", "bash").stdout
     assert b"--load-turbo" in script
     assert subprocess.run(["bash", "-n"], input=script, check=False).returncode == 0
 
 
-def test_models_are_listed_with_the_flag_that_loads_them(tmp_path: Path) -> None:
+def test_models_are_listed_with_flag_that_loads_them(tmp_path: Path) -> None:
     lines = run(tmp_path, "models", "--load-nano").stdout.decode().splitlines()
     states = {line.split()[0]: line.split()[1] for line in lines}
     assert states == {
@@ -360,7 +358,7 @@ def test_doctor_says_what_is_there_and_what_to_run_next(tmp_path: Path) -> None:
         (("--load-turbo", "--model-path", "nowhere"), {}, "turbo", "--load-turbo false"),
     ],
 )
-def test_doctor_fails_where_the_server_could_not_start(
+def test_doctor_fails_where_server_could_not_start(
     tmp_path: Path, args: tuple[str, ...], env: dict[str, str], subject: str, step: str
 ) -> None:
     status, words = doctor(tmp_path, *args, **env)
@@ -370,7 +368,7 @@ def test_doctor_fails_where_the_server_could_not_start(
     assert words.count("Next: ") == 1
 
 
-def test_doctor_finds_a_taken_port(tmp_path: Path) -> None:
+def test_doctor_finds_taken_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         status, words = doctor(tmp_path, "--port", str(taken.getsockname()[1]))
     assert status == 1
@@ -383,7 +381,7 @@ def test_generated_documents_are_fresh(tmp_path: Path, document: str, path: str)
     assert run(tmp_path, "docs", document).stdout == written, "run: make docs"
 
 
-def test_the_example_of_an_env_file_holds_the_defaults(tmp_path: Path) -> None:
+def test_example_of_env_file_holds_defaults(tmp_path: Path) -> None:
     example = run(tmp_path, "docs", "env-example").stdout.decode()
     lines = re.sub(r"^#([A-Z0-9_]+=.+)$", r"\1", example, flags=re.MULTILINE)
     (tmp_path / ".env").write_text(lines)

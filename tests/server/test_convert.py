@@ -27,7 +27,7 @@ def convert(server: Server, content: bytes = clip(), /, **fields: Any) -> httpx.
 
 
 @pytest.mark.parametrize("stream", ["true", "false"])
-def test_the_answer_is_as_long_as_the_clip_and_in_the_models_voice(fake: Server, stream: str) -> None:
+def test_conversion_keeps_length_and_uses_model_voice(fake: Server, stream: str) -> None:
     answer = convert(fake, clip(seconds=2.5, rate=44_100), seed=3, stream=stream)
     assert answer.status_code == 200, answer.text
     samples, rate = read_wav(answer.content)
@@ -39,7 +39,7 @@ def test_the_answer_is_as_long_as_the_clip_and_in_the_models_voice(fake: Server,
     assert ("content-length" in answer.headers) == (stream == "false")
 
 
-def test_a_voice_of_the_folder_speaks(server: StartServer) -> None:
+def test_library_voice_speaks(server: StartServer) -> None:
     one = server(*FAKE, env={"VOICE_CACHE": "lazy"})
     mine, default = distinct_clips(2)
     upload(one, "mine.wav", mine)
@@ -74,18 +74,18 @@ def test_format_and_rate_are_honoured(fake: Server) -> None:
         ({"model": "turbo"}, 404, "MODEL_NOT_LOADED", "fake"),
     ],
 )
-def test_a_wrong_part_is_named(fake: Server, fields: dict[str, str], status: int, code: str, said: str) -> None:
+def test_wrong_part_is_named(fake: Server, fields: dict[str, str], status: int, code: str, said: str) -> None:
     assert said in refusal(convert(fake, **fields), status, code)
 
 
-def test_a_clip_must_be_there_and_be_audio(fake: Server) -> None:
+def test_missing_or_invalid_clip_is_refused(fake: Server) -> None:
     refusal(HTTP.post(f"{fake.url}/api/vc", files={"other": b"x"}), 400, "NO_FILE")
     refusal(HTTP.post(f"{fake.url}/api/vc", json={"voice": "tone"}), 400, "BAD_REQUEST")
     refusal(convert(fake, b"this is no audio at all" * 10), 415, "UNSUPPORTED_AUDIO")
     refusal(convert(fake, clip(seconds=0.0)), 415, "UNSUPPORTED_AUDIO")
 
 
-def test_a_clip_has_limits(server: StartServer) -> None:
+def test_clip_has_limits(server: StartServer) -> None:
     one = server(*FAKE, env={"MAX_CONVERT_SECONDS": "2", "MAX_VOICE_FILE_SIZE": "100000"})
     assert convert(one, clip(seconds=2.0)).status_code == 200
     assert refusal(convert(one, clip(seconds=2.1)), 422, "INVALID_PARAMETER").startswith("file:")
@@ -93,14 +93,14 @@ def test_a_clip_has_limits(server: StartServer) -> None:
     refusal(convert(one, clip(seconds=60.0)), 413, "FILE_TOO_LARGE")
 
 
-def test_a_model_that_cannot_convert_says_which_can(lite: Server, server: StartServer) -> None:
+def test_error_names_models_that_convert(lite: Server, server: StartServer) -> None:
     said = refusal(convert(lite), 404, "MODEL_NOT_LOADED")
     assert "standard, turbo or multilingual" in said
     said = refusal(convert(lite, model="lite"), 422, "INVALID_PARAMETER")
     assert said.startswith("model: lite cannot convert voices")
 
 
-def test_it_is_counted_and_needs_the_key(server: StartServer) -> None:
+def test_conversion_is_counted_and_needs_key(server: StartServer) -> None:
     one = server(*FAKE, "--api-key", "secret")
     assert convert(one).status_code == 401
     key = {"X-API-Key": "secret"}
@@ -112,7 +112,7 @@ def test_it_is_counted_and_needs_the_key(server: StartServer) -> None:
     assert 'chatterbox_requests_total{route="/api/vc",model="none",outcome="rejected"} 1' in shown
 
 
-def test_it_takes_a_slot_and_waits_in_the_queue(server: StartServer) -> None:
+def test_conversion_takes_slot_and_queues(server: StartServer) -> None:
     env = {"MAX_CONCURRENT_REQUESTS": "1", "MAX_QUEUE": "0"}
     one = server("--engine", "fake", "--fake-rtf", "1", env=env)
     with HTTP.stream("POST", f"{one.url}/api/vc", files={"file": ("a.wav", clip(seconds=20.0))}) as running:
@@ -128,7 +128,7 @@ def test_it_takes_a_slot_and_waits_in_the_queue(server: StartServer) -> None:
     one.wait_metric('chatterbox_requests_total{route="/api/vc",model="fake",outcome="cancelled"}', 1)
 
 
-def test_clips_that_wait_are_bounded(server: StartServer) -> None:
+def test_waiting_clips_are_bounded(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "1", env={"MAX_CONCURRENT_REQUESTS": "1", "MAX_QUEUE": "64"})
     content = clip(seconds=60.0, rate=8_000)
     body = httpx.Request("POST", f"{one.url}/api/vc", files={"file": ("clip.wav", content)})
@@ -145,13 +145,13 @@ def test_clips_that_wait_are_bounded(server: StartServer) -> None:
     wait_until(lambda: convert(one).status_code == 200, "a place")
 
 
-def test_a_clip_that_stops_coming_is_given_up(server: StartServer) -> None:
+def test_stopped_clip_upload_times_out(server: StartServer) -> None:
     one = server(*FAKE, env={"BODY_TIMEOUT": "0.5"})
     refusal(HTTP.post(f"{one.url}/api/vc", **stopping()), 408, "SLOW_BODY")
     refusal(HTTP.post(f"{one.url}/api/voices/upload", **stopping()), 408, "SLOW_BODY")
 
 
-def test_a_clip_that_comes_drop_by_drop_is_given_up(server: StartServer) -> None:
+def test_trickled_clip_upload_times_out(server: StartServer) -> None:
     one = server(*FAKE, env={"REQUEST_TIMEOUT": "1"})
     refusal(HTTP.post(f"{one.url}/api/vc", **stopping(pause=0.1)), 408, "SLOW_BODY")
 
@@ -168,7 +168,7 @@ def stopping(pause: float = 3.0) -> dict[str, Any]:
     return {"content": parts(), "headers": {"content-type": "multipart/form-data; boundary=b"}}
 
 
-def test_the_command_converts_a_file(tmp_path: Path) -> None:
+def test_command_converts_file(tmp_path: Path) -> None:
     (tmp_path / "in.wav").write_bytes(clip(seconds=1.5, rate=16_000))
     done = run(tmp_path, "convert", "in.wav", "-o", "out.flac", "--seed", "3", *FAKE)
     assert done.returncode == 0, done.stderr
@@ -180,7 +180,7 @@ def test_the_command_converts_a_file(tmp_path: Path) -> None:
     assert float(figures[1]) == pytest.approx(1.5, abs=0.01)
 
 
-def test_the_command_speaks_what_the_server_speaks(tmp_path: Path, fake: Server) -> None:
+def test_command_equals_server(tmp_path: Path, fake: Server) -> None:
     content = clip(seconds=1.25)
     done = run(tmp_path, "convert", "-", "-o", "-", "--seed", "5", "--format", "pcm_f32le", *FAKE, text=content)
     assert done.returncode == 0, done.stderr
@@ -198,7 +198,7 @@ def test_the_command_speaks_what_the_server_speaks(tmp_path: Path, fake: Server)
         (["in.wav", "-o", "no/such/folder.wav"], "no/such/folder.wav"),
     ],
 )
-def test_the_command_fails_with_a_sentence(tmp_path: Path, args: list[str], said: str) -> None:
+def test_command_error_is_one_sentence(tmp_path: Path, args: list[str], said: str) -> None:
     (tmp_path / "in.wav").write_bytes(clip())
     (tmp_path / "in.txt").write_text("This is a text.")
     done = run(tmp_path, "convert", *args, *FAKE)

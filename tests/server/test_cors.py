@@ -44,14 +44,14 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("origin", ["https://page.example", "null"])
-def test_with_a_key_every_page_may_call_but_without_credentials(keyed: Server, origin: str) -> None:
+def test_keyed_server_allows_any_page_without_credentials(keyed: Server, origin: str) -> None:
     for answer in answers(keyed.url, origin):
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
 
 
 @pytest.mark.parametrize("origin", LISTED)
-def test_a_listed_page_may_call(listed: Server, origin: str) -> None:
+def test_listed_page_may_call(listed: Server, origin: str) -> None:
     for answer in answers(listed.url, origin):
         assert answer.headers["access-control-allow-origin"] == origin
         assert "origin" in answer.headers["vary"].lower()
@@ -63,19 +63,19 @@ def test_a_listed_page_may_call(listed: Server, origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", STRANGERS)
-def test_no_other_page_may_and_null_is_never_reflected(listed: Server, origin: str) -> None:
+def test_unlisted_and_null_origins_are_refused(listed: Server, origin: str) -> None:
     for answer in answers(listed.url, origin):
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_preflight_needs_no_key_and_allows_what_clients_send(listed: Server) -> None:
+def test_preflight_needs_no_key_and_allows_what_clients_send(listed: Server) -> None:
     answer = HTTP.options(f"{listed.url}/api/tts", headers={"Origin": LISTED[0], **PREFLIGHT})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-headers"]
 
 
-def test_pages_can_read_the_headers_of_audio(fake: Server) -> None:
+def test_pages_can_read_headers_of_audio(fake: Server) -> None:
     answer = HTTP.post(f"{fake.url}/api/tts", json={"text": "Hi."}, headers={"Origin": "http://localhost:3000"})
     exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
     unread = ("x-accel-buffering", "x-content-type-options")

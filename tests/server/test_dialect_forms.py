@@ -28,7 +28,7 @@ def key(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_clip_speaks(fake: Server) -> None:
+def test_clip_speaks(fake: Server) -> None:
     content = clip(300)
     answer = tts(fake, content, seed="5")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
@@ -40,7 +40,7 @@ def test_a_clip_speaks(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tts", "/tts/json"])
-def test_a_clip_is_forgotten_when_its_request_ends(server: StartServer, path: str) -> None:
+def test_clip_is_forgotten_when_its_request_ends(server: StartServer, path: str) -> None:
     one = server(*FAKE)
     before = sorted(one.voices.rglob("*"))
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_a_clip_is_forgotten_when_its_request_ends(server: StartServer, path: st
     assert sorted(one.voices.rglob("*")) == before
 
 
-def test_a_clip_is_forgotten_whose_client_leaves(server: StartServer) -> None:
+def test_clip_is_forgotten_when_client_disconnects(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "1")
     with HTTP.stream(
         "POST", f"{one.url}/tts", data={"text": "x" * 1000}, files={"voice_file": ("v.wav", clip())}
@@ -64,7 +64,7 @@ def test_a_clip_is_forgotten_whose_client_leaves(server: StartServer) -> None:
     one.wait_metric("chatterbox_voice_cache_bytes", 0)
 
 
-def test_a_clip_that_is_a_voice_as_well_stays_one(server: StartServer) -> None:
+def test_clip_equal_to_stored_voice_stays_stored(server: StartServer) -> None:
     one = server(*FAKE)
     post_file(one, "/voices", "file", clip(), "anna.wav").raise_for_status()
     one.wait_metric("chatterbox_voice_cache_bytes", 8)
@@ -75,7 +75,7 @@ def test_a_clip_that_is_a_voice_as_well_stays_one(server: StartServer) -> None:
     assert HTTP.post(f"{one.url}/tts", data={"text": TEXT, "voice_id": "anna"}).headers["x-voice"] == "anna.wav"
 
 
-def test_clips_side_by_side_are_voices_of_their_own(fake: Server) -> None:
+def test_concurrent_clips_are_separate_voices(fake: Server) -> None:
     clips = [clip(200 + 10 * number) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda content: tts(fake, content, seed="1"), clips))
@@ -85,7 +85,7 @@ def test_clips_side_by_side_are_voices_of_their_own(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tts", "/tts/json"])
-def test_clips_that_are_no_voice_are_refused(fake: Server, path: str) -> None:
+def test_invalid_clips_are_refused(fake: Server, path: str) -> None:
     short, silent = io.BytesIO(), io.BytesIO()
     soundfile.write(short, [0.3, -0.3] * 4000, 16_000, format="WAV")
     soundfile.write(silent, [0.0] * 32_000, 16_000, format="WAV")
@@ -98,13 +98,13 @@ def test_clips_that_are_no_voice_are_refused(fake: Server, path: str) -> None:
     assert said.startswith("voice_id: ")
 
 
-def test_a_clip_may_be_as_large_as_a_voice(server: StartServer) -> None:
+def test_clip_may_be_as_large_as_voice(server: StartServer) -> None:
     one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": "60000"})
     assert tts(one, clip(seconds=1.5)).status_code == 200
     refusal(tts(one, clip(seconds=3)), 413, "FILE_TOO_LARGE")
 
 
-def test_a_model_with_a_voice_of_its_own_says_that_it_cannot_clone(lite: Server) -> None:
+def test_model_without_cloning_refuses_clip(lite: Server) -> None:
     assert "cannot clone" in refusal(tts(lite, clip()), 422, "CANNOT_CLONE")
     refusal(tts(lite, clip(), path="/tts/json"), 422, "CANNOT_CLONE")
 
@@ -134,26 +134,26 @@ def test_figures_instead_of_audio(fake: Server, kind: str) -> None:
     assert (told["voice_id"], told["model"]) == ("tone", "fake")
 
 
-def test_figures_of_a_clip_and_of_a_voice(fake: Server) -> None:
+def test_figures_of_clip_and_of_voice(fake: Server) -> None:
     assert tts(fake, clip(310), path="/tts/json").json()["voice_id"] == key(clip(310))
     registered = post_file(fake, "/voices/register", "voice_file", clip(320)).json()["voice_id"]
     spoken = HTTP.post(f"{fake.url}/tts/json", data={"text": TEXT, "voice_id": registered}).json()
     assert spoken["voice_id"].startswith(registered)
 
 
-def test_figures_take_as_long_as_the_engine_does(server: StartServer) -> None:
+def test_figures_take_as_long_as_engine_does(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0.5")
     told = HTTP.post(f"{one.url}/tts/json", data={"text": TEXT}).json()
     assert told["rtf"] >= 0.45
     assert told["time_to_first_audio_ms"] >= 90
 
 
-def test_a_failure_is_an_error_however_late(fake: Server) -> None:
+def test_late_failure_is_an_error(fake: Server) -> None:
     for text in ("[[fail]]", "[[fail-late]]" + "x" * 50):
         refusal(HTTP.post(f"{fake.url}/tts/json", data={"text": text}), 500, "GENERATION_ERROR")
 
 
-def test_bodies_that_are_no_form(fake: Server) -> None:
+def test_invalid_form_bodies_are_refused(fake: Server) -> None:
     for path in ("/tts", "/tts/json"):
         url = fake.url + path
         refusal(HTTP.post(url, content=b"text=a"), 400, "BAD_REQUEST")
@@ -164,7 +164,7 @@ def test_bodies_that_are_no_form(fake: Server) -> None:
         refusal(HTTP.get(url), 405, "METHOD_NOT_ALLOWED")
 
 
-def test_keys_are_asked_for(server: StartServer) -> None:
+def test_key_is_required(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "canary", "HOST": "127.0.0.1"})
     for path in ("/tts", "/tts/json"):
         refusal(HTTP.post(one.url + path, data={"text": TEXT}), 401, "UNAUTHORIZED")
@@ -175,7 +175,7 @@ def test_keys_are_asked_for(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tts", "/tts/json"])
-def test_a_file_that_nobody_chose_is_left_out(fake: Server, path: str) -> None:
+def test_empty_file_part_is_ignored(fake: Server, path: str) -> None:
     """As browsers send it."""
     edge, text = "edge", 'Content-Disposition: form-data; name="text"\r\n\r\nHi.'
     nothing = (
@@ -189,7 +189,7 @@ def test_a_file_that_nobody_chose_is_left_out(fake: Server, path: str) -> None:
         assert answer.status_code == 200, answer.text
 
 
-def test_a_text_may_be_as_long_as_the_server_allows(server: StartServer) -> None:
+def test_text_may_be_as_long_as_server_allows(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-text-length", "200000")
     text = "å" * 150_000
     for body in ({"data": {"text": text}}, {"files": {"text": (None, text)}}, {"json": {"text": text}}):

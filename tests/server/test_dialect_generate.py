@@ -31,7 +31,7 @@ def get(server: Server, headers: dict[str, str] | None = None, **fields: object)
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_the_format_wins_over_the_accept_header(fake: Server, name: str) -> None:
+def test_format_wins_over_accept_header(fake: Server, name: str) -> None:
     answer = get(fake, {"accept": "audio/flac"}, format=name)
     assert (answer.status_code, answer.headers["content-type"]) == (200, TYPES[name])
     body = {"text": TEXT, "format": name}
@@ -58,13 +58,13 @@ def test_the_format_wins_over_the_accept_header(fake: Server, name: str) -> None
         ("", "audio/wav"),
     ],
 )
-def test_without_a_format_the_accept_header_decides(fake: Server, accept: str, kind: str) -> None:
+def test_without_format_accept_header_decides(fake: Server, accept: str, kind: str) -> None:
     assert get(fake, {"accept": accept}).headers["content-type"] == kind
     answer = HTTP.post(f"{fake.url}/tts/generate", json={"text": TEXT}, headers={"accept": accept})
     assert answer.headers["content-type"] == kind
 
 
-def test_a_range_is_answered_with_the_whole_stream(fake: Server) -> None:
+def test_range_request_gets_whole_stream(fake: Server) -> None:
     """As browsers ask first; the length is not known, and what was sent is not kept."""
     whole = get(fake, seed=1, format="mp3")
     for wanted in ("bytes=0-", "bytes=100-200"):
@@ -75,7 +75,7 @@ def test_a_range_is_answered_with_the_whole_stream(fake: Server) -> None:
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_head_says_what_would_come_and_speaks_nothing(server: StartServer) -> None:
+def test_head_has_headers_and_no_audio(server: StartServer) -> None:
     one = server(*FAKE)
     answer = HTTP.head(f"{one.url}/tts/generate", params={"text": TEXT, "format": "mp3", "sample_rate": 16_000})
     assert (answer.status_code, answer.content) == (200, b"")
@@ -86,7 +86,7 @@ def test_head_says_what_would_come_and_speaks_nothing(server: StartServer) -> No
     assert "chatterbox_input_characters_total" not in one.metrics()
 
 
-def test_the_key_may_be_in_the_query(server: StartServer) -> None:
+def test_key_may_be_in_query(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "canary", "HOST": "127.0.0.1"})
     assert get(one, api_key="canary").status_code == 200
     assert get(one, {"x-api-key": "canary"}).status_code == 200
@@ -98,7 +98,7 @@ def test_the_key_may_be_in_the_query(server: StartServer) -> None:
     assert "canary" not in one.log()
 
 
-def test_every_character_may_be_in_the_query(fake: Server) -> None:
+def test_every_character_may_be_in_query(fake: Server) -> None:
     text = "Ça va? 100 % & more + «größer» = 日本語 🙂\nyes"
     answer = HTTP.get(f"{fake.url}/tts/generate", params={"text": text})
     assert answer.status_code == 200
@@ -107,12 +107,12 @@ def test_every_character_may_be_in_the_query(fake: Server) -> None:
     assert plus.content == same.content
 
 
-def test_the_longest_text_fits_into_a_query(fake: Server) -> None:
+def test_longest_text_fits_into_query(fake: Server) -> None:
     assert get(fake, text="ä" * 5000, format="mp3").status_code == 200
     refusal(get(fake, text="ä" * 5001), 400, "TEXT_TOO_LONG")
 
 
-def test_json_that_is_none(fake: Server) -> None:
+def test_invalid_json_is_refused(fake: Server) -> None:
     for content, status, code in (
         (b"{", 400, "INVALID_JSON"),
         (b"[]", 422, "INVALID_PARAMETER"),
@@ -128,7 +128,7 @@ def test_other_methods_are_refused(fake: Server) -> None:
         refusal(HTTP.request(method, f"{fake.url}/tts/generate"), 405, "METHOD_NOT_ALLOWED")
 
 
-def test_an_answer_says_who_speaks(fake: Server) -> None:
+def test_response_headers_name_voice(fake: Server) -> None:
     post_file(fake, "/voices", "file", clip(), "bert.wav")
     headers = get(fake, voice_id="bert").headers
     assert (headers["x-voice"], headers["x-model"], headers["x-watermark"]) == ("bert.wav", "fake", "none")
@@ -147,7 +147,7 @@ def test_audio_arrives_while_it_is_made(server: StartServer) -> None:
     one.wait_metric("chatterbox_requests_running", 0)
 
 
-def test_a_failure_before_the_first_audio_has_a_status_and_a_later_one_cuts_the_answer(fake: Server) -> None:
+def test_early_failure_has_status_and_late_failure_aborts(fake: Server) -> None:
     refusal(get(fake, text="[[fail]]"), 500, "GENERATION_ERROR")
     with pytest.raises(httpx.RemoteProtocolError):
         get(fake, text="[[fail-late]] " + "x" * 100)

@@ -98,7 +98,7 @@ def test_names_are_read_from_queries_and_forms(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_values_are_read_however_they_are_written(fake: Server, path: str) -> None:
+def test_values_are_read_in_every_form(fake: Server, path: str) -> None:
     for seed in (42, "42", 42.0, "42.0"):
         samples, rate = read_wav(post(fake, path, seed=seed).content)
         assert pitch(samples, rate) == pytest.approx(frequency("fake", "tone", 42), abs=1), seed
@@ -115,7 +115,7 @@ def test_seed_of_minus_one_is_random(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_half_characters_are_dropped_and_the_words_spoken(fake: Server, path: str) -> None:
+def test_half_characters_are_dropped_and_words_spoken(fake: Server, path: str) -> None:
     name = "input" if path.startswith("/v1/") else "text"
     body = f'{{"{name}": "Hello there. \\ud83d", "seed": 1, "format": "wav"}}'
     answer = HTTP.post(fake.url + path, content=body, headers={"content-type": "application/json"})

@@ -90,7 +90,7 @@ def seconds(response: httpx.Response) -> float:
     return len(heard(response)) / 24_000
 
 
-def test_the_text_is_spoken(fake: Server, way: Way) -> None:
+def test_text_is_spoken(fake: Server, way: Way) -> None:
     assert seconds(way(fake.url, text=TEXT)) == pytest.approx(0.06 * len(TEXT))
     refusal(way(fake.url, seed=1), 422, "MISSING_TEXT")
     refusal(way(fake.url, text=" \n"), 422, "MISSING_TEXT")
@@ -118,14 +118,14 @@ def test_rate_and_bitrate(fake: Server, way: Way) -> None:
     assert sizes[128] > 3 * sizes[32]
 
 
-def test_a_whole_answer_has_its_length_and_a_streamed_one_has_none(fake: Server, way: Way) -> None:
+def test_whole_answer_has_its_length_and_streamed_one_has_none(fake: Server, way: Way) -> None:
     whole, streamed = (way(fake.url, text=TEXT, seed=1, stream=stream) for stream in (False, True))
     assert int(whole.headers["content-length"]) == len(whole.content)
     assert "content-length" not in streamed.headers
     np.testing.assert_array_equal(heard(whole), heard(streamed))
 
 
-def test_the_level_can_be_set(fake: Server, way: Way) -> None:
+def test_level_can_be_set(fake: Server, way: Way) -> None:
     peak = {
         level: np.abs(heard(way(fake.url, text=TEXT, stream=False, audio_normalization=level))).max()
         for level in ("none", "peak", "rms", "lufs")
@@ -135,7 +135,7 @@ def test_the_level_can_be_set(fake: Server, way: Way) -> None:
     assert len({round(level, 3) for level in peak.values()}) == 4
 
 
-def test_the_length_of_the_audio_can_be_limited(fake: Server, way: Way) -> None:
+def test_length_of_audio_can_be_limited(fake: Server, way: Way) -> None:
     assert seconds(way(fake.url, text=TEXT, max_audio_seconds=0.5)) == pytest.approx(0.5)
 
 
@@ -144,7 +144,7 @@ def test_both_ends_can_be_trimmed(fake: Server, way: Way) -> None:
     assert seconds(trimmed) == pytest.approx(0.06 * len(TEXT) - 0.5)
 
 
-def test_text_is_cut_into_pieces_of_the_size_that_was_asked_for(fake: Server, way: Way) -> None:
+def test_text_chunk_size_is_honoured(fake: Server, way: Way) -> None:
     """Between pieces of a sentence there is a short pause."""
     lengths = [seconds(way(fake.url, text=LONG, text_processing_chunk_size=size)) for size in (20, 40, 200)]
     assert lengths[0] > lengths[1] + 0.1
@@ -153,31 +153,31 @@ def test_text_is_cut_into_pieces_of_the_size_that_was_asked_for(fake: Server, wa
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_what_a_model_has_no_use_for_is_taken(fake: Server, way: Way, name: str) -> None:
+def test_unused_parameters_are_accepted(fake: Server, way: Way, name: str) -> None:
     assert seconds(way(fake.url, text=TEXT, **{name: RIGHT[name]})) == pytest.approx(0.06 * len(TEXT))
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_value_is_refused_by_name(fake: Server, way: Way, name: str) -> None:
+def test_wrong_value_is_refused_by_name(fake: Server, way: Way, name: str) -> None:
     for value in WRONG[name]:
         extra = {"format": "mp3"} if name == "bitrate" else {}
         said = refusal(way(fake.url, text=TEXT, **extra, **{name: value}), 422, "INVALID_PARAMETER")
         assert said.startswith(f"{name}: "), (value, said)
 
 
-def test_not_a_number_is_no_value(fake: Server) -> None:
+def test_not_number_is_no_value(fake: Server) -> None:
     for way in ("GET", "multipart", "form"):
         for value in ("NaN", "inf"):
             said = refusal(WAYS[way](fake.url, text=TEXT, temperature=value), 422, "INVALID_PARAMETER")
             assert said.startswith("temperature: ")
 
 
-def test_two_names_for_the_same_are_refused(fake: Server, way: Way) -> None:
+def test_two_names_for_same_are_refused(fake: Server, way: Way) -> None:
     said = refusal(way(fake.url, text=TEXT, temperature=1, synthesis_temperature=1), 422, "INVALID_PARAMETER")
     assert said.startswith("synthesis_temperature: ")
 
 
-def test_what_no_parameter_is_called_is_passed_over(fake: Server, way: Way) -> None:
+def test_unknown_parameters_are_ignored(fake: Server, way: Way) -> None:
     assert seconds(way(fake.url, text=TEXT, _="1700000000")) == pytest.approx(0.06 * len(TEXT))
 
 
@@ -186,7 +186,7 @@ def test_empty_value_counts_as_left_out(fake: Server, way: Way) -> None:
     assert seconds(way(fake.url, text=TEXT, voice_id="", **empty)) == pytest.approx(0.06 * len(TEXT))
 
 
-def test_a_value_that_comes_twice_is_refused(fake: Server) -> None:
+def test_value_that_comes_twice_is_refused(fake: Server) -> None:
     twice: list[tuple[str, Any]] = [("text", TEXT), ("seed", "1"), ("seed", "1")]
     for response in (
         HTTP.get(f"{fake.url}/tts/generate", params=httpx.QueryParams(twice)),

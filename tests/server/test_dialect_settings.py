@@ -43,7 +43,7 @@ def seconds(server: Server, text: str, **fields: object) -> float:
     return len(samples) / rate
 
 
-def test_a_file_with_all_of_them_is_read(server: StartServer, tmp_path: Path) -> None:
+def test_env_file_with_all_settings_is_read(server: StartServer, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(EXAMPLE)
     one = server(*FAKE, folder=tmp_path)
     refusal(HTTP.get(f"{one.url}/tts/generate", params={"text": LONG}), 401, "UNAUTHORIZED")
@@ -57,14 +57,14 @@ def test_a_file_with_all_of_them_is_read(server: StartServer, tmp_path: Path) ->
     assert "chatterbox_slots 2" in metrics
 
 
-def test_requests_at_once_have_two_names(server: StartServer) -> None:
+def test_concurrency_setting_has_two_names(server: StartServer) -> None:
     other = {"CONCURRENT_REQUESTS_PER_WORKER": "5"}
     assert server(*FAKE, env=other).metrics()["chatterbox_slots"] == 5
     both = {**other, "MAX_CONCURRENT_REQUESTS": "7"}
     assert server(*FAKE, env=both).metrics()["chatterbox_slots"] == 7
 
 
-def test_debug_logs_more_unless_a_level_is_named(server: StartServer) -> None:
+def test_debug_logs_more_unless_level_is_named(server: StartServer) -> None:
     def levels(**env: str) -> set[str]:
         one = server(*FAKE, env=env)
         # Its folder is written to, so that there is something to tell of.
@@ -78,7 +78,7 @@ def test_debug_logs_more_unless_a_level_is_named(server: StartServer) -> None:
     assert levels(DEBUG="true", LOG_LEVEL="warning") == set()
 
 
-def test_the_size_of_pieces_of_text_is_the_servers_or_the_requests(server: StartServer) -> None:
+def test_text_chunk_size_setting_and_parameter(server: StartServer) -> None:
     one = server(*FAKE, env={"TTS_TEXT_PROCESSING_CHUNK_SIZE": "20"})
     uncut = 0.06 * len(LONG)
     assert seconds(one, LONG) > uncut + 0.2
@@ -86,7 +86,7 @@ def test_the_size_of_pieces_of_text_is_the_servers_or_the_requests(server: Start
 
 
 @pytest.mark.parametrize(("size", "outcome"), [("1", "stalled"), ("64", "ok")])
-def test_pieces_wait_for_a_client_that_does_not_read(server: StartServer, size: str, outcome: str) -> None:
+def test_chunk_queue_of_slow_client_is_bounded(server: StartServer, size: str, outcome: str) -> None:
     """Two minutes, 23 MB: the connection holds some of it, and a long queue the rest."""
     env = {"TTS_PCM_CHUNK_QUEUE_MAX_SIZE": size, "STALL_TIMEOUT": "1", "TTS_TEXT_PROCESSING_CHUNK_SIZE": "1000"}
     one = server(*FAKE, "--fake-chunk-ms", "5000", env=env)

@@ -69,7 +69,7 @@ def one_slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize("moment", ["before the first audio", "while speaking"])
 @pytest.mark.parametrize(("kind", "leave"), WAYS)
-def test_the_next_in_the_queue_takes_the_slot_of_one_who_leaves(
+def test_disconnect_releases_slot_to_queue(
     one_slot: Server, kind: type[HttpSpeech | SocketSpeech], leave: Leave, moment: str
 ) -> None:
     cancelled = ended(one_slot, "cancelled")
@@ -92,7 +92,7 @@ def test_the_next_in_the_queue_takes_the_slot_of_one_who_leaves(
     wait_until(lambda: ended(one_slot, "cancelled") >= cancelled + 2, "both are counted")
 
 
-def test_the_engine_stops_working_for_those_who_leave(server: StartServer) -> None:
+def test_disconnect_stops_engine_work(server: StartServer) -> None:
     one = server(*FAKE, "--fake-chunk-ms", "20")
     for kind, leave in WAYS:
         with kind(one, "[[slow 0.1]] " + LONG_TEXT) as speaking:
@@ -119,7 +119,7 @@ def leave_at_random(server: Server, chance: random.Random) -> None:
         leave(client)
 
 
-def test_hundreds_of_clients_that_leave_at_random_leave_nothing_behind(server: StartServer) -> None:
+def test_random_disconnects_leave_no_state(server: StartServer) -> None:
     options = {"MAX_CONCURRENT_REQUESTS": str(SLOTS), "FAKE_RTF": "0.05", "FAKE_CHUNK_MS": "100"}
     one = server("--engine", "fake", env=options)
     speak(one, SENTENCE)

@@ -26,7 +26,7 @@ def until_closed(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | 
         return messages, closed.rcvd.code if closed.rcvd else None
 
 
-def test_what_runs_is_finished_and_nothing_else_begins(server: StartServer) -> None:
+def test_drain_finishes_running_and_refuses_new_requests(server: StartServer) -> None:
     one = server(*REAL_TIME)
     whole: list[httpx.Response] = []
     with connect(one.ws) as idle, connect(one.ws) as busy:
@@ -60,7 +60,7 @@ def test_what_runs_is_finished_and_nothing_else_begins(server: StartServer) -> N
     assert one.wait_exit() == 0
 
 
-def test_who_waits_in_the_queue_is_still_served(server: StartServer) -> None:
+def test_drain_serves_queued_requests(server: StartServer) -> None:
     one = server(*REAL_TIME, env={"MAX_CONCURRENT_REQUESTS": "1"})
     answers: list[httpx.Response] = []
     with HttpSpeech(one, LONG_TEXT) as speaking:
@@ -75,7 +75,7 @@ def test_who_waits_in_the_queue_is_still_served(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("kind", [HttpSpeech, SocketSpeech])
-def test_what_takes_too_long_is_cut_off(server: StartServer, kind: type[HttpSpeech | SocketSpeech]) -> None:
+def test_drain_timeout_cuts_requests_off(server: StartServer, kind: type[HttpSpeech | SocketSpeech]) -> None:
     one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.5"})
     with kind(one, LONG_TEXT) as endless:
         endless.wait_audio()
@@ -84,7 +84,7 @@ def test_what_takes_too_long_is_cut_off(server: StartServer, kind: type[HttpSpee
     assert "the drain took too long" in one.log()
 
 
-def test_a_socket_that_is_cut_off_is_told_why(server: StartServer) -> None:
+def test_drain_timeout_sends_error_on_socket(server: StartServer) -> None:
     one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.5"})
     with connect(one.ws) as endless:
         assert json.loads(endless.recv(30))["type"] == "ready"
@@ -98,7 +98,7 @@ def test_a_socket_that_is_cut_off_is_told_why(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
-def test_a_second_signal_ends_at_once(server: StartServer, first: signal.Signals, second: signal.Signals) -> None:
+def test_second_signal_ends_at_once(server: StartServer, first: signal.Signals, second: signal.Signals) -> None:
     one = server(*REAL_TIME)
     with HttpSpeech(one, LONG_TEXT) as endless:
         endless.wait_audio()
@@ -107,7 +107,7 @@ def test_a_second_signal_ends_at_once(server: StartServer, first: signal.Signals
         assert one.stop(second) == 130
 
 
-def test_a_second_signal_ends_at_once_while_the_engine_is_waited_for(server: StartServer) -> None:
+def test_second_signal_ends_wait_for_engine(server: StartServer) -> None:
     one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.1"})
     with HttpSpeech(one, "[[slow 60]] This step lasts."):
         one.wait_metric("chatterbox_requests_running", 1)
@@ -116,7 +116,7 @@ def test_a_second_signal_ends_at_once_while_the_engine_is_waited_for(server: Sta
         assert one.stop() == 130
 
 
-def test_an_engine_that_does_not_end_is_left_behind(server: StartServer) -> None:
+def test_hung_engine_is_abandoned(server: StartServer) -> None:
     one = server(*REAL_TIME, env={"DRAIN_TIMEOUT": "0.1"})
     with HttpSpeech(one, "[[slow 60]] This step lasts."):
         one.wait_metric("chatterbox_requests_running", 1)

@@ -17,7 +17,7 @@ def assert_retryable(response: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("fault", ["raise", "hang"])
-def test_a_broken_engine_fails_everything_and_ends_the_server(server: StartServer, fault: str) -> None:
+def test_broken_engine_fails_requests_and_ends_server(server: StartServer, fault: str) -> None:
     one = server(*REAL_TIME, env={"ENGINE_STALL_TIMEOUT": "1"})
     answers: list[httpx.Response] = []
     with (
@@ -46,7 +46,7 @@ def test_a_broken_engine_fails_everything_and_ends_the_server(server: StartServe
 
 
 @pytest.mark.parametrize("fault", ["engine", "kill"])
-def test_a_process_that_is_killed_drops_its_connections(server: StartServer, fault: str) -> None:
+def test_process_that_is_killed_drops_its_connections(server: StartServer, fault: str) -> None:
     one = server(*REAL_TIME)
     with HttpSpeech(one, LONG_TEXT) as streaming, SocketSpeech(one, LONG_TEXT) as socket:
         streaming.wait_audio()
@@ -61,7 +61,7 @@ def test_a_process_that_is_killed_drops_its_connections(server: StartServer, fau
     assert one.wait_exit() == -signal.SIGKILL
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_start_with_a_sentence(server: StartServer) -> None:
+def test_failed_model_load_ends_startup_with_reason(server: StartServer) -> None:
     one = server(wait=False)
     one.kill()
     (one.folder / "hibari").mkdir()
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_a_sentence(server: St
     assert "The lite model needs a package that cannot be imported (this copy is broken)" in two.log()
 
 
-def test_out_of_memory_ends_one_request_and_twice_the_server(server: StartServer) -> None:
+def test_out_of_memory_twice_ends_server(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0.2", "--fake-chunk-ms", "50")
     text = "This sentence goes on while another fails."
     others: list[httpx.Response] = []
@@ -87,7 +87,7 @@ def test_out_of_memory_ends_one_request_and_twice_the_server(server: StartServer
     assert one.wait_exit() == 70
 
 
-def test_out_of_memory_leaves_the_socket_open(server: StartServer) -> None:
+def test_out_of_memory_leaves_socket_open(server: StartServer) -> None:
     with talking(server(*FAKE)) as talk:
         failed = talk.ask(type="say", id="a", text="Too much [[oom]] for me.")
         assert (failed["code"], failed["id"]) == ("SERVER_BUSY", "a")
@@ -96,25 +96,25 @@ def test_out_of_memory_leaves_the_socket_open(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_failure_before_the_first_audio_has_a_status(fake: Server, stream: bool) -> None:
+def test_failure_before_first_audio_has_status(fake: Server, stream: bool) -> None:
     response = speak(fake, "Please [[fail]] now.", stream=stream)
     assert (response.status_code, response.json()["code"]) == (500, "GENERATION_ERROR")
 
 
-def test_a_late_failure_cuts_the_body_off(fake: Server) -> None:
+def test_late_failure_aborts_body(fake: Server) -> None:
     with httpx.stream("POST", fake.url + "/api/tts", json=body("Please [[fail-late]] now.")) as response:
         assert response.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             response.read()
 
 
-def test_a_late_failure_of_a_whole_answer_has_a_status(fake: Server) -> None:
+def test_late_failure_of_whole_answer_has_status(fake: Server) -> None:
     response = speak(fake, "Please [[fail-late]] now.", stream=False)
     assert (response.status_code, response.json()["code"]) == (500, "GENERATION_ERROR")
 
 
 @pytest.mark.parametrize("marker", ["fail", "fail-late"])
-def test_a_failed_say_ends_with_an_error_and_nothing_else(fake: Server, marker: str) -> None:
+def test_failed_stream_ends_with_error(fake: Server, marker: str) -> None:
     with talking(fake) as talk:
         talk.say(f"Please [[{marker}]] now.")
         answer = talk.collect()
@@ -126,14 +126,14 @@ def test_a_failed_say_ends_with_an_error_and_nothing_else(fake: Server, marker: 
         talk.spoken("This is fine.")
 
 
-def test_a_sentence_without_sound_is_skipped_among_others(fake: Server) -> None:
+def test_sentence_without_sound_is_skipped_among_others(fake: Server) -> None:
     with_silent = speak(fake, "This is the first. Quiet [[mute]] here. This is the last.")
     without = speak(fake, "This is the first. This is the last.")
     assert with_silent.status_code == without.status_code == 200
     assert abs(len(with_silent.content) - len(without.content)) / 4 / 24_000 < 0.05
 
 
-def test_nothing_but_sentences_without_sound_is_refused(fake: Server) -> None:
+def test_text_of_silent_sentences_only_is_refused(fake: Server) -> None:
     for stream in (True, False):
         response = speak(fake, "Quiet [[mute]] here. Quiet [[mute]] there.", stream=stream)
         assert (response.status_code, response.json()["code"]) == (422, "MISSING_TEXT")

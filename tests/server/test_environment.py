@@ -89,7 +89,7 @@ def test_help_documents_every_option_with_its_variable(options: dict[str, str]) 
         assert len(described) > 10, name
 
 
-def test_the_port_can_be_set_and_is_8081_without(server: StartServer, options: dict[str, str]) -> None:
+def test_default_port_is_8081(server: StartServer, options: dict[str, str]) -> None:
     assert "[default: 8081]" in options["PORT"]
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -118,7 +118,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_value_ends_with_status_2_and_is_named(refused: dict[str, tuple[int, str]], name: str) -> None:
+def test_wrong_value_ends_with_status_2_and_is_named(refused: dict[str, tuple[int, str]], name: str) -> None:
     status, words = refused[name]
     assert status == 2, words
     assert name in words, "the variable is not named"
@@ -126,13 +126,13 @@ def test_a_wrong_value_ends_with_status_2_and_is_named(refused: dict[str, tuple[
     assert "Traceback" not in words
 
 
-def test_an_unknown_flag_ends_with_status_2() -> None:
+def test_unknown_flag_ends_with_status_2() -> None:
     wrong = run("--colour", "blue")
     assert wrong.returncode == 2
     assert "--colour" in wrong.stderr
 
 
-def test_a_flag_wins_over_the_environment_and_that_over_the_file(server: StartServer, tmp_path: Path) -> None:
+def test_flag_overrides_environment_overrides_file(server: StartServer, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MAX_TEXT_LENGTH=10\nMAX_QUEUE=7\nMAX_CONCURRENT_REQUESTS=11\nFAKE_RTF='0'\n# no\n")
     env = {"ENGINE": "fake", "MAX_TEXT_LENGTH": "20", "MAX_CONCURRENT_REQUESTS": "12"}
     one = server("--max-text-length", "30", env=env, folder=tmp_path)
@@ -144,7 +144,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(server: StartSe
     assert two.metrics()["chatterbox_slots"] == 11
 
 
-def test_an_empty_variable_is_not_set(server: StartServer) -> None:
+def test_empty_variable_counts_as_unset(server: StartServer) -> None:
     empty = dict.fromkeys(VARIABLES - KEYS - {"VOICES_DIR", "ENGINE"}, "")
     one = server(env={**empty, "ENGINE": "fake"})
     assert speak(one.url).status_code == 200
@@ -166,7 +166,7 @@ def status_with_key(one: Server, key: str) -> int:
         ("API_KEY=a#b # comment", "a#b"),
     ],
 )
-def test_env_file_values_stand_as_they_are(server: StartServer, tmp_path: Path, line: str, key: str) -> None:
+def test_env_file_values_are_literal(server: StartServer, tmp_path: Path, line: str, key: str) -> None:
     (tmp_path / ".env").write_text(f"\ufeffHOST=127.0.0.1\r\n{line}\r\n")
     one = server(*FAKE, folder=tmp_path)
     assert status_with_key(one, key) == 200
@@ -175,13 +175,13 @@ def test_env_file_values_stand_as_they_are(server: StartServer, tmp_path: Path, 
 
 @pytest.mark.parametrize("value", ["", " ", '""', ","])
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_an_empty_key_setting_refuses_to_start(server: StartServer, name: str, value: str) -> None:
+def test_empty_key_setting_refuses_to_start(server: StartServer, name: str, value: str) -> None:
     one = server(*FAKE, env={name: value}, wait=False)
     assert one.wait_exit() == 1
     assert name in one.log()
 
 
-def test_an_empty_key_in_the_env_file_refuses_to_start(server: StartServer, tmp_path: Path) -> None:
+def test_empty_key_in_env_file_refuses_to_start(server: StartServer, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("API_KEY= # later\n")
     one = server(*FAKE, folder=tmp_path, wait=False)
     assert one.wait_exit() == 1
@@ -193,7 +193,7 @@ def test_empty_keys_and_server_settings_do_not_stop_other_commands(tmp_path: Pat
     assert run("voice", "list", env=env, folder=tmp_path).returncode == 0
 
 
-def test_a_misspelt_name_in_the_env_file_is_a_warning(server: StartServer, tmp_path: Path) -> None:
+def test_misspelt_name_in_env_file_is_warning(server: StartServer, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("API_KYE=secret\nVOICE_DIR=x\nOPENAI_API_KEY=other\nPUBLISH=8081\nHF_TOKEN=x\n")
     log = server(*FAKE, folder=tmp_path).log()
     assert "WARN" in log
@@ -204,7 +204,7 @@ def test_a_misspelt_name_in_the_env_file_is_a_warning(server: StartServer, tmp_p
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
-def test_quotes_around_values_of_the_environment_are_stripped(server: StartServer, tmp_path: Path, quote: str) -> None:
+def test_quotes_around_values_of_environment_are_stripped(server: StartServer, tmp_path: Path, quote: str) -> None:
     def quoted(value: str) -> str:
         return f"{quote}{value}{quote}"
 
@@ -234,7 +234,7 @@ def test_quotes_around_values_of_the_environment_are_stripped(server: StartServe
         {"PUBLIC_LISTINGS": "TRUE "},
     ],
 )
-def test_variables_of_other_programs_and_near_misses_do_not_stop_the_start(tmp_path: Path, env: dict[str, str]) -> None:
+def test_foreign_and_misspelt_variables_are_tolerated(tmp_path: Path, env: dict[str, str]) -> None:
     # A port that is taken: the start goes as far as it can without serving.
     with socket.create_server(("127.0.0.1", 0 if "PORT" not in env else 8081)) as taken:
         port = () if "PORT" in env else ("--port", str(taken.getsockname()[1]))
@@ -263,27 +263,27 @@ atexit.register(lambda: print("CUDA_VISIBLE_DEVICES is", value(), file=sys.stder
 """Looks at the process's own environment, as a driver does."""
 
 
-def test_a_device_that_is_not_there_is_refused_without_a_model_that_needs_it(server: StartServer) -> None:
+def test_absent_device_is_refused_for_any_model(server: StartServer) -> None:
     one = server("--device", "mps", wait=False)
     assert one.wait_exit() == 1
     assert "DEVICE: mps" in one.log()
 
 
-def test_a_taken_port_has_advice(server: StartServer) -> None:
+def test_taken_port_has_advice(server: StartServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = server(*FAKE, "--port", str(taken.getsockname()[1]), wait=False)
         assert one.wait_exit() == 1
     assert "try --port 0" in one.log()
 
 
-def test_a_broken_env_file_ends_with_status_2(tmp_path: Path) -> None:
+def test_broken_env_file_ends_with_status_2(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("THIS IS = 'not closed\n")
     broken = run("--version", folder=tmp_path)
     assert broken.returncode == 2
     assert ".env" in broken.stderr
 
 
-def test_the_length_of_steps_and_pieces_can_be_set(server: StartServer) -> None:
+def test_step_and_chunk_lengths_are_configurable(server: StartServer) -> None:
     one = server(env={"ENGINE": "fake", "FAKE_RTF": "0", "FAKE_CHUNK_MS": "50", "TTS_TEXT_PROCESSING_CHUNK_SIZE": "20"})
     text = "Here is one. Here is two."
     samples, rate = read_wav(speak(one.url, text).content)
@@ -293,7 +293,7 @@ def test_the_length_of_steps_and_pieces_can_be_set(server: StartServer) -> None:
     assert one.metrics()["chatterbox_inter_chunk_seconds_count"] == 2 * 15 - 1
 
 
-def test_voices_come_from_both_folders_and_a_default_can_be_given(server: StartServer, tmp_path: Path) -> None:
+def test_voices_come_from_both_folders_and_default_can_be_given(server: StartServer, tmp_path: Path) -> None:
     preloaded = tmp_path / "preloaded"
     preloaded.mkdir()
     (preloaded / "house.wav").write_bytes(clip())
@@ -307,7 +307,7 @@ def test_voices_come_from_both_folders_and_a_default_can_be_given(server: StartS
     assert (preloaded / "house.wav").read_bytes() == clip()
 
 
-def test_the_default_model_can_be_given(server: StartServer) -> None:
+def test_default_model_can_be_given(server: StartServer) -> None:
     one = server(*FAKE, env={"DEFAULT_MODEL": "lite"})
     assert "DEFAULT_MODEL is lite, which is not loaded" in one.log()
     assert "loaded are fake" in one.log()

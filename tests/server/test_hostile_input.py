@@ -79,7 +79,7 @@ def test_any_body(fake: Server, body: bytes) -> None:
         ("null", "body"),
     ],
 )
-def test_a_wrong_value_is_named(fake: Server, body: str, field: str) -> None:
+def test_wrong_value_is_named(fake: Server, body: str, field: str) -> None:
     assert refusal(post(fake, body), 422, "INVALID_PARAMETER").startswith(field)
 
 
@@ -95,12 +95,12 @@ NOT_JSON = [
 
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
-def test_what_only_looks_like_json(fake: Server, body: str) -> None:
+def test_json_lookalikes_are_refused(fake: Server, body: str) -> None:
     refusal(post(fake, body), 400, "INVALID_JSON")
 
 
 @pytest.mark.parametrize("body", ["[" * DEEP, '{"text": "a", "x": ' + "[" * DEEP + "]" * DEEP + "}"], ids=range(2))
-def test_deep_nesting_ends_nothing(fake: Server, body: str) -> None:
+def test_deep_nesting_is_survived(fake: Server, body: str) -> None:
     check(post(fake, body))
     assert speak(fake.url).status_code == 200
 
@@ -113,7 +113,7 @@ def test_deep_nesting_ends_nothing(fake: Server, body: str) -> None:
         ({"text": "Hi.", "audio": [None] * 5}, "audio"),
     ],
 )
-def test_an_array_is_no_object(fake: Server, body: object, field: str) -> None:
+def test_array_body_is_refused(fake: Server, body: object, field: str) -> None:
     assert refusal(post(fake, json.dumps(body)), 422, "INVALID_PARAMETER").startswith(f"{field}:")
 
 
@@ -144,13 +144,13 @@ ODD = [
 
 
 @pytest.mark.parametrize("text", SILENT, ids=range(len(SILENT)))
-def test_a_text_of_nothing(fake: Server, lite: Server, text: str) -> None:
+def test_empty_text_is_refused(fake: Server, lite: Server, text: str) -> None:
     for one in (fake, lite):
         refusal(speak(one.url, text), 422, "MISSING_TEXT")
 
 
 @pytest.mark.parametrize("text", UNSPEAKABLE, ids=range(len(UNSPEAKABLE)))
-def test_a_text_without_a_word(fake: Server, lite: Server, text: str) -> None:
+def test_text_without_word_is_refused(fake: Server, lite: Server, text: str) -> None:
     for one in (fake, lite):
         answer = speak(one.url, text)
         check(answer)
@@ -158,13 +158,13 @@ def test_a_text_without_a_word(fake: Server, lite: Server, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", FOREIGN, ids=range(len(FOREIGN)))
-def test_a_script_that_the_embedded_voice_cannot_read(fake: Server, lite: Server, text: str) -> None:
+def test_script_that_embedded_voice_cannot_read(fake: Server, lite: Server, text: str) -> None:
     assert "text" in refusal(speak(lite.url, text), 422, "INVALID_PARAMETER").lower()
     assert speak(fake.url, text).status_code == 200
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
-def test_an_odd_text_is_spoken_or_refused_and_never_without_end(fake: Server, lite: Server, text: str) -> None:
+def test_odd_text_is_spoken_or_refused(fake: Server, lite: Server, text: str) -> None:
     whole = speak(fake.url, text)
     check(whole)
     if whole.status_code == 200:
@@ -186,9 +186,9 @@ def test_any_text(fake: Server, text: str) -> None:
 
 @settings(quick, max_examples=25)
 @given(text=st.text(st.characters(max_codepoint=0x24F), max_size=40))
-def test_any_latin_text_on_the_embedded_voice(lite: Server, text: str) -> None:
+def test_any_latin_text_on_embedded_voice(lite: Server, text: str) -> None:
     check(speak(lite.url, text, max_audio_seconds=1))
 
 
-def test_a_text_of_ten_megabytes(fake: Server) -> None:
+def test_text_of_ten_megabytes(fake: Server) -> None:
     refusal(post(fake, json.dumps({"text": "x" * 10_000_000})), 413, "BODY_TOO_LARGE")

@@ -42,7 +42,7 @@ def nested(field: str, value: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("field", "bad", "good"), RANGES, ids=[field for field, _, _ in RANGES])
-def test_parameters_have_ranges_and_refusals_name_the_field(
+def test_parameters_have_ranges_and_refusals_name_field(
     fake: Server, field: str, bad: list[Any], good: list[Any]
 ) -> None:
     for value in [*bad, [1], {"a": 1}, 7 if field in WORDS else True]:
@@ -53,28 +53,28 @@ def test_parameters_have_ranges_and_refusals_name_the_field(
 
 
 @pytest.mark.parametrize("body", ["{}", '{"text": null}', '{"text": ""}', '{"text": " \\n\\t "}'])
-def test_nothing_to_say_is_missing_text(fake: Server, body: str) -> None:
+def test_text_without_words_is_missing_text(fake: Server, body: str) -> None:
     assert refusal(HTTP.post(f"{fake.url}/api/tts", content=body), 422, "MISSING_TEXT").startswith("text:")
 
 
-def test_the_length_of_a_text_counts_in_characters(fake: Server) -> None:
+def test_length_of_text_counts_in_characters(fake: Server) -> None:
     assert speak(fake.url, "ü" * 5000, max_audio_seconds=1).status_code == 200
     assert "5000" in refusal(speak(fake.url, "u" * 5001), 400, "TEXT_TOO_LONG")
 
 
-def test_an_unknown_model_is_answered_with_the_loaded_ones(fake: Server) -> None:
+def test_unknown_model_error_lists_loaded_models(fake: Server) -> None:
     assert "fake" in refusal(speak(fake.url, model="turbo"), 404, "MODEL_NOT_LOADED")
     assert speak(fake.url, model="fake").status_code == 200
 
 
-def test_an_unknown_voice_is_not_found_and_not_repeated(fake: Server) -> None:
+def test_unknown_voice_is_not_echoed(fake: Server) -> None:
     said = refusal(speak(fake.url, voice={"audio_prompt_path": "nobody.wav"}), 404, "VOICE_NOT_FOUND")
     assert "nobody" not in said
     for none in (None, "", "  "):
         assert speak(fake.url, voice={"audio_prompt_path": none}).headers["x-voice"] == "tone"
 
 
-def test_unknown_fields_are_no_errors(fake: Server) -> None:
+def test_unknown_fields_are_ignored(fake: Server) -> None:
     assert speak(fake.url, unknown={"a": [1]}, voice={"unknown": 1}, audio={"unknown": 1}).status_code == 200
 
 
@@ -92,19 +92,19 @@ def test_unknown_openai_route_is_answered_in_its_dialect(fake: Server, path: str
 
 
 @pytest.mark.parametrize("base", ["/v1/v1", "/tts/v1", "/api/v1", "", "/v1/audio/speech/v1"])
-def test_wrong_base_address_gets_a_hint(fake: Server, base: str) -> None:
+def test_wrong_base_url_gets_hint(fake: Server, base: str) -> None:
     answer = HTTP.post(f"{fake.url}{base}/audio/speech", json={"input": "Hello."})
     assert answer.status_code == 404
     assert "/v1/audio/speech?" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/api/tts/", "//api/tts", "/api//tts", "//api///tts//"])
-def test_extra_slashes_lead_to_the_same_route(fake: Server, path: str) -> None:
+def test_extra_slashes_reach_same_route(fake: Server, path: str) -> None:
     answer = HTTP.post(f"{fake.url}{path}?x=//", json={"text": "Hello."})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
 
 
-def test_extra_slashes_open_no_door(server: StartServer) -> None:
+def test_extra_slashes_do_not_bypass_key(server: StartServer) -> None:
     one = server("--engine", "fake", env={"API_KEY": "canary", "HOST": "127.0.0.1"})
     for path in ("//metrics", "/metrics/", "//v1/models/", "/api//voices"):
         assert HTTP.get(one.url + path).status_code == 401
@@ -114,23 +114,23 @@ def test_extra_slashes_open_no_door(server: StartServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/api/tts"), ("PUT", "/api/voices"), ("POST", "/health"), ("DELETE", "/metrics")]
 )
-def test_a_wrong_method_is_answered_in_its_dialect(fake: Server, method: str, path: str) -> None:
+def test_wrong_method_is_answered_in_its_dialect(fake: Server, method: str, path: str) -> None:
     answer = HTTP.request(method, fake.url + path)
     refusal(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["allow"]
 
 
 @pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default"])
-def test_a_body_that_is_too_large_is_refused(fake: Server, path: str) -> None:
+def test_body_that_is_too_large_is_refused(fake: Server, path: str) -> None:
     body = '{"text": "' + "x" * (1024 * 1024) + '"}'
     refusal(HTTP.post(fake.url + path, content=body), 413, "BODY_TOO_LARGE")
 
 
 @pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default"])
 @pytest.mark.parametrize("body", [b"", b"{", b"text=Hello", b"\xff\xfe", b'{"text": "a"} {}', NOT_UTF8])
-def test_what_is_not_json_is_said_to_be_none(fake: Server, path: str, body: bytes) -> None:
+def test_non_json_body_is_refused(fake: Server, path: str, body: bytes) -> None:
     refusal(HTTP.post(fake.url + path, content=body), 400, "INVALID_JSON")
 
 
-def test_a_websocket_without_a_handshake_is_refused(fake: Server) -> None:
+def test_websocket_without_handshake_is_refused(fake: Server) -> None:
     refusal(HTTP.get(f"{fake.url}/ws/tts"), 400, "BAD_REQUEST")

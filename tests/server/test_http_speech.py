@@ -40,7 +40,7 @@ def test_every_format_at_every_rate(fake: Server, name: str, rate: int) -> None:
     assert np.max(np.abs(samples)) == pytest.approx(AMPLITUDE, rel=0.02)
 
 
-def test_a_streamed_answer_has_unknown_sizes(fake: Server) -> None:
+def test_streamed_answer_has_unknown_sizes(fake: Server) -> None:
     answer = speak(fake.url)
     assert "content-length" not in answer.headers
     assert "accept-ranges" not in answer.headers
@@ -51,7 +51,7 @@ def test_a_streamed_answer_has_unknown_sizes(fake: Server) -> None:
     assert answer.content[40:44] == b"\xff\xff\xff\xff"
 
 
-def test_a_whole_answer_has_real_sizes(fake: Server) -> None:
+def test_whole_answer_has_real_sizes(fake: Server) -> None:
     answer = speak(fake.url, stream=False)
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert int.from_bytes(answer.content[4:8], "little") == len(answer.content) - 8
@@ -61,7 +61,7 @@ def test_a_whole_answer_has_real_sizes(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("name", CONTENT_TYPES)
-def test_streamed_or_whole_the_samples_are_the_same(fake: Server, name: str) -> None:
+def test_streamed_or_whole_samples_are_same(fake: Server, name: str) -> None:
     head = 44 if name == "wav" else 0
     audio = {"format": name, "sample_rate": 44_100}
     streamed = speak(fake.url, SENTENCE, seed=1, audio=audio)
@@ -70,7 +70,7 @@ def test_streamed_or_whole_the_samples_are_the_same(fake: Server, name: str) -> 
     assert streamed.content[head:] == whole.content[head : len(streamed.content)]
 
 
-def test_the_headers_tell_who_spoke_and_when(fake: Server) -> None:
+def test_headers_name_voice_model_and_times(fake: Server) -> None:
     headers = speak(fake.url).headers
     assert headers["x-model"] == "fake"
     assert headers["x-voice"] == "tone"
@@ -89,7 +89,7 @@ def test_audio_arrives_while_it_is_made(server: StartServer) -> None:
     assert 0 < len(first) < len(rest)
 
 
-def test_a_failure_before_the_first_audio_has_a_status_of_its_own(fake: Server) -> None:
+def test_failure_before_first_audio_has_status_of_its_own(fake: Server) -> None:
     refusal(speak(fake.url, "This will [[fail]] at once."), 500, "GENERATION_ERROR")
     out_of_memory = speak(fake.url, "This is [[oom]] too big.")
     refusal(out_of_memory, 503, "SERVER_BUSY")
@@ -97,7 +97,7 @@ def test_a_failure_before_the_first_audio_has_a_status_of_its_own(fake: Server) 
     assert "letter" in refusal(speak(fake.url, "[[mute]]"), 422, "MISSING_TEXT")
 
 
-def test_a_failure_after_the_first_audio_aborts_the_transfer(fake: Server) -> None:
+def test_failure_after_first_audio_aborts_transfer(fake: Server) -> None:
     received = bytearray()
     with HTTP.stream("POST", f"{fake.url}/api/tts", json={"text": "Half of it [[fail-late]] is lost."}) as answer:
         assert answer.status_code == 200
@@ -116,7 +116,7 @@ def utterances(samples: Samples, rate: int) -> list[Samples]:
     return [samples[start * window : end * window] for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def test_a_text_is_cut_at_sentences_and_spoken_in_order(server: StartServer) -> None:
+def test_text_is_cut_at_sentences_and_spoken_in_order(server: StartServer) -> None:
     cutting = server("--engine", "fake", "--fake-rtf", "0", "--text-chunk-size", "40")
     sentences = ["The first sentence is spoken.", "Then the second one follows.", "Last of all comes the third."]
     answer = speak(cutting.url, " ".join(sentences), seed=100)
@@ -129,38 +129,38 @@ def test_a_text_is_cut_at_sentences_and_spoken_in_order(server: StartServer) -> 
     assert len(samples) / rate == pytest.approx(0.06 * sum(map(len, sentences)) + 2 * 0.35, abs=0.15)
 
 
-def test_max_audio_seconds_ends_the_audio(fake: Server) -> None:
+def test_max_audio_seconds_ends_audio(fake: Server) -> None:
     text = "This is a sentence with a good deal of text in it. " * 8
     samples, rate = read_wav(speak(fake.url, text, max_audio_seconds=2.5).content)
     assert len(samples) == 2.5 * rate
 
 
-def test_an_utterance_without_end_is_ended(server: StartServer) -> None:
+def test_endless_utterance_is_ended(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", env={"TTS_TEXT_PROCESSING_CHUNK_SIZE": "1000"})
     # The fake engine would speak for four minutes.
     samples, rate = read_wav(speak(one.url, "word " * 199, speed=0.25).content)
     assert len(samples) / rate == pytest.approx(120, abs=1)
 
 
-def test_speed_changes_the_length(fake: Server) -> None:
+def test_speed_changes_length(fake: Server) -> None:
     samples, rate = read_wav(speak(fake.url, SENTENCE, speed=2).content)
     assert len(samples) / rate == pytest.approx(SECONDS / 2, abs=0.01)
 
 
-def test_the_seed_decides(lite: Server) -> None:
+def test_seed_decides(lite: Server) -> None:
     first, again, other = (speak(lite.url, "The same words.", seed=seed).content for seed in (5, 5, 6))
     assert first == again
     assert len(first) > 20_000
     assert first != other
 
 
-def test_lite_refuses_to_clone_and_says_what_can(lite: Server) -> None:
+def test_lite_cloning_error_names_models(lite: Server) -> None:
     assert post_file(lite, "/voices", "file", clip(), "someone.wav").status_code in (201, 409)
     said = refusal(speak(lite.url, voice={"audio_prompt_path": "someone.wav"}), 422, "CANNOT_CLONE")
     assert all(model in said for model in ("standard", "turbo", "multilingual"))
 
 
-def test_a_request_id_is_taken_over_or_made(fake: Server) -> None:
+def test_request_id_is_taken_over_or_made(fake: Server) -> None:
     def answer(given: str) -> httpx.Response:
         return HTTP.post(f"{fake.url}/api/tts", json={"text": ""}, headers={"x-request-id": given})
 

@@ -29,7 +29,7 @@ def default_voice(url: str) -> str | None:
     return voice
 
 
-def test_an_uploaded_voice_is_listed_and_speaks(server: StartServer) -> None:
+def test_uploaded_voice_is_listed_and_speaks(server: StartServer) -> None:
     one = server(*FAKE)
     data = clip(seconds=1.5)
     answer = upload(one.url, "anna.wav", data)
@@ -86,13 +86,13 @@ def test_unknown_voice_is_named_with_near_ones(fake: Server, lite: Server) -> No
         (one.voices / "natalia.wav").unlink()
 
 
-def test_upload_without_extension_is_known_by_its_content(server: StartServer) -> None:
+def test_upload_type_is_sniffed_without_extension(server: StartServer) -> None:
     one = server(*FAKE)
     answer = upload(one.url, "blob", clip())
     assert (answer.status_code, answer.json()["filename"]) == (200, "blob.wav")
 
 
-def test_upload_says_that_the_voice_begins_too_late(fake: Server) -> None:
+def test_upload_says_that_voice_begins_too_late(fake: Server) -> None:
     late = clip(seconds=2.0)
     silence = bytes(2 * 16_000 * 20)
     size = len(late) - 44 + len(silence)
@@ -114,7 +114,7 @@ def test_part_that_is_not_used_is_named(fake: Server) -> None:
     assert refused.status_code == 422, refused.text
 
 
-def test_upload_replaces_a_voice_of_the_same_id_on_demand(server: StartServer) -> None:
+def test_upload_replaces_voice_of_same_id_on_demand(server: StartServer) -> None:
     one = server(*FAKE)
     assert upload(one.url, "anna.wav", clip(200)).status_code == 200
     other = clip(300, seconds=2.0)
@@ -127,7 +127,7 @@ def test_upload_replaces_a_voice_of_the_same_id_on_demand(server: StartServer) -
     assert pitch(*read_wav(spoken.content)) == pytest.approx(hertz, abs=1)
 
 
-def test_uploads_that_are_no_voices(fake: Server) -> None:
+def test_invalid_uploads_are_refused(fake: Server) -> None:
     assert "1" in refusal(upload(fake.url, "a.wav", clip(seconds=0.5)), 422, "INVALID_PARAMETER")
     refusal(upload(fake.url, "a.wav", b"RIFF nothing"), 415, "UNSUPPORTED_AUDIO")
     refusal(upload(fake.url, "a.wav", b""), 415, "UNSUPPORTED_AUDIO")
@@ -139,7 +139,7 @@ def test_uploads_that_are_no_voices(fake: Server) -> None:
     assert HTTP.get(f"{fake.url}/api/voices").json()["voices"] == []
 
 
-def test_a_file_that_is_too_large_is_refused(server: StartServer) -> None:
+def test_file_that_is_too_large_is_refused(server: StartServer) -> None:
     one = server(*FAKE, "--max-voice-file-size", "60000")
     assert upload(one.url, "a.wav", clip(seconds=1.5)).status_code == 200
     refusal(upload(one.url, "b.wav", clip(seconds=2.5)), 413, "FILE_TOO_LARGE")
@@ -147,7 +147,7 @@ def test_a_file_that_is_too_large_is_refused(server: StartServer) -> None:
     assert not (one.voices / "b.wav").exists()
 
 
-def test_the_default_voice_survives_a_restart(server: StartServer) -> None:
+def test_default_voice_survives_restart(server: StartServer) -> None:
     one = server(*FAKE)
     assert default_voice(one.url) is None
     upload(one.url, "anna.wav", clip())
@@ -164,7 +164,7 @@ def test_the_default_voice_survives_a_restart(server: StartServer) -> None:
     assert speak(again.url).headers["x-voice"] == "tone"
 
 
-def test_a_default_voice_whose_file_is_gone_is_none_with_a_warning(server: StartServer) -> None:
+def test_removed_default_voice_is_cleared_with_warning(server: StartServer) -> None:
     one = server(*FAKE)
     upload(one.url, "anna.wav", clip())
     HTTP.post(f"{one.url}/api/voice/default", json={"voice_path": "anna"}).raise_for_status()
@@ -176,7 +176,7 @@ def test_a_default_voice_whose_file_is_gone_is_none_with_a_warning(server: Start
     assert again.log().count("the file of the default voice is gone") == 1
 
 
-def test_a_default_voice_must_exist(fake: Server) -> None:
+def test_default_voice_must_exist(fake: Server) -> None:
     path = f"{fake.url}/api/voice/default"
     refusal(HTTP.post(path, json={"voice_path": "nobody.wav"}), 404, "VOICE_NOT_FOUND")
     assert "voice_path" in refusal(HTTP.post(path, json={}), 422, "INVALID_PARAMETER")
@@ -228,7 +228,7 @@ def test_odd_multipart_bodies_are_refused(fake: Server, parts: list[bytes], kind
     assert fake.voice_files() == []
 
 
-def test_only_so_many_parts_are_looked_at(fake: Server) -> None:
+def test_number_of_parts_is_limited(fake: Server) -> None:
     parts = [("other", ("x", b"x"))] * 64
     answer = HTTP.post(f"{fake.url}/api/voices/upload", files=[*parts, ("file", ("a.wav", clip()))])
     refusal(answer, 400, "NO_FILE")

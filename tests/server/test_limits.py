@@ -33,7 +33,7 @@ def ask(small: Server) -> Iterator[Ask]:
         yield lambda count: [pool.submit(speak, small.url, LONG) for _ in range(count)]
 
 
-def test_overload_is_refused_and_who_was_admitted_is_served(small: Server, ask: Ask) -> None:
+def test_overload_is_refused_and_admitted_requests_finish(small: Server, ask: Ask) -> None:
     admitted = ask(SLOTS)
     small.wait_metric(RUNNING, SLOTS)
     assert small.metrics()[WAITING] == 0
@@ -56,11 +56,11 @@ def test_overload_is_refused_and_who_was_admitted_is_served(small: Server, ask: 
     assert metrics['chatterbox_requests_total{route="/api/tts",model="fake",outcome="rejected"}'] == 10 * SLOTS
 
 
-def test_requests_within_the_limits_are_never_refused(small: Server, ask: Ask) -> None:
+def test_requests_within_limits_are_never_refused(small: Server, ask: Ask) -> None:
     assert [one.result().status_code for one in ask(SLOTS + PLACES)] == [200] * (SLOTS + PLACES)
 
 
-def test_retry_after_grows_with_the_time_that_requests_take(server: StartServer) -> None:
+def test_retry_after_grows_with_time_that_requests_take(server: StartServer) -> None:
     slots = ("--max-concurrent-requests", "1", "--max-queue", "0")
     # Each of these texts is spoken in a single step.
     one = server("--engine", "fake", "--fake-rtf", "0", "--fake-chunk-ms", "1000", *slots)
@@ -73,7 +73,7 @@ def test_retry_after_grows_with_the_time_that_requests_take(server: StartServer)
         assert busy.result().status_code == 200
 
 
-def test_who_waits_too_long_is_told_so(server: StartServer) -> None:
+def test_queued_request_times_out(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1", "--request-timeout", "0.5")
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(speak, one.url, "[[slow 0.3]] a")
@@ -106,7 +106,7 @@ def test_probes_answer_while_every_slot_is_busy(server: StartServer) -> None:
         assert {each.result().status_code for each in busy} == {200}
 
 
-def test_a_connection_too_many_waits_until_another_ends(server: StartServer) -> None:
+def test_excess_connection_waits(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-connections", "2")
     with ThreadPoolExecutor() as pool, httpx.Client() as keeping, httpx.Client() as keeping_too:
         keeping.get(f"{one.url}/livez")

@@ -53,7 +53,7 @@ def test_other_scripts_are_refused(lite: Server, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["😀🎉", "...", "?!", "— — —"])
-def test_text_without_a_word_is_refused(lite: Server, text: str) -> None:
+def test_text_without_word_is_refused(lite: Server, text: str) -> None:
     status, code, message = refusal(lite, text)
     assert (status, code) == (422, "MISSING_TEXT")
     assert message.startswith("text: ")
@@ -63,23 +63,23 @@ def test_emoji_beside_words_are_passed_over(lite: Server) -> None:
     np.testing.assert_array_equal(speak(lite, "Well done 🎉", seed=1), speak(lite, "Well done", seed=1))
 
 
-def test_a_seed_fixes_the_samples(lite: Server) -> None:
+def test_seed_fixes_samples(lite: Server) -> None:
     first, again, other = (speak(lite, TEXT, seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_without_a_seed_no_two_are_the_same(lite: Server) -> None:
+def test_without_seed_no_two_are_same(lite: Server) -> None:
     assert not np.array_equal(speak(lite, TEXT), speak(lite, TEXT))
 
 
-def test_speed_changes_the_pace(lite: Server) -> None:
+def test_speed_changes_pace(lite: Server) -> None:
     sizes = {speed: speak(lite, TEXT, speed=speed).size for speed in (0.5, 1, 2)}
     assert sizes[0.5] == pytest.approx(2 * sizes[1], rel=0.12)
     assert sizes[2] == pytest.approx(sizes[1] / 2, rel=0.2)
 
 
-def test_refusal_by_the_engine_names_the_field(lite: Server) -> None:
+def test_engine_refusal_names_field(lite: Server) -> None:
     plain = httpx.post(f"{lite.url}/tts", json={"text": TEXT, "speed": 3}, timeout=100)
     assert (plain.status_code, plain.json()["field"]) == (422, "speed")
     assert plain.json()["detail"] == "speed: lite speaks between 0.5 and 2.0."
@@ -89,14 +89,14 @@ def test_refusal_by_the_engine_names_the_field(lite: Server) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.4, 3, 5])
-def test_a_speed_out_of_range_is_refused(lite: Server, speed: float) -> None:
+def test_speed_out_of_range_is_refused(lite: Server, speed: float) -> None:
     status, code, message = refusal(lite, TEXT, speed=speed)
     assert (status, code) == (422, "INVALID_PARAMETER")
     assert message.startswith("speed: ")
 
 
 @pytest.mark.parametrize("voice", ["nobody.wav", "../../etc/passwd"])
-def test_missing_voice_is_not_found_with_what_is_there(lite: Server, voice: str) -> None:
+def test_missing_voice_error_lists_voices(lite: Server, voice: str) -> None:
     status, code, message = refusal(lite, TEXT, voice={"audio_prompt_path": voice})
     assert (status, code) == (404, "VOICE_NOT_FOUND")
     assert "heart" in message
@@ -114,7 +114,7 @@ def test_cloning_is_refused_with_what_to_load(lite: Server, voice: str) -> None:
 
 
 @pytest.mark.parametrize("voice", [None, {}, {"audio_prompt_path": "heart"}, {"audio_prompt_path": ""}])
-def test_its_own_voice_is_taken_and_named(lite: Server, voice: dict[str, str] | None) -> None:
+def test_own_voice_is_accepted(lite: Server, voice: dict[str, str] | None) -> None:
     answer = ask(lite, "Yes.", voice=voice)
     assert answer.status_code == 200
     assert answer.headers["x-voice"] == "heart"
@@ -130,12 +130,12 @@ def test_other_languages_are_refused(lite: Server, language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "EN-us"])
-def test_english_is_taken(lite: Server, language: str) -> None:
+def test_english_is_accepted(lite: Server, language: str) -> None:
     assert ask(lite, "Yes.", language_id=language).status_code == 200
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])
-def test_the_cap_on_audio_is_kept(lite: Server, seconds: float) -> None:
+def test_cap_on_audio_is_kept(lite: Server, seconds: float) -> None:
     """Of all sentences together, and used up."""
     whole = speak(lite, f"{TEXT} {TEXT}", seed=1)
     cut = speak(lite, f"{TEXT} {TEXT}", seed=1, max_audio_seconds=seconds)
@@ -144,7 +144,7 @@ def test_the_cap_on_audio_is_kept(lite: Server, seconds: float) -> None:
     assert np.abs(cut[-5:]).max() < 200
 
 
-def test_a_sentence_of_numbers_is_spoken_to_its_end(lite: Server) -> None:
+def test_sentence_of_numbers_is_spoken_to_its_end(lite: Server) -> None:
     """Many words in few characters: the longest that 150 characters can be."""
     numbers = ", ".join(["777,777,777"] * 11)
     assert len(numbers) <= 150
@@ -152,14 +152,14 @@ def test_a_sentence_of_numbers_is_spoken_to_its_end(lite: Server) -> None:
     assert speak(lite, numbers, seed=1).size > 9.5 * one
 
 
-def test_a_long_piece_has_no_hole(lite: Server) -> None:
+def test_long_utterance_has_no_gap(lite: Server) -> None:
     """More phonemes than are rendered at once: the pieces follow each other as one sentence does."""
     shares = ", and ".join(["1,117 shares at $33.33"] * 5)
     assert len(f"We sold {shares}.") <= 150
     assert longest_pause(speak(lite, f"We sold {shares}.", seed=1)) < 0.6
 
 
-def test_a_long_text_is_heard_long_before_its_end(lite: Server) -> None:
+def test_long_text_streams_early(lite: Server) -> None:
     """Its first sentence is there when next to nothing of the whole has been made."""
     sentence = "The committee met again on Tuesday to talk about the bridge."
     text = " ".join([sentence] * (4000 // (len(sentence) + 1)))

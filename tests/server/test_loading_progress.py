@@ -17,7 +17,7 @@ from running_server import COMMAND, HTTP, StartServer, clean_environment
 SLOW = ("--engine", "fake", "--fake-load-seconds", "2")
 
 
-def test_health_tells_how_far_loading_is(server: StartServer) -> None:
+def test_health_reports_loading_progress(server: StartServer) -> None:
     one = server(*SLOW, wait=False)
     one.wait_listening()
     seen: list[int] = []
@@ -38,7 +38,7 @@ def test_health_tells_how_far_loading_is(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_the_log_tells_of_the_start_and_the_end_alone(server: StartServer, form: str) -> None:
+def test_log_reports_start_and_end_of_loading(server: StartServer, form: str) -> None:
     one = server(*SLOW, env={"LOG_FORMAT": form})
     lines: list[str] = []
 
@@ -59,7 +59,7 @@ def test_the_log_tells_of_the_start_and_the_end_alone(server: StartServer, form:
 
 
 @pytest.mark.parametrize(("form", "bar"), [("text", True), ("json", False)])
-def test_a_terminal_shows_a_bar(tmp_path: Path, form: str, bar: bool) -> None:
+def test_terminal_shows_bar(tmp_path: Path, form: str, bar: bool) -> None:
     command = [str(COMMAND), "--port", "0", *SLOW]
     env = clean_environment({"TERM": "xterm", "VOICES_DIR": str(tmp_path), "LOG_FORMAT": form})
     ours, theirs = pty.openpty()
@@ -88,7 +88,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, form: str, bar: bool) -> None:
         assert not shown
 
 
-def test_without_a_watermark_the_log_warns(server: StartServer) -> None:
+def test_without_watermark_log_warns(server: StartServer) -> None:
     warning = "WATERMARK is off"
     assert warning in server("--engine", "fake", env={"WATERMARK": "off"}).log()
     assert warning not in server("--engine", "fake").log()

@@ -35,7 +35,7 @@ def ended(outcome: str) -> str:
     return f'chatterbox_requests_total{{route="/api/tts",model="fake",outcome="{outcome}"}}'
 
 
-def test_every_metric_has_its_name_its_kind_and_a_help(fake: Server) -> None:
+def test_every_metric_has_its_name_its_kind_and_help(fake: Server) -> None:
     speak(fake.url, TEXT)
     fake.wait_metric("chatterbox_requests_running", 0)
     answer = HTTP.get(f"{fake.url}/metrics")
@@ -49,7 +49,7 @@ def test_every_metric_has_its_name_its_kind_and_a_help(fake: Server) -> None:
     assert parse_metrics(answer.text)
 
 
-def test_the_values_after_known_requests(server: StartServer) -> None:
+def test_values_after_known_requests(server: StartServer) -> None:
     one = server(*FAKE, "--max-concurrent-requests", "5")
     for _ in range(4):
         assert speak(one.url, TEXT).status_code == 200
@@ -94,7 +94,7 @@ def test_times_are_measured(server: StartServer) -> None:
     )
 
 
-def test_an_unknown_path_makes_no_label(fake: Server) -> None:
+def test_unknown_path_adds_no_label(fake: Server) -> None:
     HTTP.get(f"{fake.url}/api/canary-path")
     HTTP.post(f"{fake.url}/api/tts", json={"text": "Hi.", "model": "canary-model"})
     assert "canary" not in HTTP.get(f"{fake.url}/metrics").text
@@ -108,7 +108,7 @@ def test_cached_voices_are_counted(server: StartServer) -> None:
     assert one.metrics()["chatterbox_voice_cache_bytes"] > 0
 
 
-def test_an_engine_that_still_loads_is_not_up(server: StartServer) -> None:
+def test_loading_engine_is_not_up(server: StartServer) -> None:
     one = server(*FAKE, "--fake-load-seconds", "1", wait=False)
     one.wait_listening()
     assert one.metrics()["chatterbox_engine_up"] == 0

@@ -19,7 +19,7 @@ FAKE_MODEL = {
 }
 
 
-def test_the_loaded_models_are_listed(server: StartServer) -> None:
+def test_loaded_models_are_listed(server: StartServer) -> None:
     one = server("--engine", "fake", "--load-turbo", "--load-nano")
     listed = HTTP.get(f"{one.url}/v1/models").json()
     assert listed["object"] == "list"
@@ -37,7 +37,7 @@ def test_lite_is_described(lite: Server) -> None:
     assert [model[name] for name in ("can_clone", "can_convert", "watermark")] == [False] * 3
 
 
-def test_errors_are_openais(server: StartServer) -> None:
+def test_errors_have_openai_shape(server: StartServer) -> None:
     one = server("--engine", "fake", "--api-key", "secret")
     key = {"Authorization": "Bearer secret"}
     unknown = HTTP.get(f"{one.url}/v1/models/gpt-5", headers=key)

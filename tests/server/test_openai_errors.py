@@ -26,7 +26,7 @@ def advice(headers: Any) -> dict[str, str]:
     return {name: headers[name] for name in ("x-should-retry", "retry-after") if name in headers}
 
 
-def test_what_would_fail_again_is_not_to_be_asked_again(fake: Server) -> None:
+def test_permanent_errors_forbid_retry(fake: Server) -> None:
     speech = f"{fake.url}/v1/audio/speech"
     answers = [
         HTTP.post(speech, json=body("")),
@@ -44,7 +44,7 @@ def test_what_would_fail_again_is_not_to_be_asked_again(fake: Server) -> None:
     assert advice(HTTP.get(f"{fake.url}/nowhere").headers) == {}
 
 
-def test_a_full_queue_is_a_limit_of_the_rate(server: StartServer) -> None:
+def test_full_queue_is_rate_limit_error(server: StartServer) -> None:
     one = server(*FAKE, "--max-concurrent-requests", "1", "--max-queue", "0")
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(HTTP.post, f"{one.url}/v1/audio/speech", json=body("[[slow 0.6]] a"))
@@ -59,7 +59,7 @@ def test_a_full_queue_is_a_limit_of_the_rate(server: StartServer) -> None:
     refusal(elsewhere, 503, "SERVER_BUSY")
 
 
-def test_loading_is_the_servers_fault_and_passes(server: StartServer) -> None:
+def test_loading_is_retryable_server_error(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-load-seconds", "2", wait=False)
     one.wait_listening()
     answer = HTTP.post(f"{one.url}/v1/audio/speech", json=body())
@@ -70,14 +70,14 @@ def test_loading_is_the_servers_fault_and_passes(server: StartServer) -> None:
     one.wait_ready()
 
 
-def test_out_of_memory_passes(fake: Server) -> None:
+def test_out_of_memory_is_retryable(fake: Server) -> None:
     answer = HTTP.post(f"{fake.url}/v1/audio/speech", json=body("This is [[oom]] too big."))
     openai_refusal(answer, 503, "server_busy")
     assert set(advice(answer.headers)) == {"retry-after"}
 
 
 @pytest.mark.parametrize("public", [False, True])
-def test_listings_are_public_where_that_is_asked_for(server: StartServer, public: bool) -> None:
+def test_public_listings_setting_opens_listings(server: StartServer, public: bool) -> None:
     one = server(*FAKE, "--api-key", "secret", env={"PUBLIC_LISTINGS": json.dumps(public)})
     key = {"Authorization": "Bearer secret"}
     for path in LISTINGS:
@@ -102,7 +102,7 @@ def test_listings_are_public_where_that_is_asked_for(server: StartServer, public
     assert not one.voice_files()
 
 
-def test_a_bridge_finds_out_what_it_talks_to(server: StartServer) -> None:
+def test_bridge_detects_server(server: StartServer) -> None:
     one = server(*FAKE, "--api-key", "secret")
     assert HTTP.get(f"{one.url}/v1/test").json() == {"status": "ok"}
     for path in ("/v1/readyz", "/v1/health", "/v1/livez"):

@@ -29,7 +29,7 @@ def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "wav", "pcm", "fmp4", "webm"])
-def test_the_deltas_are_the_audio(fake: Server, name: str) -> None:
+def test_deltas_decode_to_audio(fake: Server, name: str) -> None:
     url = f"{fake.url}/v1/audio/speech"
     plain = HTTP.post(url, json=body(response_format=name))
     answer = HTTP.post(url, json=body(response_format=name, stream_format="sse"))
@@ -45,7 +45,7 @@ def test_the_deltas_are_the_audio(fake: Server, name: str) -> None:
     assert done == {"type": "speech.audio.done", "usage": usage}
 
 
-def test_the_first_delta_comes_while_the_rest_is_made(server: StartServer) -> None:
+def test_first_delta_arrives_early(server: StartServer) -> None:
     slow = server("--engine", "fake", "--fake-rtf", "1")
     request = body(input="x" * 50, stream_format="sse")
     with HTTP.stream("POST", f"{slow.url}/v1/audio/speech", json=request) as answer:
@@ -56,12 +56,12 @@ def test_the_first_delta_comes_while_the_rest_is_made(server: StartServer) -> No
     assert last["type"] == "speech.audio.done"
 
 
-def test_a_failure_before_the_first_audio_has_a_status_of_its_own(fake: Server) -> None:
+def test_failure_before_first_audio_has_status_of_its_own(fake: Server) -> None:
     answer = HTTP.post(f"{fake.url}/v1/audio/speech", json=body(input="It will [[fail]].", stream_format="sse"))
     openai_refusal(answer, 500, "generation_error")
 
 
-def test_a_failure_on_the_way_is_told_and_cuts_the_answer_off(fake: Server) -> None:
+def test_failure_in_stream_sends_error_and_aborts(fake: Server) -> None:
     request = body(input="Half of it [[fail-late]] is lost.", stream_format="sse")
     found: list[dict[str, Any]] = []
     with HTTP.stream("POST", f"{fake.url}/v1/audio/speech", json=request) as answer:

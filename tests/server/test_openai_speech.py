@@ -69,7 +69,7 @@ def test_pcm_is_16_bit_at_24_khz(fake: Server) -> None:
     assert pitch(samples, 24_000) == pytest.approx(frequency("fake", "tone", 3), abs=1)
 
 
-def test_further_fields_are_our_parameters(fake: Server) -> None:
+def test_extra_fields_are_parameters(fake: Server) -> None:
     fields = {"exaggeration": 0.7, "cfg_weight": 0.3, "temperature": 0.5, "top_p": 0.9, "language_id": "fr"}
     answer = speak(fake, response_format="wav", sample_rate=48_000, seed=7, stream=False, **fields)
     samples, rate = read_wav(answer.content)
@@ -90,11 +90,11 @@ def test_further_fields_are_our_parameters(fake: Server) -> None:
         assert refused(fake, 422, "invalid_parameter", **{name: value}) == name
 
 
-def test_what_is_unknown_is_passed_over(fake: Server) -> None:
+def test_unknown_values_are_ignored(fake: Server) -> None:
     assert speak(fake, instructions="Cheerfully, please.", n=4, user={"id": 1}).status_code == 200
 
 
-def test_speed_is_the_rate_of_speech(fake: Server) -> None:
+def test_speed_is_rate_of_speech(fake: Server) -> None:
     for speed in (0.25, 2, 4.0):
         samples = read_pcm(speak(fake, response_format="pcm", speed=speed).content, "pcm_s16le")
         assert len(samples) / 24_000 == pytest.approx(SECONDS / speed, abs=0.01)
@@ -120,11 +120,11 @@ def test_errors_name_fields_as_openai_calls_them(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("model", ["tts-1", "tts-1-hd", "tts-1-1106", "tts-1-hd-1106", "gpt-4o-mini-tts", None])
-def test_openais_models_are_the_default_one(fake: Server, model: str | None) -> None:
+def test_openai_models_map_to_default(fake: Server, model: str | None) -> None:
     assert speak(fake, model=model).headers["x-model"] == "fake"
 
 
-def test_a_model_is_chosen_by_its_name(server: StartServer) -> None:
+def test_model_is_chosen_by_its_name(server: StartServer) -> None:
     one = server(*FAKE, "--load-turbo", "--load-nano", "--default-model", "nano")
     names = {"gpt-4o-mini-tts-2025-12-15": "nano", "turbo": "turbo", "nano": "nano"}
     assert {name: speak(one, model=name).headers["x-model"] for name in names} == names
@@ -138,7 +138,7 @@ def test_a_model_is_chosen_by_its_name(server: StartServer) -> None:
     assert get(one, "/v1/audio/models") == {"models": listed}
 
 
-def test_openais_voices_speak_in_the_default_voice(server: StartServer) -> None:
+def test_openai_voices_map_to_default(server: StartServer) -> None:
     one = server(*FAKE)
     default, nova = distinct_clips(2)
 
@@ -162,7 +162,7 @@ def test_openais_voices_speak_in_the_default_voice(server: StartServer) -> None:
     assert spoken("tone") == ("tone", pitch_of(None))
 
 
-def test_a_model_that_cannot_clone_takes_openais_names(lite: Server) -> None:
+def test_model_without_cloning_accepts_openai_voices(lite: Server) -> None:
     upload(lite, "nova.wav", clip())
     for voice in ("alloy", "nova", "heart"):
         answer = speak(lite, voice=voice, response_format="wav")
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_clone_takes_openais_names(lite: Server) -> None:
     assert refused(lite, 422, "cannot_clone", voice="nova.wav") is None
 
 
-def test_metrics_know_the_route(server: StartServer) -> None:
+def test_metrics_have_route_label(server: StartServer) -> None:
     one = server(*FAKE)
     speak(one)
     speak(one, stream_format="sse")

@@ -89,7 +89,7 @@ def test_every_route_is_described_and_nothing_else(document: dict[str, Any], loc
         assert ("head" in allowed) == ("get" in allowed), path
 
 
-def test_references_lead_somewhere_and_nothing_is_left_over(document: dict[str, Any]) -> None:
+def test_references_resolve_and_all_schemas_are_used(document: dict[str, Any]) -> None:
     named = {value["$ref"] for value in inside(document) if isinstance(value.get("$ref"), str)}
     for reference in named:
         resolve(document, {"$ref": reference})
@@ -101,14 +101,14 @@ def test_references_lead_somewhere_and_nothing_is_left_over(document: dict[str, 
     assert len(ids) == len(set(ids))
 
 
-def test_the_key_is_wanted_where_it_says_so(document: dict[str, Any], locked: Server) -> None:
+def test_key_requirement_matches_description(document: dict[str, Any], locked: Server) -> None:
     for path, method, operation in operations(document):
         answer = HTTP.request(method, locked.url + path.replace("{id}", "x").replace("{name}", "icon.svg"))
         wants_key = operation.get("security", document["security"]) not in ([], [{}])
         assert (answer.status_code == 401) == wants_key, (path, method)
 
 
-def test_every_way_to_send_a_key_is_described(document: dict[str, Any], locked: Server) -> None:
+def test_every_way_to_send_key_is_described(document: dict[str, Any], locked: Server) -> None:
     schemes = document["components"]["securitySchemes"]
     assert [name for one in document["security"] for name in one] == list(schemes)
     for scheme in schemes.values():
@@ -121,7 +121,7 @@ def test_every_way_to_send_a_key_is_described(document: dict[str, Any], locked: 
 
 
 @pytest.mark.parametrize("path", SPEECH)
-def test_every_field_is_read(document: dict[str, Any], locked: Server, path: str) -> None:
+def test_every_described_field_is_read(document: dict[str, Any], locked: Server, path: str) -> None:
     text = "input" if path.startswith("/v1/") else "text"
 
     def check(schema: dict[str, Any], within: str) -> None:
@@ -142,7 +142,7 @@ def test_every_field_is_read(document: dict[str, Any], locked: Server, path: str
 
 
 @pytest.mark.parametrize("path", SPEECH)
-def test_the_examples_are_spoken(document: dict[str, Any], locked: Server, path: str) -> None:
+def test_examples_are_accepted(document: dict[str, Any], locked: Server, path: str) -> None:
     body = json_body(document, path)
     examples = [one["value"] for one in body.get("examples", {}).values()] or [body["example"]]
     for example in examples:
@@ -151,7 +151,7 @@ def test_the_examples_are_spoken(document: dict[str, Any], locked: Server, path:
 
 
 @pytest.mark.timeout(300)
-def test_the_description_holds(document: dict[str, Any], locked: Server, tmp_path: Path) -> None:
+def test_answers_match_description(document: dict[str, Any], locked: Server, tmp_path: Path) -> None:
     """Schemathesis sends what the document allows and what it does not, and compares what it gets with what it says."""
     command = [
         *(

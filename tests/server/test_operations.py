@@ -28,7 +28,7 @@ def probes(server: Server) -> dict[str, tuple[int, Any]]:
     return {path: (answer.status_code, answer.json()["status"]) for path, answer in answers.items()}
 
 
-def test_a_server_that_loads_lives_but_is_not_ready(server: StartServer) -> None:
+def test_loading_server_is_live_but_not_ready(server: StartServer) -> None:
     one = server(*FAKE, "--fake-load-seconds", "2", wait=False)
     one.wait_listening()
     assert probes(one) == {"/livez": (200, "alive"), "/readyz": (503, "loading"), "/health": (503, "loading")}
@@ -40,7 +40,7 @@ def test_a_server_that_loads_lives_but_is_not_ready(server: StartServer) -> None
     assert probes(one) == {"/livez": (200, "alive"), "/readyz": (200, "ready"), "/health": (200, "healthy")}
 
 
-def test_health_tells_what_is_loaded(fake: Server, lite: Server) -> None:
+def test_health_lists_loaded_models(fake: Server, lite: Server) -> None:
     for one, model in ((fake, "fake"), (lite, "lite")):
         body = HTTP.get(f"{one.url}/health").json()
         assert body == {"status": "healthy", "loaded_models": [model], "device": "cpu", "version": body["version"]}
@@ -53,7 +53,7 @@ def test_probes_accept_head(fake: Server) -> None:
         assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_server_that_drains_says_so_and_takes_nothing(server: StartServer) -> None:
+def test_draining_server_refuses_requests(server: StartServer) -> None:
     one = server(*FAKE)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(speak, one.url, "[[slow 0.2]] " + "x" * 10)
@@ -70,7 +70,7 @@ def test_a_server_that_drains_says_so_and_takes_nothing(server: StartServer) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_an_idle_server_at_once(server: StartServer, number: signal.Signals) -> None:
+def test_signal_ends_idle_server_at_once(server: StartServer, number: signal.Signals) -> None:
     one = server(*FAKE, "--drain-timeout", "30")
     with httpx.Client() as keeping:
         keeping.get(f"{one.url}/livez")
@@ -81,7 +81,7 @@ def test_a_signal_ends_an_idle_server_at_once(server: StartServer, number: signa
     assert "WARN" not in drain
 
 
-def test_a_second_signal_ends_at_once(server: StartServer) -> None:
+def test_second_signal_ends_at_once(server: StartServer) -> None:
     one = server(*FAKE)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(speak, one.url, "[[slow 0.5]] " + "x" * 100)
@@ -95,7 +95,7 @@ def test_a_second_signal_ends_at_once(server: StartServer) -> None:
             running.result()
 
 
-def test_what_cannot_start_ends_with_status_1(server: StartServer) -> None:
+def test_failed_start_has_status_1(server: StartServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         one = server(*FAKE, "--port", port, wait=False)
@@ -109,7 +109,7 @@ def test_what_cannot_start_ends_with_status_1(server: StartServer) -> None:
     assert "turbo" in three.log()
 
 
-def test_readiness_is_announced_to_programs_in_one_line_of_json(server: StartServer) -> None:
+def test_announce_json_prints_one_line(server: StartServer) -> None:
     one = server(*FAKE, "--host", "0.0.0.0", "--announce", "json", env={"ANNOUNCE": "text"})
     (line,) = one.stdout().splitlines()
     announced = json.loads(line)
@@ -134,7 +134,7 @@ def printed_for_people(one: Server) -> str:
     return one.stdout()
 
 
-def test_readiness_is_announced_to_people_with_what_to_do_next(server: StartServer) -> None:
+def test_startup_text_names_next_steps(server: StartServer) -> None:
     env = {"ANNOUNCE": "text", "DEFAULT_VOICE": "anna.wav"}
     local = server(*FAKE, env=env, wait=False)
     shown = printed_for_people(local)
@@ -155,7 +155,7 @@ def test_readiness_is_announced_to_people_with_what_to_do_next(server: StartServ
     assert "Default voice: the model's own" in shown
 
 
-def test_a_dead_engine_ends_with_status_70(server: StartServer) -> None:
+def test_dead_engine_ends_with_status_70(server: StartServer) -> None:
     one = server(*FAKE)
     answer = speak(one.url, "[[raise]]")
     refusal(answer, 503, "SERVER_BUSY")
@@ -184,7 +184,7 @@ def records(server: StartServer) -> Records:
     return collect
 
 
-def test_every_line_of_a_json_log_is_json(records: Records) -> None:
+def test_every_line_of_json_log_is_json(records: Records) -> None:
     lines = records(env={"RUST_LOG": "debug"})
     for line in lines:
         assert line["timestamp"]
@@ -217,7 +217,7 @@ def test_requests_are_logged_with_their_ids(records: Records) -> None:
         ({}, {"INFO", "WARN", "ERROR"}),
     ],
 )
-def test_the_level_of_the_log_can_be_chosen(records: Records, env: dict[str, str], levels: set[str]) -> None:
+def test_level_of_log_can_be_chosen(records: Records, env: dict[str, str], levels: set[str]) -> None:
     assert {line["level"] for line in records(env=env)} == levels
 
 
@@ -237,7 +237,7 @@ threading.Thread(target=speak, daemon=True).start()
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_records_of_python_are_in_the_same_log(server: StartServer, tmp_path: Path, form: str) -> None:
+def test_python_records_share_log(server: StartServer, tmp_path: Path, form: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(LIBRARY)
     one = server(*FAKE, env={"LOG_FORMAT": form, "PYTHONPATH": str(tmp_path)})
     deadline = time.monotonic() + 20
@@ -257,7 +257,7 @@ def test_records_of_python_are_in_the_same_log(server: StartServer, tmp_path: Pa
     assert any(record.get("logger") == "py.warnings" for record in records)
 
 
-def test_a_text_log_has_a_line_for_each_request(server: StartServer) -> None:
+def test_text_log_has_line_for_each_request(server: StartServer) -> None:
     one = server(*FAKE)
     HTTP.post(f"{one.url}/api/tts", json={"text": "Hi."}, headers={"x-request-id": "request-one"})
     assert one.stop() == 0
@@ -267,7 +267,7 @@ def test_a_text_log_has_a_line_for_each_request(server: StartServer) -> None:
     assert "\x1b[" not in one.log()
 
 
-def test_a_connection_that_was_about_to_ask_is_answered_during_the_drain(server: StartServer) -> None:
+def test_kept_alive_connection_is_answered_during_drain(server: StartServer) -> None:
     one = server(*FAKE)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(speak, one.url, "[[slow 0.2]] " + "x" * 60)

@@ -92,7 +92,7 @@ def raw(one: Server, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=lambda headers: " ".join(headers.values()) or "empty")
-def test_foreign_pages_are_refused_on_every_route_without_a_key(listed: Server, foreign: dict[str, str]) -> None:
+def test_foreign_pages_are_refused_on_every_route_without_key(listed: Server, foreign: dict[str, str]) -> None:
     for method, path, headers, body in ROUTES:
         status, answered, text = ask(listed, method, path, {**headers, **foreign}, body)
         assert status == 403, (method, path)
@@ -106,7 +106,7 @@ def test_foreign_pages_are_refused_on_every_route_without_a_key(listed: Server, 
     "origin", [PAGE, "http://localhost:3000", "http://localhost", "http://127.0.0.1:8000", "http://[::1]:5173", None]
 )
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_listed_and_loopback_pages_may_call_without_a_key(listed: Server, origin: str | None, site: str) -> None:
+def test_listed_and_loopback_pages_may_call_without_key(listed: Server, origin: str | None, site: str) -> None:
     own = f"http://127.0.0.1:{listed.port}"
     page = {"Origin": origin or own, "Sec-Fetch-Site": site}
     for method, path, headers, body in ROUTES:
@@ -118,14 +118,14 @@ def test_listed_and_loopback_pages_may_call_without_a_key(listed: Server, origin
             assert "access-control-allow-credentials" not in answered
 
 
-def test_requests_of_the_own_page_and_of_programs_are_served(listed: Server) -> None:
+def test_requests_of_own_page_and_of_programs_are_served(listed: Server) -> None:
     for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}):
         assert ask(listed, "GET", "/tts/generate?text=Hi.", headers)[0] == 200
         assert ask(listed, "GET", "/api/voices", headers)[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_link_from_another_site_opens_the_pages(listed: Server, path: str) -> None:
+def test_link_from_another_site_opens_pages(listed: Server, path: str) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert ask(listed, "GET", path, link)[0] == 200
     assert ask(listed, "POST", path, link)[0] == 403
@@ -137,7 +137,7 @@ OWN_HOSTS = ("127.0.0.1", "192.168.3.4:81", "[::1]:8081", "[fd00::7]", "localhos
 FOREIGN_HOSTS = ("evil.example", "evil.example:8081", "localhost.evil.example", "127.0.0.1.nip.io", "x")
 
 
-def test_only_known_hosts_are_served_without_a_key(listed: Server) -> None:
+def test_keyless_server_checks_host(listed: Server) -> None:
     machine = socket.gethostname()
     for host in (*OWN_HOSTS, "tts.example", "Other.Example.:8081", machine, machine.upper()):
         assert ask(listed, "GET", "/api/voices", {}, host=host)[0] == 200, host
@@ -154,7 +154,7 @@ def test_only_known_hosts_are_served_without_a_key(listed: Server) -> None:
     assert raw(listed, absolute).startswith(b"HTTP/1.1 421")
 
 
-def test_a_request_names_one_host(listed: Server) -> None:
+def test_request_names_one_host(listed: Server) -> None:
     for hosts in (
         b"",
         b"Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n",
@@ -167,7 +167,7 @@ def test_a_request_names_one_host(listed: Server) -> None:
     assert raw(listed, b"GET /livez HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
 
 
-def test_with_a_key_pages_may_call_from_anywhere_and_under_any_name(server: StartServer) -> None:
+def test_keyed_server_accepts_any_origin_and_host(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "key"})
     key = {"X-API-Key": "key"}
     for origin in (EVIL, "null"):
@@ -180,13 +180,13 @@ def test_with_a_key_pages_may_call_from_anywhere_and_under_any_name(server: Star
     assert ask(one, "GET", "/api/voices", key, host="evil.example")[0] == 200
 
 
-def test_with_a_key_and_a_list_no_other_page_opens_a_socket(server: StartServer) -> None:
+def test_keyed_server_with_list_refuses_other_sockets(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "key", "CORS_ORIGINS": PAGE})
     for origin, status in ((PAGE, 101), (f"http://127.0.0.1:{one.port}", 101), (EVIL, 403), ("null", 403)):
         assert ask(one, "GET", "/ws/tts", {"Origin": origin, "X-API-Key": "key", **UPGRADE})[0] == status
 
 
-def test_every_page_may_call_where_the_operator_says_so(server: StartServer) -> None:
+def test_wildcard_origin_allows_every_page(server: StartServer) -> None:
     one = server(*FAKE, env={"CORS_ORIGINS": "*"})
     status, answered, _ = ask(one, "GET", "/api/voices", {"Origin": EVIL, "Sec-Fetch-Site": "cross-site"})
     assert (status, answered["access-control-allow-origin"]) == (200, "*")
@@ -204,7 +204,7 @@ def test_every_page_may_call_where_the_operator_says_so(server: StartServer) -> 
         ("ALLOWED_HOSTS", "tts.example:8081"),
     ],
 )
-def test_values_that_no_browser_sends_are_refused_by_name(server: StartServer, name: str, value: str) -> None:
+def test_malformed_origins_are_refused(server: StartServer, name: str, value: str) -> None:
     one = server(*FAKE, env={name: value}, wait=False)
     assert one.wait_exit() == 2
     assert name in one.log()

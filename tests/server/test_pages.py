@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_nothing_runs_that_is_not_a_file_of_the_server(locked: Server, path: str) -> None:
+def test_content_security_policy_allows_own_files_only(locked: Server, path: str) -> None:
     answer = HTTP.get(locked.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
@@ -62,7 +62,7 @@ def test_nothing_runs_that_is_not_a_file_of_the_server(locked: Server, path: str
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_all_that_a_page_needs_is_there_without_a_key(locked: Server, path: str) -> None:
+def test_page_assets_need_no_key(locked: Server, path: str) -> None:
     links = Page(HTTP.get(locked.url + path).text).links
     assert links
     for link in links:
@@ -74,7 +74,7 @@ def test_all_that_a_page_needs_is_there_without_a_key(locked: Server, path: str)
             assert HTTP.get(f"{locked.url}/assets/{module}").status_code == 200
 
 
-def test_swagger_ui_is_as_it_was_published(locked: Server) -> None:
+def test_swagger_ui_is_unmodified(locked: Server) -> None:
     sums = re.findall(r"^ {4}([0-9a-f]{64})  (\S+)$", (VENDORED / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(sums) == 2
     for expected, name in sums:
@@ -84,7 +84,7 @@ def test_swagger_ui_is_as_it_was_published(locked: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["page.html", "README.md", "%2e%2e", "%2e%2e%2fopenapi.json", "%ff", "PAGE.JS"])
-def test_there_is_nothing_else(locked: Server, name: str) -> None:
+def test_unknown_asset_is_not_found(locked: Server, name: str) -> None:
     answer = HTTP.get(f"{locked.url}/assets/{name}")
     assert answer.status_code == 404
     assert set(answer.json()) == {"detail", "code", "request_id"}

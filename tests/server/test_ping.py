@@ -11,7 +11,7 @@ from running_server import HTTP, Server, StartServer
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 
 
-def test_it_follows_the_models(server: StartServer) -> None:
+def test_ping_follows_model_state(server: StartServer) -> None:
     one = server(*FAKE, "--fake-load-seconds", "2", wait=False)
     one.wait_listening()
     loading = HTTP.get(f"{one.url}/ping")
@@ -21,7 +21,7 @@ def test_it_follows_the_models(server: StartServer) -> None:
     assert (ready.status_code, ready.json()) == (200, {"status": "healthy"})
 
 
-def test_a_server_that_drains_is_not_asked_any_more(server: StartServer) -> None:
+def test_draining_server_fails_ping(server: StartServer) -> None:
     one = server(*FAKE)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(speak, one.url, "[[slow 0.2]] " + "x" * 10)
@@ -33,7 +33,7 @@ def test_a_server_that_drains_is_not_asked_any_more(server: StartServer) -> None
         assert running.result().status_code == 200
 
 
-def test_a_full_queue_is_still_healthy(server: StartServer) -> None:
+def test_full_queue_is_still_healthy(server: StartServer) -> None:
     one = server(*FAKE, "--max-concurrent-requests", "1", "--max-queue", "0")
     with ThreadPoolExecutor() as pool:
         running = pool.submit(speak, one.url, "[[slow 0.2]] " + "x" * 10)
@@ -43,12 +43,12 @@ def test_a_full_queue_is_still_healthy(server: StartServer) -> None:
         assert running.result().status_code == 200
 
 
-def test_it_needs_no_key(server: StartServer) -> None:
+def test_ping_needs_no_key(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "secret"})
     assert speak(one.url).status_code == 401
     assert HTTP.get(f"{one.url}/ping").status_code == 200
 
 
-def test_head_is_answered_without_a_body(fake: Server) -> None:
+def test_head_is_answered_without_body(fake: Server) -> None:
     answer = HTTP.head(f"{fake.url}/ping")
     assert (answer.status_code, answer.content) == (200, b"")

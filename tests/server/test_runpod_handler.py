@@ -71,7 +71,7 @@ def failure(items: Items) -> tuple[str, str]:
 
 @pytest.mark.parametrize("rate", SAMPLE_RATES)
 @pytest.mark.parametrize("name", ["wav", "opus", "mp3"])
-def test_the_pieces_are_one_file_of_the_right_length(fake: Server, name: str, rate: int) -> None:
+def test_streamed_outputs_form_one_file(fake: Server, name: str, rate: int) -> None:
     items = done(fake, output_format=name, sample_rate=rate, seed=3)
     kinds = {"wav": "audio/wav", "opus": "audio/ogg", "mp3": "audio/mpeg"}
     assert all((item["format"], item["sample_rate"]) == (name, rate) for item in items)
@@ -88,7 +88,7 @@ def test_the_pieces_are_one_file_of_the_right_length(fake: Server, name: str, ra
     assert metrics["rtf"] == pytest.approx(metrics["generation_seconds"] / metrics["duration_seconds"], abs=0.01)
 
 
-def test_pieces_come_before_the_audio_is_complete(server: StartServer) -> None:
+def test_outputs_arrive_before_audio_is_complete(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "1")
 
     async def first_piece() -> int:
@@ -106,9 +106,7 @@ def test_pieces_come_before_the_audio_is_complete(server: StartServer) -> None:
     assert any('outcome="cancelled"' in name for name, value in one.metrics().items() if value)
 
 
-def test_metrics_are_told_and_logged_unless_the_job_does_without(
-    fake: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_print_metrics_controls_result_and_log(fake: Server, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "chatterbox_server.serverless"):
         assert "metrics" not in done(fake, print_metrics=False)[-1]
         assert not caplog.messages
@@ -116,7 +114,7 @@ def test_metrics_are_told_and_logged_unless_the_job_does_without(
     assert ["job-1" in message and "rtf" in message for message in caplog.messages] == [True]
 
 
-def test_a_level_is_what_was_asked_for(fake: Server) -> None:
+def test_level_is_honoured(fake: Server) -> None:
     plain, peak, rms = (
         read_wav(joined(done(fake, "x" * 60, **asked)))[0]
         for asked in ({}, {"audio_normalization": "peak"}, {"audio_normalization": "rms"})
@@ -131,7 +129,7 @@ def heard(items: Items) -> int:
     return round(pitch(samples, rate) / 10) * 10
 
 
-def test_a_clip_speaks_one_job_and_is_gone(fake: Server) -> None:
+def test_clip_is_forgotten_after_job(fake: Server) -> None:
     spoken = clip(hertz=150)
     key = hashlib.sha256(spoken).hexdigest()
     job = {"voice_mode": "clone", "reference_audio": base64.b64encode(spoken).decode(), "seed": 1}
@@ -142,7 +140,7 @@ def test_a_clip_speaks_one_job_and_is_gone(fake: Server) -> None:
     assert failure(done(fake, voice_id=key)) == ("VOICE_NOT_FOUND", "The voice was not found.")
 
 
-def test_a_clip_is_cut_to_what_the_job_allows(fake: Server) -> None:
+def test_clip_is_cut_to_what_job_allows(fake: Server) -> None:
     job = {"reference_audio": base64.b64encode(clip(seconds=3.0)).decode(), "seed": 1}
     voices = [done(fake, **job, **cut)[-1]["voice"] for cut in ({}, {"max_reference_duration_sec": 3})]
     assert voices[0] == voices[1]
@@ -159,19 +157,19 @@ def test_a_clip_is_cut_to_what_the_job_allows(fake: Server) -> None:
         (b"\x80\x04\x95pickle" * 100, "UNSUPPORTED_AUDIO"),
     ],
 )
-def test_a_clip_that_is_none_is_the_jobs_fault(fake: Server, sent: bytes, code: str) -> None:
+def test_invalid_clip_fails_job(fake: Server, sent: bytes, code: str) -> None:
     found, sentence = failure(done(fake, reference_audio=base64.b64encode(sent).decode()))
     assert found == code
     assert sentence.startswith("reference_audio: ")
 
 
-def test_a_model_that_cannot_clone_says_so(lite: Server) -> None:
+def test_model_without_cloning_is_named(lite: Server) -> None:
     code, sentence = failure(done(lite, reference_audio=base64.b64encode(clip()).decode()))
     assert code == "CANNOT_CLONE"
     assert "cannot clone" in sentence
 
 
-def test_a_voice_of_the_library_speaks(fake: Server) -> None:
+def test_voice_of_library_speaks(fake: Server) -> None:
     (fake.voices / "anna.wav").write_bytes(clip(hertz=180))
     key = hashlib.sha256(clip(hertz=180)).hexdigest()
     try:
@@ -196,7 +194,7 @@ def test_a_voice_of_the_library_speaks(fake: Server) -> None:
         ({"text": "[[mute]]"}, "MISSING_TEXT", ""),
     ],
 )
-def test_a_job_that_fails_ends_with_the_reason(
+def test_job_that_fails_ends_with_reason(
     server: StartServer, fake: Server, parameters: dict[str, Any], code: str, words: str
 ) -> None:
     # Memory that ran out leaves its mark on a server; and only one of them has no time.
@@ -209,7 +207,7 @@ def test_a_job_that_fails_ends_with_the_reason(
     assert joined(done(one))
 
 
-def test_the_server_knows_every_field_by_the_name_that_the_worker_sends(fake: Server) -> None:
+def test_server_reads_every_field_of_worker(fake: Server) -> None:
     everything = read_job(
         {
             **{"text": "Hi.", "model": "fake", "language_id": "en", "seed": 1, "voice_id": "anna", "exaggeration": 1},
@@ -229,13 +227,13 @@ def test_the_server_knows_every_field_by_the_name_that_the_worker_sends(fake: Se
         assert answer.json()["detail"].startswith("max_reference_duration_sec: ")
 
 
-def test_audio_that_is_cut_off_is_no_result(fake: Server) -> None:
+def test_truncated_audio_fails_job(fake: Server) -> None:
     items = done(fake, "[[fail-late]] " + TEXT)
     assert failure(items)[0] == "GENERATION_ERROR"
     assert "complete" in failure(items)[1]
 
 
-def test_a_wrong_address_is_the_jobs_error(fake: Server) -> None:
+def test_wrong_address_is_jobs_error(fake: Server) -> None:
     assert failure(done(RunningServer("http://127.0.0.1:1", None))) == ("SERVER_BUSY", "the server cannot be reached")
     assert failure(done(RunningServer(fake.url + "/nowhere", None)))[0] == "NOT_FOUND"
 
@@ -260,11 +258,11 @@ def stranger() -> Iterator[str]:
     server.server_close()
 
 
-def test_an_answer_that_is_not_ours_is_an_error(stranger: str) -> None:
+def test_foreign_response_is_an_error(stranger: str) -> None:
     assert failure(done(RunningServer(stranger, None)))[1] == "the server answered with status 502"
 
 
-def test_the_key_opens_the_server_and_the_jobs_id_is_in_its_log(server: StartServer) -> None:
+def test_key_and_job_id_reach_server(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "secret"})
     assert failure(done(one))[0] == "UNAUTHORIZED"
     assert joined(done(RunningServer(one.url, "secret")))
@@ -272,7 +270,7 @@ def test_the_key_opens_the_server_and_the_jobs_id_is_in_its_log(server: StartSer
     assert "secret" not in one.log()
 
 
-def test_jobs_run_side_by_side(fake: Server) -> None:
+def test_jobs_run_concurrently(fake: Server) -> None:
     async def all_at_once() -> list[Items]:
         worker = Worker(RunningServer(fake.url, None))
         jobs = [{"id": str(number), "input": {"text": TEXT, "seed": number}} for number in range(6)]
@@ -292,7 +290,7 @@ def child(tmp_path: Path) -> Iterator[ChildServer]:
         server.stop()
 
 
-def test_a_child_listens_on_loopback_and_lets_nobody_else_in(child: ChildServer) -> None:
+def test_child_server_is_loopback_only_with_key(child: ChildServer) -> None:
     url = asyncio.run(child.url())
     assert url.startswith("http://127.0.0.1:")
     process = psutil.Process(child.pid)
@@ -302,7 +300,7 @@ def test_a_child_listens_on_loopback_and_lets_nobody_else_in(child: ChildServer)
     assert joined(asyncio.run(_done(Worker(child), {"id": "1", "input": {"text": "Hello."}})))
 
 
-def test_a_child_that_dies_is_started_again_and_its_job_alone_fails(child: ChildServer) -> None:
+def test_dead_child_is_restarted_and_fails_only_its_job(child: ChildServer) -> None:
     first = child.pid
     died = asyncio.run(_done(Worker(child), {"id": "1", "input": {"text": "[[die]] Hello."}}))
     assert failure(died)[0] == "GENERATION_ERROR"
@@ -317,7 +315,7 @@ def test_a_child_that_dies_is_started_again_and_its_job_alone_fails(child: Child
     assert child.pid != first
 
 
-def test_a_child_drains_when_it_is_stopped(child: ChildServer) -> None:
+def test_child_drains_when_it_is_stopped(child: ChildServer) -> None:
     async def stopped_meanwhile() -> Items:
         items: Items = []
         stopping: asyncio.Task[None] | None = None

@@ -26,7 +26,7 @@ def refused(**parameters: Any) -> str:
     return str(error.value)
 
 
-def test_a_job_that_says_nothing_leaves_all_to_the_model() -> None:
+def test_omitted_job_fields_stay_unset() -> None:
     read = job()
     assert read.fields == {"text": "Hello.", "format": "wav", "sample_rate": 24_000}
     assert (read.clip, read.format, read.sample_rate, read.print_metrics) == (None, "wav", 24_000, True)
@@ -89,7 +89,7 @@ def test_every_parameter_arrives() -> None:
         ("print_metrics", (True, False)),
     ],
 )
-def test_the_ends_of_every_range_are_in_it(name: str, allowed: tuple[object, ...]) -> None:
+def test_range_limits_are_inclusive(name: str, allowed: tuple[object, ...]) -> None:
     for value in allowed:
         job(**{name: value})
 
@@ -122,13 +122,13 @@ NO_NUMBERS: tuple[object, ...] = ("1", True, [1], {}, math.nan, math.inf, -math.
         ("seed", (*NO_NUMBERS, 2**53, 0.5)),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(name: str, wrong: tuple[object, ...]) -> None:
+def test_wrong_value_is_refused_by_name(name: str, wrong: tuple[object, ...]) -> None:
     for value in wrong:
         assert refused(**{name: value}).startswith(f"{name}: "), value
 
 
 @pytest.mark.parametrize("given", [None, [], "tts", 5, True])
-def test_an_input_is_an_object(given: object) -> None:
+def test_input_is_object(given: object) -> None:
     with pytest.raises(JobError, match=r"^input: "):
         read_job(given)
 
@@ -148,7 +148,7 @@ def test_text_is_needed() -> None:
         f"data:;base64,{CLIP}",
     ],
 )
-def test_a_clip_is_read(sent: str) -> None:
+def test_clip_is_read(sent: str) -> None:
     read = job(voice_mode="clone", reference_audio=sent, max_reference_duration_sec=12)
     assert read.clip == b"RIFF a clip"
     assert read.fields["max_reference_duration_sec"] == 12
@@ -171,11 +171,11 @@ def test_a_clip_is_read(sent: str) -> None:
         "ä" * 8,
     ],
 )
-def test_what_is_no_clip_is_refused(sent: str) -> None:
+def test_invalid_clip_is_refused(sent: str) -> None:
     assert refused(voice_mode="clone", reference_audio=sent).startswith("reference_audio: ")
 
 
-def test_a_clip_that_is_too_long_is_not_even_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_clip_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object, **__: object) -> bytes:
         raise AssertionError("decoded")
 
@@ -183,7 +183,7 @@ def test_a_clip_that_is_too_long_is_not_even_decoded(monkeypatch: pytest.MonkeyP
     assert refused(reference_audio="A" * (MAX_BASE64 + 1)).startswith("reference_audio: is longer")
 
 
-def test_voice_mode_decides_whose_voice_it_is() -> None:
+def test_voice_mode_selects_voice() -> None:
     assert job(reference_audio=CLIP).clip == b"RIFF a clip"
     assert refused(voice_mode="clone").startswith("reference_audio: is missing")
     assert refused(voice_mode="clone", reference_audio="").startswith("reference_audio: is missing")
@@ -223,13 +223,13 @@ def test_any_job_is_read_or_refused_by_name(parameters: dict[str, Any]) -> None:
     assert named in NAMES
 
 
-def test_the_length_of_nothing_is_none() -> None:
+def test_length_of_empty_audio_is_none() -> None:
     for output_format in ("wav", "opus", "mp3"):
         assert audio_seconds(output_format, 24_000, b"") == 0
         assert audio_seconds(output_format, 24_000, b"\xff\xfb\x00") == 0
 
 
-def test_the_length_of_a_broken_mp3_is_that_of_its_whole_part() -> None:
+def test_length_of_truncated_mp3_counts_whole_frames() -> None:
     frame = bytes([0xFF, 0xFB, 0x94, 0xC4]).ljust(384, b"\0")  # 128 kbit/s at 48 kHz
     assert audio_seconds("mp3", 48_000, frame * 11) == pytest.approx(10 * 1152 / 48_000)
     assert audio_seconds("mp3", 48_000, b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + frame * 3) == pytest.approx(0.048)

@@ -23,7 +23,7 @@ from running_server import COMMAND, HTTP, clean_environment
 FAKE = ("--engine", "fake", "--fake-rtf", "0")
 
 
-def test_a_restart_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_restart_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = clean_environment({"VOICES_DIR": str(tmp_path)})
     command = [str(COMMAND), *FAKE]
     child = ChildServer(command, environment, restart_seconds=0.05)
@@ -51,7 +51,7 @@ def test_a_restart_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest
         child.stop()
 
 
-def test_a_child_that_cannot_load_is_not_tried_again(tmp_path: Path) -> None:
+def test_child_that_cannot_load_is_not_restarted(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     command = [sys.executable, "-c", f"open({str(marks)!r}, 'a').write('x'); raise SystemExit(3)"]
     server = ChildServer(command, restart_seconds=0.01)
@@ -61,14 +61,14 @@ def test_a_child_that_cannot_load_is_not_tried_again(tmp_path: Path) -> None:
     assert marks.read_text() == "x"
 
 
-def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_unreachable_server_is_an_error(tmp_path: Path) -> None:
     server = ChildServer([str(tmp_path / "nothing")])
     with pytest.raises(ServerDown):
         server.start()
     server.stop()
 
 
-def test_the_command_says_what_is_missing() -> None:
+def test_command_names_missing_package() -> None:
     run = subprocess.run(
         [COMMAND, "runpod"], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=False
     )
@@ -77,7 +77,7 @@ def test_the_command_says_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("wrong", [("--concurrency", "0"), ("--concurrency", "x"), ("--server-url", "localhost:80")])
-def test_the_command_refuses_what_it_cannot_do(wrong: tuple[str, str]) -> None:
+def test_command_refuses_invalid_options(wrong: tuple[str, str]) -> None:
     run = subprocess.run(
         [COMMAND, "runpod", *wrong], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=False
     )
@@ -85,7 +85,7 @@ def test_the_command_refuses_what_it_cannot_do(wrong: tuple[str, str]) -> None:
     assert wrong[0] in run.stderr
 
 
-def test_the_command_explains_itself() -> None:
+def test_command_has_help() -> None:
     run = subprocess.run(
         [COMMAND, "runpod", "--help"], env=clean_environment({}), capture_output=True, text=True, timeout=60, check=True
     )
@@ -117,7 +117,7 @@ def nothing_left_of(process: subprocess.Popen[str]) -> Iterator[None]:
                 process.kill()
 
 
-def test_a_signal_ends_the_worker_and_its_server(tmp_path: Path) -> None:
+def test_signal_ends_worker_and_its_server(tmp_path: Path) -> None:
     (tmp_path / "runpod.py").write_text(SDK)
     environment = clean_environment({"VOICES_DIR": str(tmp_path / "voices"), "PYTHONPATH": str(tmp_path)})
     environment |= {"MAX_CONCURRENT_REQUESTS": "5", "CHATTERBOX_SERVER_COMMAND": shlex.join([str(COMMAND), *FAKE])}

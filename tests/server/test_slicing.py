@@ -20,7 +20,7 @@ def samples(server: Server, **fields: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_both_ends_of_the_whole_audio_are_trimmed(fake: Server, stream: bool) -> None:
+def test_both_ends_of_whole_audio_are_trimmed(fake: Server, stream: bool) -> None:
     whole = samples(fake)
     trimmed = samples(fake, remove_leading_milliseconds=300, remove_trailing_milliseconds=200.5, stream=stream)
     leading, trailing, fade = 7200, 4812, 120
@@ -29,7 +29,7 @@ def test_both_ends_of_the_whole_audio_are_trimmed(fake: Server, stream: bool) ->
     assert abs(trimmed[-1]) < 1e-4
 
 
-def test_a_whole_is_trimmed_that_comes_in_pieces(fake: Server) -> None:
+def test_streamed_audio_is_trimmed_as_whole(fake: Server) -> None:
     wanted = {**body(TEXT), "remove_leading_milliseconds": 300, "remove_trailing_milliseconds": 200}
     expected = samples(fake, remove_leading_milliseconds=300, remove_trailing_milliseconds=200)
     with talking(fake) as talk:
@@ -37,17 +37,17 @@ def test_a_whole_is_trimmed_that_comes_in_pieces(fake: Server) -> None:
     np.testing.assert_array_equal(np.frombuffer(found, "<f4"), expected)
 
 
-def test_the_length_that_was_asked_for_is_of_what_is_left(fake: Server) -> None:
+def test_max_length_counts_after_trimming(fake: Server) -> None:
     trimmed = samples(fake, remove_leading_milliseconds=500, max_audio_seconds=0.5)
     assert trimmed.size == RATE // 2
 
 
-def test_all_audio_trimmed_away_is_a_wrong_value(fake: Server) -> None:
+def test_trimming_everything_is_refused(fake: Server) -> None:
     said = refusal(speak(fake.url, "Hello.", remove_leading_milliseconds=10_000), 422, "INVALID_PARAMETER")
     assert said.startswith("remove_leading_milliseconds:")
 
 
-def test_the_settings_trim_what_does_not_say(server: StartServer, fake: Server) -> None:
+def test_trim_settings_are_defaults(server: StartServer, fake: Server) -> None:
     env = {"TTS_REMOVE_LEADING_MILLISECONDS": "100", "TTS_REMOVE_TRAILING_MILLISECONDS": "50"}
     one = server("--engine", "fake", "--fake-rtf", "0", env=env)
     whole = samples(fake)
@@ -55,7 +55,7 @@ def test_the_settings_trim_what_does_not_say(server: StartServer, fake: Server) 
     assert samples(one, remove_leading_milliseconds=0, remove_trailing_milliseconds=0).size == whole.size
 
 
-def test_a_socket_refuses_a_wrong_slice_and_stays_open(fake: Server) -> None:
+def test_socket_refuses_wrong_slice_and_stays_open(fake: Server) -> None:
     with talking(fake) as talk:
         talk.fails("INVALID_PARAMETER", type="say", text="Hello.", audio_tokens_per_slice=0)
         talk.spoken("Hello.")

@@ -67,7 +67,7 @@ def wait_closed(server: Server, client: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, 1], ids=["reads nothing", "reads a byte now and then"])
-def test_who_does_not_read_holds_neither_memory_nor_slot_nor_connection(hasty: Server, rate: int) -> None:
+def test_stalled_reader_releases_memory_slot_and_connection(hasty: Server, rate: int) -> None:
     process = psutil.Process(hasty.process.pid)
     speak(hasty.url)
     stalled, before = hasty.metrics().get(STALLED, 0), process.memory_info().rss
@@ -89,7 +89,7 @@ def test_who_does_not_read_holds_neither_memory_nor_slot_nor_connection(hasty: S
     assert speak(hasty.url).status_code == 200
 
 
-def test_who_does_not_read_a_whole_answer_is_cut_off_too(hasty: Server) -> None:
+def test_stalled_reader_of_whole_answer_is_cut_off(hasty: Server) -> None:
     with connect(hasty, 4096) as client:
         client.sendall(request(stream=False))
         assert client.recv(12) == b"HTTP/1.1 200"
@@ -97,7 +97,7 @@ def test_who_does_not_read_a_whole_answer_is_cut_off_too(hasty: Server) -> None:
     assert hasty.metrics()[RUNNING] == 0
 
 
-def test_who_reads_slowly_but_reads_gets_everything(server: StartServer) -> None:
+def test_slow_reader_gets_everything(server: StartServer) -> None:
     one = server(*FAKE, "--stall-timeout", "5")
     with connect(one) as client:
         client.sendall(request(stream=True).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
@@ -112,14 +112,14 @@ def test_who_reads_slowly_but_reads_gets_everything(server: StartServer) -> None
 @pytest.mark.parametrize(
     "sent", [b"", b"P", b"PRI * HTTP/2.0\r\n", b"G", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "]
 )
-def test_headers_that_do_not_come_end_the_connection(hasty: Server, sent: bytes) -> None:
+def test_missing_headers_close_connection(hasty: Server, sent: bytes) -> None:
     with connect(hasty) as client:
         client.sendall(sent)
         assert HTTP.get(f"{hasty.url}/livez").status_code == 200
         assert b" 200 " not in rest(client)
 
 
-def test_headers_that_come_byte_by_byte_end_the_connection(hasty: Server) -> None:
+def test_trickled_headers_close_connection(hasty: Server) -> None:
     with connect(hasty) as client:
         deadline = time.monotonic() + PATIENCE
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -129,7 +129,7 @@ def test_headers_that_come_byte_by_byte_end_the_connection(hasty: Server) -> Non
         assert time.monotonic() < deadline
 
 
-def test_a_connection_that_is_kept_but_not_used_is_closed(hasty: Server) -> None:
+def test_idle_connection_is_closed(hasty: Server) -> None:
     with connect(hasty) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert rest(client).startswith(b"HTTP/1.1 200")
@@ -148,7 +148,7 @@ def test_huge_headers_are_refused(hasty: Server, header: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/tts", "/api/voice/default", "/api/voices/upload"])
-def test_a_body_that_does_not_come_is_given_up(hasty: Server, path: str) -> None:
+def test_missing_body_times_out(hasty: Server, path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     kind = "multipart/form-data; boundary=X" if path.endswith("upload") else "application/json"
     head += f"Content-Type: {kind}\r\n\r\n--X\r\n"
@@ -165,7 +165,7 @@ TRICKLING = 24
 UPLOADS = [("/api/voices/upload", "file"), ("/api/vc", "file"), ("/voices/register", "voice_file")]
 
 
-def test_bodies_that_come_slowly_hold_up_nobody(server: StartServer) -> None:
+def test_slow_bodies_do_not_block_others(server: StartServer) -> None:
     one = server(*FAKE)
     with contextlib.ExitStack() as stack:
         for number in range(TRICKLING):
@@ -182,7 +182,7 @@ def test_bodies_that_come_slowly_hold_up_nobody(server: StartServer) -> None:
             assert client_of_others.get(f"{one.url}/api/voices/mine/preview").status_code == 200
 
 
-def test_the_memory_for_bodies_is_bounded(server: StartServer) -> None:
+def test_memory_for_bodies_is_bounded(server: StartServer) -> None:
     limit = 16 * MEGABYTE
     one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": str(limit)})
     head = (
@@ -205,7 +205,7 @@ def test_the_memory_for_bodies_is_bounded(server: StartServer) -> None:
     wait_until(lambda: upload(one, "mine.wav", clip(1)).status_code == 200, "memory for bodies")
 
 
-def test_a_body_that_stops_short_is_no_request(hasty: Server) -> None:
+def test_truncated_body_is_refused(hasty: Server) -> None:
     with connect(hasty) as client:
         client.sendall(b'POST /api/tts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"text": "Hi."}')
         client.shutdown(socket.SHUT_WR)

@@ -110,7 +110,7 @@ def test_stalled_reader_releases_slot(hasty: Server, path: str, field: str) -> N
             time.sleep(0.1)
 
 
-def test_stalled_websocket_gets_an_error_and_a_close_frame(hasty: Server) -> None:
+def test_stalled_websocket_gets_error_and_close_frame(hasty: Server) -> None:
     stalled = ended(hasty, "/ws/tts", "stalled")
     with RawSocket(hasty, receive_buffer=64 * 1024) as client:
         for number in range(2):

@@ -13,7 +13,7 @@ from running_server import HTTP, Server, StartServer
 JSON = {"accept": "application/json"}
 
 
-def test_the_status_has_its_shape_and_real_figures(fake: Server) -> None:
+def test_status_has_its_shape_and_real_figures(fake: Server) -> None:
     told = HTTP.get(f"{fake.url}/system-status").raise_for_status().json()
     assert set(told) == {"cpu", "gpu", "gpus"}
     assert set(told["cpu"]) == {"utilization_percent", "ram_gb"}
@@ -34,7 +34,7 @@ def listed_gpus() -> list[str]:
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")] if listed.returncode == 0 else []
 
 
-def test_gpus_are_those_that_the_driver_tells_of(fake: Server) -> None:
+def test_gpus_match_driver(fake: Server) -> None:
     told = HTTP.get(f"{fake.url}/system-status").json()
     listed = listed_gpus()
     assert len(told["gpus"]) == len(listed)
@@ -46,7 +46,7 @@ def test_gpus_are_those_that_the_driver_tells_of(fake: Server) -> None:
         assert 0 < gpu["memory_gb"]["used"] < gpu["memory_gb"]["total"]
 
 
-def test_the_status_is_told_while_models_are_loaded(server: StartServer) -> None:
+def test_status_is_available_during_loading(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-load-seconds", "30", wait=False)
     one.wait_listening()
     assert HTTP.get(f"{one.url}/system-status").status_code == 200
@@ -105,6 +105,6 @@ def one_waiting(server: Server) -> socket.socket:
         ("application/json, */*;q=0.5", "application/json"),
     ],
 )
-def test_who_asks_gets_the_kind_it_likes(fake: Server, accept: str, kind: str) -> None:
+def test_metrics_format_is_negotiated(fake: Server, accept: str, kind: str) -> None:
     answer = HTTP.get(f"{fake.url}/metrics", headers={"accept": accept})
     assert answer.headers["content-type"].startswith(kind)

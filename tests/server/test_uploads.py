@@ -48,7 +48,7 @@ def assert_alive(server: Server) -> None:
     assert speak(server, "Still here.").status_code == 200
 
 
-def test_a_bomb_is_refused_and_takes_no_memory(server: StartServer, bomb: bytes) -> None:
+def test_decompression_bomb_is_refused_in_bounded_memory(server: StartServer, bomb: bytes) -> None:
     assert len(bomb) < 2**20
     one = server(*FAKE)
     assert upload(one, "warm.wav", clip(1)).status_code == 200
@@ -63,7 +63,7 @@ def test_a_bomb_is_refused_and_takes_no_memory(server: StartServer, bomb: bytes)
     assert_alive(one)
 
 
-def test_a_bomb_in_the_folder_is_skipped(server: StartServer, bomb: bytes, tmp_path: Path) -> None:
+def test_decompression_bomb_in_folder_is_skipped(server: StartServer, bomb: bytes, tmp_path: Path) -> None:
     home = tmp_path / "prepared"
     (home / "voices").mkdir(parents=True)
     (home / "voices" / "bomb.flac").write_bytes(bomb)
@@ -109,14 +109,14 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_file_that_lies_is_refused(fake: Server, lie: str) -> None:
+def test_mislabelled_file_is_refused(fake: Server, lie: str) -> None:
     response = upload(fake, "lie.wav", LIES[lie])
     assert response.status_code in (415, 422), response.text
     assert response.json()["error"]
     assert fake.voice_files() == []
 
 
-def test_a_header_that_promises_gigabytes_is_read_for_what_is_there(fake: Server) -> None:
+def test_oversized_header_length_is_ignored(fake: Server) -> None:
     before = peak_memory(fake)
     response = upload(fake, "promise.wav", wav_header(1, 8_000, 16, 2**32 - 1))
     assert response.status_code in (200, 415, 422)
@@ -127,14 +127,14 @@ def test_a_header_that_promises_gigabytes_is_read_for_what_is_there(fake: Server
 @pytest.mark.parametrize(
     ("content", "complaint"), [(clip(1, seconds=0.9), "0.90 s"), (clip(1, rate=8_000)[:44] + bytes(24_000), "silent")]
 )
-def test_a_clip_without_a_voice_is_refused(fake: Server, content: bytes, complaint: str) -> None:
+def test_clip_without_voice_is_refused(fake: Server, content: bytes, complaint: str) -> None:
     response = upload(fake, "short.wav", content)
     assert (response.status_code, response.json()["code"]) == (422, "INVALID_PARAMETER")
     assert complaint in response.json()["error"]
     assert fake.voice_files() == []
 
 
-def test_a_large_file_is_refused(server: StartServer) -> None:
+def test_large_file_is_refused(server: StartServer) -> None:
     one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": "60000"})
     assert len(clip(1)) < 60_000 < len(clip(1, 3.0))
     assert upload(one, "small.wav", clip(1)).status_code == 200
@@ -158,7 +158,7 @@ class Program:
 
 
 @pytest.mark.parametrize("archive", [False, True], ids=["plain pickle", "archive of torch"])
-def test_no_program_is_ever_run(server: StartServer, tmp_path: Path, archive: bool) -> None:
+def test_uploads_start_no_program(server: StartServer, tmp_path: Path, archive: bool) -> None:
     mark = tmp_path / "ran"
     program = pickle.dumps(Program(mark))
     pickle.loads(program)
@@ -188,7 +188,7 @@ def test_no_program_is_ever_run(server: StartServer, tmp_path: Path, archive: bo
     assert_alive(one)
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_has_all_come(server: StartServer) -> None:
+def test_oversized_body_is_refused_early(server: StartServer) -> None:
     one = server(*FAKE, "--max-voice-file-size", "1000", "--body-timeout", "3")
     part = b'--X\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(2**17)
     head = "POST /api/voices/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=X\r\n"
@@ -197,7 +197,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_has_all_come(server: Star
         assert client.recv(4096).split(b" ")[1] == b"413"
 
 
-def test_a_file_behind_too_many_other_parts_is_not_looked_for(fake: Server) -> None:
+def test_file_after_too_many_parts_is_not_read(fake: Server) -> None:
     def upload_after(parts: int) -> httpx.Response:
         fields = {f"other-{number}": "x" for number in range(parts)}
         return HTTP.post(fake.url + "/api/voices/upload", data=fields, files={"file": ("parts.wav", clip(1))})

@@ -32,7 +32,7 @@ def recordings(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_voice_is_made_of_a_folder_of_recordings(server: StartServer, recordings: Path, tmp_path: Path) -> None:
+def test_voice_is_made_of_folder_of_recordings(server: StartServer, recordings: Path, tmp_path: Path) -> None:
     env = {"VOICES_DIR": str(tmp_path / "voices")}
     clone = ("voice", "clone", "--input_dir", str(recordings), "--output_voice_id", "anna", "--name", "Anna <b>")
     done = run(tmp_path, *clone, env=env)
@@ -59,7 +59,7 @@ def test_a_voice_is_made_of_a_folder_of_recordings(server: StartServer, recordin
 
 
 @pytest.mark.parametrize("voice_id", ["../anna", "/tmp/anna", ".anna", "a\nb", ""])
-def test_no_id_leads_out_of_the_folder(recordings: Path, tmp_path: Path, voice_id: str) -> None:
+def test_ids_stay_inside_folder(recordings: Path, tmp_path: Path, voice_id: str) -> None:
     voices = tmp_path / "voices"
     voices.mkdir()
     env = {"VOICES_DIR": str(voices)}
@@ -70,7 +70,7 @@ def test_no_id_leads_out_of_the_folder(recordings: Path, tmp_path: Path, voice_i
     assert not list(voices.iterdir())
 
 
-def test_a_folder_without_speech_is_said_to_be_one(tmp_path: Path) -> None:
+def test_folder_without_speech_is_reported(tmp_path: Path) -> None:
     clone = ("voice", "clone", "--output_voice_id", "anna", "--input_dir")
     (tmp_path / "empty").mkdir()
     for folder, problem in (("empty", "no speech"), ("nowhere", "nowhere")):
@@ -79,7 +79,7 @@ def test_a_folder_without_speech_is_said_to_be_one(tmp_path: Path) -> None:
         assert problem in done.stderr.decode()
 
 
-def test_a_voice_of_any_length_is_cut(tmp_path: Path) -> None:
+def test_voice_of_any_length_is_cut(tmp_path: Path) -> None:
     (tmp_path / "long").mkdir()
     for number in range(3):
         (tmp_path / "long" / f"{number}.wav").write_bytes(clip(220, seconds=170.0, rate=8_000))
@@ -89,7 +89,7 @@ def test_a_voice_of_any_length_is_cut(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "voices" / "anna.wav").duration == pytest.approx(300, abs=1)
 
 
-def test_without_the_packages_of_the_models_it_is_said_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_model_packages_name_install_command(tmp_path: Path) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")

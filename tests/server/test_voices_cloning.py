@@ -48,7 +48,7 @@ def default_voice(server: Server) -> str | None:
     return voice
 
 
-def test_a_voice_is_prepared_at_its_first_use(server: StartServer) -> None:
+def test_voice_is_prepared_at_its_first_use(server: StartServer) -> None:
     one = server(*FAKE, env=LAZY)
     first, second = distinct_clips(2)
     assert upload(one, "first.wav", first).status_code == upload(one, "second.wav", second).status_code == 200
@@ -71,7 +71,7 @@ def test_voices_are_prepared_before_they_are_used(server: StartServer, tmp_path:
     one.wait_metric(CACHE, 2 * BYTES)
 
 
-def test_a_voice_that_cannot_be_prepared_holds_up_no_other(server: StartServer, tmp_path: Path) -> None:
+def test_failed_preparation_does_not_block_others(server: StartServer, tmp_path: Path) -> None:
     home = tmp_path / "prepared"
     (home / "voices").mkdir(parents=True)
     for name, seconds in (("a.wav", 1.5), ("b.wav", 0.5), ("c.wav", 2.0)):
@@ -88,7 +88,7 @@ def test_a_voice_that_cannot_be_prepared_holds_up_no_other(server: StartServer, 
     assert [voice["id"] for voice in listed] == ["a.wav", "b.wav", "c.wav"]
 
 
-def test_a_server_is_ready_before_its_voices_are(server: StartServer, tmp_path: Path) -> None:
+def test_readiness_does_not_wait_for_voices(server: StartServer, tmp_path: Path) -> None:
     home = tmp_path / "slow"
     (home / "voices").mkdir(parents=True)
     for number in range(4):
@@ -100,7 +100,7 @@ def test_a_server_is_ready_before_its_voices_are(server: StartServer, tmp_path: 
     one.wait_metric(CACHE, 4 * BYTES)
 
 
-def test_a_replaced_file_is_another_voice(server: StartServer) -> None:
+def test_replaced_file_is_another_voice(server: StartServer) -> None:
     one = server(*FAKE)
     contents = distinct_clips(3)
     for content in contents[:2]:
@@ -112,7 +112,7 @@ def test_a_replaced_file_is_another_voice(server: StartServer) -> None:
     assert speak(one, "Hello.", "mine.wav").json()["code"] == "VOICE_NOT_FOUND"
 
 
-def test_a_voice_that_the_engine_has_dropped_is_prepared_again(server: StartServer) -> None:
+def test_evicted_voice_is_prepared_again(server: StartServer) -> None:
     one = server(*FAKE, env=LAZY)
     mine, *_ = distinct_clips(1)
     upload(one, "mine.wav", mine)
@@ -127,7 +127,7 @@ def test_a_voice_that_the_engine_has_dropped_is_prepared_again(server: StartServ
     assert one.metrics()[CACHE] == MAX_VOICES * BYTES
 
 
-def test_a_clip_that_is_too_short_is_refused_where_it_is_used(server: StartServer) -> None:
+def test_clip_that_is_too_short_is_refused_where_it_is_used(server: StartServer) -> None:
     one = server(*FAKE)
     (one.voices / "short.wav").write_bytes(clip(1, 0.5))
     for _ in range(2):
@@ -144,7 +144,7 @@ def heard_over(talk: Talk, voice: str | None = None) -> set[int]:
     return pitches(talk.spoken(**body("This is a text.", voice)).data)
 
 
-def test_the_default_voice_speaks_for_who_names_none(server: StartServer) -> None:
+def test_default_voice_is_used_where_none_is_named(server: StartServer) -> None:
     one = server(*FAKE)
     mine, other = distinct_clips(2)
     upload(one, "mine.wav", mine)
@@ -168,7 +168,7 @@ def test_the_default_voice_speaks_for_who_names_none(server: StartServer) -> Non
     assert "the file of the default voice is gone" in again.log()
 
 
-def test_a_voice_of_one_connection_is_nobody_elses(server: StartServer) -> None:
+def test_connection_voice_is_private(server: StartServer) -> None:
     one = server(*FAKE)
     mine, other = distinct_clips(2)
     upload(one, "mine.wav", mine)
@@ -183,7 +183,7 @@ def test_a_voice_of_one_connection_is_nobody_elses(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("change", ["upload", "by hand", "delete"])
-def test_a_running_request_keeps_its_voice(server: StartServer, change: str) -> None:
+def test_running_request_keeps_its_voice(server: StartServer, change: str) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0.2", "--fake-chunk-ms", "50")
     old, new = distinct_clips(2)
     upload(one, "mine.wav", old)
@@ -208,7 +208,7 @@ def test_a_running_request_keeps_its_voice(server: StartServer, change: str) -> 
         assert heard(one, "mine.wav") == {pitch_of(new)}
 
 
-def test_a_request_in_the_queue_speaks_although_its_voice_is_replaced(server: StartServer) -> None:
+def test_queued_request_survives_voice_replacement(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "1", env={"MAX_CONCURRENT_REQUESTS": "1", **LAZY})
     old, new = distinct_clips(2)
     upload(one, "mine.wav", old)
@@ -224,7 +224,7 @@ def test_a_request_in_the_queue_speaks_although_its_voice_is_replaced(server: St
 
 
 @pytest.mark.parametrize("cache", ["eager", "lazy"])
-def test_upload_delete_and_use_of_one_voice_at_once(server: StartServer, cache: str) -> None:
+def test_concurrent_upload_delete_and_use_of_voice(server: StartServer, cache: str) -> None:
     one = server(*FAKE, env={"VOICE_CACHE": cache, "MAX_CONCURRENT_REQUESTS": "4"})
     contents = distinct_clips(4)
     allowed = [{pitch_of(content)} for content in contents]

@@ -20,7 +20,7 @@ MARKUP = '<img src=x onerror="alert(1)">'
 CACHE = "chatterbox_voice_cache_bytes"
 
 
-def test_a_voice_is_described_changed_and_heard(server: StartServer) -> None:
+def test_voice_details_can_be_read_and_changed(server: StartServer) -> None:
     one = server(*FAKE)
     before = int(time.time())
     content = clip(seconds=1.5, rate=22_050)
@@ -59,7 +59,7 @@ def test_a_voice_is_described_changed_and_heard(server: StartServer) -> None:
     assert not list((again.voices / ".details").iterdir())
 
 
-def test_names_with_markup_leave_as_data(server: StartServer) -> None:
+def test_names_with_markup_stay_data(server: StartServer) -> None:
     one = server(*FAKE)
     post_file(one, "/v1/audio/voices", "audio_sample", clip(), name=MARKUP).raise_for_status()
     for path in ("/api/voices", "/v1/audio/voices", "/voices"):
@@ -72,7 +72,7 @@ def test_names_with_markup_leave_as_data(server: StartServer) -> None:
     assert bad.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_preview_is_a_short_wav_of_any_clip(server: StartServer) -> None:
+def test_preview_is_short_wav_of_any_clip(server: StartServer) -> None:
     one = server(*FAKE)
     tone = 0.3 * np.sin(np.arange(30 * 16_000) * (2 * np.pi * 220 / 16_000))
     file = io.BytesIO()
@@ -102,7 +102,7 @@ def test_listings_are_filtered(server: StartServer) -> None:
     assert found("search=&language=") == ["Anna", "Ben", "Annika"]
 
 
-def test_the_plain_routes_are_those_of_the_first_servers(server: StartServer) -> None:
+def test_plain_voice_routes(server: StartServer) -> None:
     one = server(*FAKE)
     answer = post_file(one, "/voices", "file", clip(), "anna.wav")
     assert answer.status_code == 201
@@ -118,7 +118,7 @@ def test_the_plain_routes_are_those_of_the_first_servers(server: StartServer) ->
     assert "voice convert" in refusal(post_file(one, "/voices", "file", clip(), "a.pth"), 415, "UNSUPPORTED_AUDIO")
 
 
-def test_the_same_clip_is_registered_under_one_id(server: StartServer) -> None:
+def test_same_clip_is_registered_under_one_id(server: StartServer) -> None:
     one = server(*FAKE)
     mine, other = distinct_clips(2)
     ids = [post_file(one, "/voices/register", "voice_file", c, n).json() for c, n in [(mine, "a.wav"), (mine, "b.mp3")]]
@@ -144,7 +144,7 @@ def test_the_same_clip_is_registered_under_one_id(server: StartServer) -> None:
         ("consent", "cons_" + "a" * 32),
     ],
 )
-def test_what_is_said_of_a_voice_is_checked(fake: Server, field: str, value: str) -> None:
+def test_voice_details_are_validated(fake: Server, field: str, value: str) -> None:
     for path, part in (
         ("/api/voices/upload", "file"),
         ("/voices", "file"),
@@ -172,7 +172,7 @@ def test_preloaded_voices_are_read_only_in_every_dialect(server: StartServer, tm
     assert [path.name for path in preloaded.iterdir()] == ["p.wav"]
 
 
-def test_every_route_of_the_voices_needs_a_key(server: StartServer) -> None:
+def test_every_route_of_voices_needs_key(server: StartServer) -> None:
     one = server(*FAKE, env={"API_KEY": "right"})
     for method, path in (
         ("GET", "/api/voices"),
@@ -199,7 +199,7 @@ def test_every_route_of_the_voices_needs_a_key(server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("size", [3.0, 60.0])
-def test_no_route_takes_a_file_that_is_too_large(server: StartServer, size: float) -> None:
+def test_no_route_takes_file_that_is_too_large(server: StartServer, size: float) -> None:
     one = server(*FAKE, env={"MAX_VOICE_FILE_SIZE": "60000"})
     for path, part in (
         ("/voices", "file"),
@@ -213,7 +213,7 @@ def test_no_route_takes_a_file_that_is_too_large(server: StartServer, size: floa
 
 
 @pytest.mark.parametrize("change", ["delete", "replace", "by hand"])
-def test_what_was_computed_of_a_voice_goes_with_it(server: StartServer, change: str) -> None:
+def test_prepared_files_are_removed_with_voice(server: StartServer, change: str) -> None:
     one = server(*FAKE)
     mine, other = distinct_clips(2)
     upload(one, "mine.wav", mine)
@@ -230,7 +230,7 @@ def test_what_was_computed_of_a_voice_goes_with_it(server: StartServer, change: 
     assert pitches(speak(one, "This is a text.", "again").content) == {pitch_of(mine)}
 
 
-def test_a_running_request_keeps_a_voice_that_is_deleted(server: StartServer) -> None:
+def test_running_request_keeps_voice_that_is_deleted(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0.2", "--fake-chunk-ms", "50")
     mine, *_ = distinct_clips(1)
     upload(one, "mine.wav", mine)

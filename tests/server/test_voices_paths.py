@@ -160,7 +160,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize("ask", FIELDS)
-def test_no_reference_leads_out_of_the_folder(trap: Trap, ask: Callable[[Server, str], Answer]) -> None:
+def test_references_stay_inside_folder(trap: Trap, ask: Callable[[Server, str], Answer]) -> None:
     wrong: dict[str, Answer] = {}
     for payload in trap.payloads():
         status, code, text = ask(trap.server, payload)
@@ -174,7 +174,7 @@ def test_no_reference_leads_out_of_the_folder(trap: Trap, ask: Callable[[Server,
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)
-def test_no_path_of_a_route_leads_out_of_the_folder(trap: Trap, method: str, route: str) -> None:
+def test_route_paths_stay_inside_folder(trap: Trap, method: str, route: str) -> None:
     wrong: dict[str, object] = {}
     before = tree(trap.server.folder)
     trap.watch.opened()
@@ -188,7 +188,7 @@ def test_no_path_of_a_route_leads_out_of_the_folder(trap: Trap, method: str, rou
     assert tree(trap.server.folder) == before
 
 
-def test_no_voice_is_renamed_out_of_the_folder(trap: Trap) -> None:
+def test_renames_stay_inside_folder(trap: Trap) -> None:
     wrong: dict[str, object] = {}
     voices = trap.server.voices
     before = tree(trap.server.folder) | {voices / ".details"}
@@ -209,13 +209,13 @@ def test_no_voice_is_renamed_out_of_the_folder(trap: Trap) -> None:
     trap.watch.opened()
 
 
-def test_the_watch_sees_an_open_file(trap: Trap) -> None:
+def test_file_watch_sees_open_file(trap: Trap) -> None:
     assert not trap.sprung()
     (trap.outside / SECRET).read_bytes()
     assert trap.sprung()
 
 
-def test_what_is_in_the_folder_is_found_by_every_usual_name(trap: Trap) -> None:
+def test_folder_voices_are_found_by_usual_names(trap: Trap) -> None:
     usual = [
         "real.wav",
         "real",
@@ -256,7 +256,7 @@ UPLOADS = [
 
 
 @pytest.mark.parametrize(("path", "part"), UPLOADS)
-def test_no_upload_leads_out_of_the_folder(trap: Trap, path: str, part: bytes) -> None:
+def test_uploads_stay_inside_folder(trap: Trap, path: str, part: bytes) -> None:
     wrong: dict[str, object] = {}
     voices, secret = trap.server.voices, (trap.outside / SECRET).read_bytes()
     own = [voices / ".details", voices / ".consents"]

@@ -125,7 +125,7 @@ class Voices(RuleBasedStateMachine):
         assert default == (f"{self.default}.wav" if self.default in self.voices else None)
 
 
-def test_the_server_and_a_dictionary_agree(fake: Server) -> None:
+def test_voice_store_matches_model(fake: Server) -> None:
     relaxed = settings(
         max_examples=25,
         stateful_step_count=20,

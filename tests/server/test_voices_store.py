@@ -36,7 +36,7 @@ def assert_failed(response: httpx.Response, status: int, code: str, folder: Path
     assert str(folder) not in response.text
 
 
-def test_a_full_disk_is_said_to_be_full_and_leaves_no_part_of_a_file(server: StartServer) -> None:
+def test_full_disk_is_reported_and_leaves_no_file(server: StartServer) -> None:
     one = server(*FAKE)
     small, large = clip(1), clip(2, seconds=10.0)
     assert len(small) < LARGEST_FILE < len(large)
@@ -66,7 +66,7 @@ def files_of_at_most(server: Server, size: int) -> Iterator[None]:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (none, none))
 
 
-def test_a_rename_that_fails_changes_nothing(server: StartServer) -> None:
+def test_rename_that_fails_changes_nothing(server: StartServer) -> None:
     one = server(*FAKE)
     upload(one, "a.wav", clip(1)).raise_for_status()
     HTTP.patch(one.url + "/api/voices/a", json={"name": "Anna"}).raise_for_status()
@@ -88,7 +88,7 @@ def test_a_rename_that_fails_changes_nothing(server: StartServer) -> None:
     assert HTTP.get(one.url + "/api/voice/default").json()["default_voice"] == f"{LONG_ID}.wav"
 
 
-def test_what_is_said_of_a_voice_changes_whole_or_not_at_all(server: StartServer) -> None:
+def test_voice_details_change_atomically(server: StartServer) -> None:
     one = server(*FAKE)
 
     def again(name: str) -> httpx.Response:
@@ -112,7 +112,7 @@ def test_what_is_said_of_a_voice_changes_whole_or_not_at_all(server: StartServer
     assert (one.voices / "a.wav").read_bytes() == clip(1)
 
 
-def test_a_folder_that_has_gone_is_an_error_until_it_is_back(server: StartServer) -> None:
+def test_removed_folder_is_an_error_until_restored(server: StartServer) -> None:
     one = server(*FAKE)
     assert upload(one, "mine.wav", clip(1)).status_code == 200
     shutil.rmtree(one.voices)
@@ -126,7 +126,7 @@ def test_a_folder_that_has_gone_is_an_error_until_it_is_back(server: StartServer
     assert listed(one) == ["other.wav"]
 
 
-def test_a_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
+def test_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
     one = server(*FAKE, prefix=WITHOUT_ROOTS_RIGHTS)
     assert upload(one, "mine.wav", clip(1)).status_code == 200
     (one.voices / "hand.wav").write_bytes(clip(3))
@@ -150,7 +150,7 @@ def test_a_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
     assert upload(one, "other.wav", clip(2)).status_code == 200
 
 
-def test_a_folder_that_cannot_be_used_ends_the_start_with_a_sentence(server: StartServer, tmp_path: Path) -> None:
+def test_unusable_folder_fails_startup_with_reason(server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     one = server(*FAKE, env={"VOICES_DIR": str(tmp_path / "file")}, wait=False)
     assert one.wait_exit() == 1
@@ -196,7 +196,7 @@ class Uploads:
                     self.count += 1
 
 
-def test_every_acknowledged_upload_outlives_the_process(server: StartServer) -> None:
+def test_acknowledged_uploads_survive_kill(server: StartServer) -> None:
     chance, uploads = random.Random(20), Uploads()
     one = server(*FAKE)
     for kill in range(KILLS):
@@ -226,7 +226,7 @@ def test_every_acknowledged_upload_outlives_the_process(server: StartServer) -> 
     assert uploads.count >= UPLOADS
 
 
-def test_what_another_process_has_left_half_written_is_swept(server: StartServer, tmp_path: Path) -> None:
+def test_partial_files_of_dead_process_are_swept(server: StartServer, tmp_path: Path) -> None:
     home = tmp_path / "left"
     (home / "voices").mkdir(parents=True)
     (home / "voices" / ".upload-abc123.tmp").write_bytes(clip(1)[:500])

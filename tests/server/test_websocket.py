@@ -15,7 +15,7 @@ from ws_helpers import PATIENCE, Talk, talking
 LONG = "This sentence has many words, and it is said again. " * 40
 
 
-def test_ready_comes_first_and_tells_what_is_loaded(fake: Server) -> None:
+def test_ready_is_first_and_lists_models(fake: Server) -> None:
     with connect(fake.ws, proxy=None) as connection:
         ready = json.loads(connection.recv(timeout=PATIENCE))
     health = HTTP.get(fake.url + "/health").json()
@@ -51,7 +51,7 @@ def test_say_is_answered_with_chunks_and_done(fake: Server) -> None:
     }
 
 
-def test_without_an_id_the_server_makes_one(fake: Server) -> None:
+def test_missing_id_is_generated(fake: Server) -> None:
     with talking(fake) as talk:
         ids = {talk.spoken("Hello.").end["id"] for _ in range(2)}
     assert len(ids) == 2
@@ -59,7 +59,7 @@ def test_without_an_id_the_server_makes_one(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("where", ["top", "audio"])
-def test_without_streaming_one_message_has_all(fake: Server, where: str) -> None:
+def test_whole_audio_comes_in_one_message(fake: Server, where: str) -> None:
     fields: dict[str, object] = {"stream": False} if where == "top" else {"audio": {"stream": False}}
     with talking(fake) as talk:
         streamed = talk.spoken("Hello there.", seed=3)
@@ -72,7 +72,7 @@ def test_without_streaming_one_message_has_all(fake: Server, where: str) -> None
     assert whole.data == streamed.data
 
 
-def test_binary_frames_carry_the_same_audio(fake: Server) -> None:
+def test_binary_frames_carry_same_audio(fake: Server) -> None:
     with talking(fake) as talk:
         text = talk.spoken("Hello there.", seed=3)
         for stream in (True, False):
@@ -82,7 +82,7 @@ def test_binary_frames_carry_the_same_audio(fake: Server) -> None:
             assert binary.data == text.data
 
 
-def test_says_side_by_side_interleave_and_keep_their_order(server: StartServer) -> None:
+def test_concurrent_streams_interleave_in_order(server: StartServer) -> None:
     paced = server("--engine", "fake", "--fake-rtf", "0.05")
     with talking(paced) as talk:
         names = ["a", "b", "c"]
@@ -109,7 +109,7 @@ def test_says_side_by_side_interleave_and_keep_their_order(server: StartServer) 
     assert spoke_before_the_first_end == set(names), "they spoke one after the other"
 
 
-def test_with_more_text_audio_starts_before_the_end(fake: Server) -> None:
+def test_with_more_text_audio_starts_before_end(fake: Server) -> None:
     with talking(fake) as talk:
         talk.say("The first sentence", id="a", more=True)
         talk.send(type="append", id="a", text=" is whole now. And th")
@@ -124,7 +124,7 @@ def test_with_more_text_audio_starts_before_the_end(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("scope", ["server", "connection"])
-def test_set_voice_reaches_as_far_as_it_says(server: StartServer, scope: str) -> None:
+def test_set_voice_scopes(server: StartServer, scope: str) -> None:
     voiced = server("--engine", "fake", "--fake-rtf", "0")
     upload = HTTP.post(voiced.url + "/api/voices/upload", files={"file": ("someone.wav", clip())})
     assert upload.status_code == 200, upload.text
@@ -150,7 +150,7 @@ def _cancel(talk: Talk, **message: object) -> None:
     talk.alive()
 
 
-def test_cancel_frees_the_slot_at_once(server: StartServer) -> None:
+def test_cancel_frees_slot_at_once(server: StartServer) -> None:
     paced = server("--engine", "fake", "--fake-rtf", "0.5", "--max-concurrent-requests", "1")
     with talking(paced) as talk:
         for message in ({"id": "long"}, {}):
@@ -180,7 +180,7 @@ def test_cancel_ends_one_of_two(server: StartServer) -> None:
         assert message["id"] == "kept"
 
 
-def test_closing_the_socket_cancels_everything(server: StartServer) -> None:
+def test_closing_socket_cancels_streams(server: StartServer) -> None:
     paced = server("--engine", "fake", "--fake-rtf", "1", "--max-concurrent-requests", "2")
     with talking(paced) as talk:
         for name in ("first", "second", "queued"):

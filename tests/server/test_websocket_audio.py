@@ -69,11 +69,11 @@ def _same_by_every_way(server: Server) -> None:
     assert http.content == whole.data
 
 
-def test_every_way_gives_the_same_samples(fake: Server) -> None:
+def test_every_transport_gives_same_samples(fake: Server) -> None:
     _same_by_every_way(fake)
 
 
-def test_every_way_gives_the_same_speech(lite: Server) -> None:
+def test_every_transport_gives_same_speech(lite: Server) -> None:
     _same_by_every_way(lite)
 
 

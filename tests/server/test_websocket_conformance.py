@@ -14,7 +14,7 @@ CASES = Path(__file__).with_name("autobahn_cases.py")
 
 
 @pytest.mark.timeout(300)
-def test_the_autobahn_cases_pass(fake: Server) -> None:
+def test_autobahn_cases_pass(fake: Server) -> None:
     done = subprocess.run(
         [sys.executable, str(CASES), str(fake.port)], capture_output=True, text=True, timeout=120, check=False
     )

@@ -60,14 +60,14 @@ def test_each_error_has_its_code(fake: Server, code: str, message: Message) -> N
         ("voice.cfg_weight", {"voice": {"cfg_weight": -0.1}}),
     ],
 )
-def test_a_bad_value_names_its_field(fake: Server, field: str, message: Message) -> None:
+def test_bad_value_names_its_field(fake: Server, field: str, message: Message) -> None:
     with talking(fake) as talk:
         error = talk.fails("INVALID_PARAMETER", **{"type": "say", "text": "Hello.", **message})
     assert field in error["error"]
 
 
 @pytest.mark.parametrize("text", ["", "hello", "{", "[]", "5", '{"type": "ping"} x', "NaN", "[" * 100_000])
-def test_what_is_not_a_json_object_is_a_parse_error(fake: Server, text: str) -> None:
+def test_non_object_is_a_parse_error(fake: Server, text: str) -> None:
     with talking(fake) as talk:
         talk.connection.send(text)
         talk.expect("error", code="PARSE_ERROR")
@@ -76,7 +76,7 @@ def test_what_is_not_a_json_object_is_a_parse_error(fake: Server, text: str) -> 
         talk.alive()
 
 
-def test_a_failure_after_audio_is_the_last_word(fake: Server) -> None:
+def test_failure_after_audio_is_last_message(fake: Server) -> None:
     with talking(fake) as talk:
         talk.say("Hello to all of you who listen [[fail-late]]", id="a", audio={"chunk_size_ms": 10})
         answer = talk.collect()
@@ -88,7 +88,7 @@ def test_a_failure_after_audio_is_the_last_word(fake: Server) -> None:
         talk.spoken("Hello.", id="a")
 
 
-def test_a_full_queue_is_busy_and_says_when_to_come_again(server: StartServer) -> None:
+def test_full_queue_is_busy_with_retry_after(server: StartServer) -> None:
     small = server("--engine", "fake", "--fake-rtf", "1", "--max-concurrent-requests", "1", "--max-queue", "0")
     with talking(small) as talk, talking(small) as other:
         talk.say(LONG)
@@ -98,7 +98,7 @@ def test_a_full_queue_is_busy_and_says_when_to_come_again(server: StartServer) -
         assert error["id"] == "late"
 
 
-def test_what_takes_too_long_is_a_timeout(server: StartServer) -> None:
+def test_slow_request_times_out(server: StartServer) -> None:
     hasty = server("--engine", "fake", "--request-timeout", "0.3", "--stall-timeout", "0.3")
     with talking(hasty) as talk:
         talk.fails("TIMEOUT", type="say", text="Hello [[slow 1]]")
@@ -107,7 +107,7 @@ def test_what_takes_too_long_is_a_timeout(server: StartServer) -> None:
         hasty.wait_metric("chatterbox_requests_running", 0)
 
 
-def test_a_draining_server_finishes_and_closes(server: StartServer) -> None:
+def test_draining_server_finishes_and_closes(server: StartServer) -> None:
     paced = server("--engine", "fake", "--fake-rtf", "0.2")
     with talking(paced) as talk, talking(paced) as idle:
         talk.say(LONG[:250], id="a")
@@ -145,7 +145,7 @@ MESSAGES = st.builds(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(MESSAGES.map(json.dumps) | st.text(max_size=40), max_size=8))
-def test_no_message_closes_the_socket(fake: Server, messages: list[str]) -> None:
+def test_no_message_closes_socket(fake: Server, messages: list[str]) -> None:
     with talking(fake) as talk:
         for text in messages:
             talk.connection.send(text)
@@ -156,7 +156,7 @@ def test_no_message_closes_the_socket(fake: Server, messages: list[str]) -> None
             assert message.get("code") != "GENERATION_ERROR", message
 
 
-def test_halves_of_a_character_are_joined_or_dropped(fake: Server) -> None:
+def test_surrogate_halves_are_joined_or_dropped(fake: Server) -> None:
     with talking(fake) as talk:
         talk.connection.send('{"type": "say", "id": "1", "text": "Hello \\ud83d", "more": true, "seed": 1}')
         talk.connection.send('{"type": "append", "id": "1", "text": "\\ude00 there, \\ud83d"}')
@@ -166,13 +166,13 @@ def test_halves_of_a_character_are_joined_or_dropped(fake: Server) -> None:
     assert (end["type"], end["id"]) == ("done", "1")
 
 
-def test_byte_order_mark_before_a_message_is_passed_over(fake: Server) -> None:
+def test_byte_order_mark_before_message_is_passed_over(fake: Server) -> None:
     with talking(fake) as talk:
         talk.connection.send('\ufeff{"type": "ping"}')
         talk.expect("pong")
 
 
-def test_error_of_one_field_carries_the_id(fake: Server) -> None:
+def test_error_of_one_field_carries_id(fake: Server) -> None:
     with talking(fake) as talk:
         talk.connection.send('{"type": "say", "id": "7", "text": "Hello.", "speed": 1e999}')
         assert talk.expect("error", code="INVALID_PARAMETER")["id"] == "7"

@@ -36,7 +36,7 @@ MEGABYTE = 1024 * 1024
         pytest.param(b"\x82\xff" + struct.pack(">Q", 2**30) + bytes(4), {1009}, id="a gigabyte"),
     ],
 )
-def test_what_breaks_the_protocol_closes_the_socket(fake: Server, broken: bytes, codes: set[int]) -> None:
+def test_protocol_error_closes_socket(fake: Server, broken: bytes, codes: set[int]) -> None:
     # More than once: a close frame must not depend on who is faster.
     for _ in range(5):
         with RawSocket(fake) as client:
@@ -47,7 +47,7 @@ def test_what_breaks_the_protocol_closes_the_socket(fake: Server, broken: bytes,
         talk.alive()
 
 
-def test_fragments_with_a_ping_between_them_are_one_message(fake: Server) -> None:
+def test_fragments_with_ping_between_them_are_one_message(fake: Server) -> None:
     with RawSocket(fake) as client:
         client.receive()
         for byte in PING_MESSAGE[:-1]:
@@ -60,7 +60,7 @@ def test_fragments_with_a_ping_between_them_are_one_message(fake: Server) -> Non
         assert (opcode, json.loads(payload)) == (TEXT, {"type": "pong"})
 
 
-def test_a_close_is_answered_with_the_same_code(fake: Server) -> None:
+def test_close_is_answered_with_same_code(fake: Server) -> None:
     for payload in (struct.pack(">H", 1000) + b"bye", struct.pack(">H", 3999), b""):
         with RawSocket(fake) as client:
             client.receive()
@@ -94,7 +94,7 @@ def _flood(client: RawSocket, frames: bytes, total: int) -> int:
         pytest.param(frame(TEXT, b"?" * 60), id="errors"),
     ],
 )
-def test_a_flood_from_a_client_that_does_not_read_is_bounded(server: StartServer, flood: bytes) -> None:
+def test_flood_from_client_that_does_not_read_is_bounded(server: StartServer, flood: bytes) -> None:
     strict = server("--engine", "fake", "--fake-rtf", "0", "--stall-timeout", "2")
     with talking(strict) as talk:
         talk.spoken("Hello.")
@@ -106,7 +106,7 @@ def test_a_flood_from_a_client_that_does_not_read_is_bounded(server: StartServer
         strict.wait_metric("chatterbox_ws_connections", 1)
 
 
-def test_a_client_that_reads_no_audio_is_cut_off_and_memory_is_bounded(server: StartServer) -> None:
+def test_stalled_socket_is_cut_off_in_bounded_memory(server: StartServer) -> None:
     says = 8
     strict = server(
         "--engine", "fake", "--fake-rtf", "0", "--stall-timeout", "1", "--max-concurrent-requests", str(says)
@@ -133,7 +133,7 @@ def test_a_client_that_reads_no_audio_is_cut_off_and_memory_is_bounded(server: S
     assert sum(ended.values()) == says, ended
 
 
-def test_a_socket_keeps_nothing_of_what_it_has_said(server: StartServer) -> None:
+def test_socket_memory_is_constant_over_streams(server: StartServer) -> None:
     at_once = 16
     one = server("--engine", "fake", "--fake-rtf", "0", "--fake-chunk-ms", "1000")
     with talking(one) as talk:

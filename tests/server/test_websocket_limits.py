@@ -23,7 +23,7 @@ def _refused(server: Server, **options: object) -> tuple[int, str]:
     return response.status_code, code
 
 
-def test_says_on_one_socket_are_limited(server: StartServer) -> None:
+def test_streams_per_socket_are_limited(server: StartServer) -> None:
     small = server("--engine", "fake", "--fake-rtf", "1", "--max-says-per-connection", "2")
     with talking(small) as talk, talking(small) as other:
         talk.say(LONG, id="a", audio={"chunk_size_ms": 5000})
@@ -47,7 +47,7 @@ def test_sockets_are_limited(server: StartServer, option: str) -> None:
         talk.alive()
 
 
-def test_only_listed_pages_may_open_a_socket(server: StartServer) -> None:
+def test_only_listed_pages_may_open_socket(server: StartServer) -> None:
     listed = server("--engine", "fake", env={"CORS_ORIGINS": "https://good.example,http://localhost:3000"})
     for origin in ("https://good.example", "http://localhost:3000", None):
         with talking(listed, origin=origin) as talk:
@@ -56,7 +56,7 @@ def test_only_listed_pages_may_open_a_socket(server: StartServer) -> None:
         assert _refused(listed, origin=origin) == (403, "FORBIDDEN_ORIGIN")
 
 
-def test_a_key_may_come_as_a_subprotocol(server: StartServer) -> None:
+def test_key_may_come_as_subprotocol(server: StartServer) -> None:
     locked = server("--engine", "fake", env={"API_KEY": "first-key,second-key"})
     for key in ("first-key", "second-key"):
         with talking(locked, subprotocols=["chat", f"api-key.{key}"]) as talk:
@@ -68,7 +68,7 @@ def test_a_key_may_come_as_a_subprotocol(server: StartServer) -> None:
         assert _refused(locked, subprotocols=subprotocols) == (401, "UNAUTHORIZED")
 
 
-def test_a_message_that_is_too_big_closes_the_socket(fake: Server) -> None:
+def test_oversized_message_closes_socket(fake: Server) -> None:
     limit = 1024 * 1024
     with talking(fake) as talk:
         talk.connection.send(b" " * limit)
@@ -80,13 +80,13 @@ def test_a_message_that_is_too_big_closes_the_socket(fake: Server) -> None:
         assert talk.closed() == 1009
 
 
-def test_a_silent_socket_is_closed(server: StartServer) -> None:
+def test_silent_socket_is_closed(server: StartServer) -> None:
     strict = server("--engine", "fake", "--ws-idle-timeout", "0.4")
     with talking(strict) as talk:
         assert talk.closed() == 1001
 
 
-def test_idle_time_starts_after_the_last_say(server: StartServer) -> None:
+def test_idle_time_starts_after_last_stream(server: StartServer) -> None:
     strict = server("--engine", "fake", "--fake-rtf", "0.2", "--ws-idle-timeout", "1")
     with talking(strict) as talk:
         talk.spoken(LONG[:150])
@@ -94,7 +94,7 @@ def test_idle_time_starts_after_the_last_say(server: StartServer) -> None:
         assert talk.closed() == 1001
 
 
-def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_dropped(server: StartServer) -> None:
+def test_client_without_pongs_is_dropped(server: StartServer) -> None:
     strict = server("--engine", "fake", "--ws-ping-interval", "0.2")
     with talking(strict) as talk, RawSocket(strict) as silent:
         started = time.monotonic()
@@ -105,7 +105,7 @@ def test_a_client_that_answers_pings_stays_and_one_that_does_not_is_dropped(serv
         talk.alive()
 
 
-def test_a_client_that_stops_answering_frees_its_slot(server: StartServer) -> None:
+def test_unresponsive_client_releases_slot(server: StartServer) -> None:
     strict = server("--engine", "fake", "--fake-rtf", "1", "--ws-ping-interval", "0.2")
     with RawSocket(strict) as silent:
         silent.send({"type": "say", "text": LONG})

@@ -37,7 +37,9 @@ def decoded(data: bytes) -> tuple[Samples, int]:
 
 
 @pytest.mark.parametrize(("name", "rate", "kbps"), WAYS)
-def test_the_words_survive(lite: Server, recogniser: Recogniser, name: str, rate: int, kbps: int | None) -> None:
+def test_words_survive_every_format(
+    lite: Server, recogniser: Recogniser, name: str, rate: int, kbps: int | None
+) -> None:
     text = STORY.split("\n\n")[2]
     audio = {"format": name, "sample_rate": rate, "bitrate": kbps}
     answer = HTTP.post(f"{lite.url}/api/tts", json={"text": text, "seed": SEED, "audio": audio})

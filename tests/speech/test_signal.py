@@ -31,7 +31,7 @@ def pauses(story: Pcm) -> list[Gap]:
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_a_rate_changes_nothing_but_the_rate(lite: Server, own_rate: Samples, rate: int) -> None:
+def test_sample_rate_changes_rate_only(lite: Server, own_rate: Samples, rate: int) -> None:
     """The stream, resampled chunk by chunk, is what one resampling of the whole gives: a seam would stand out."""
     samples = to_float(over_http(lite, TEXT, rate))
     assert samples.size == pytest.approx(own_rate.size * rate / 24_000, abs=1)
@@ -41,7 +41,7 @@ def test_a_rate_changes_nothing_but_the_rate(lite: Server, own_rate: Samples, ra
 
 
 @pytest.mark.parametrize("rate", [8000, 48_000])
-def test_the_label_is_the_rate(lite: Server, own_rate: Samples, rate: int) -> None:
+def test_sample_rate_label_matches(lite: Server, own_rate: Samples, rate: int) -> None:
     """Its pitch is right at the rate that the WAV header names."""
     request = body(TEXT) | {"audio": {"format": "wav", "sample_rate": rate}, "stream": False}
     samples, labelled = soundfile.read(
@@ -56,7 +56,7 @@ def test_the_label_is_the_rate(lite: Server, own_rate: Samples, rate: int) -> No
     assert band_share(samples, rate, 12_500) < 1e-5
 
 
-def test_pauses_are_a_readers(pauses: list[Gap]) -> None:
+def test_pauses_match_a_reader(pauses: list[Gap]) -> None:
     """Between lines 0.7 s, between sentences 0.35 s, nowhere a hole: what a person reading aloud leaves."""
     lengths = [gap.seconds for gap in pauses]
     assert max(lengths) < 1.2
@@ -72,7 +72,7 @@ def test_pauses_between_sentences(lite: Server) -> None:
     assert all(0.2 <= seconds <= 0.6 for seconds in found)
 
 
-def test_pauses_follow_the_pace(lite: Server) -> None:
+def test_pauses_follow_pace(lite: Server) -> None:
     text = "We are home. Nobody is here."
     for speed in (0.5, 2.0):
         (gap,) = gaps(to_float(over_http(lite, text, speed=speed)), 24_000, 0.12)

@@ -31,7 +31,7 @@ def windows(server: Server) -> Iterator[tuple[Samples, str]]:
     yield np.concatenate(audio), " ".join(spoken)
 
 
-def test_hard_sentences_are_read_right(lite: Server, recogniser: Recogniser) -> None:
+def test_hard_sentences_are_read_correctly(lite: Server, recogniser: Recogniser) -> None:
     wrong, total, heard_all = 0, 0, []
     for samples, spoken in windows(lite):
         wanted, heard = words(spoken), words(recogniser.transcript(samples, 24_000))
@@ -58,7 +58,7 @@ def test_sentences_cut_for_their_length_keep_every_word(lite: Server, recogniser
     assert heard == words(text)
 
 
-def test_the_story_is_the_sum_of_its_paragraphs(lite: Server, story: Pcm) -> None:
+def test_story_equals_its_paragraphs(lite: Server, story: Pcm) -> None:
     """Nothing is said twice and nothing left out between paragraphs, however they are put together."""
     apart = sum(over_http(lite, paragraph).size for paragraph in STORY.split("\n\n"))
     # What a beginning and an end keep of near silence (0.2 s) is not what a pause is (0.7 s).
@@ -78,11 +78,11 @@ def test_the_story_is_the_sum_of_its_paragraphs(lite: Server, story: Pcm) -> Non
         ("Dr. Jones of the U.S., at example.com", "doctor jones of the us at example dot com"),
     ],
 )  # fmt: skip
-def test_the_comparison_knows_how_numbers_are_read(written: str, spoken: str) -> None:
+def test_comparison_normalises_numbers(written: str, spoken: str) -> None:
     assert words(written) == words(spoken)
 
 
-def test_the_comparison_counts_errors() -> None:
+def test_comparison_counts_errors() -> None:
     assert word_errors(["to", "the", "big", "ship"], ["to", "a", "big", "ship"]) == 1
     assert word_errors(["to", "the", "big", "ship"], ["the", "big", "ship", "ship"]) == 2
     assert word_errors([], ["a"]) == word_errors(["a"], []) == 1
