@@ -79,6 +79,17 @@ test-rust: $(STAMPS)/develop ## Run the Rust tests
 test-python: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/develop ## Run the Python tests against the development build (PYTEST_ARGS="-k …")
 	$(BIN)/python -m pytest tests/ $(PYTEST_ARGS)
 
+# ONNX Runtime and the server's own kernels ask the processor, so CPUID is made to answer for it where that is possible.
+.PHONY: test-avx2
+test-avx2: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/develop target/avx2_only.so ## Run the Python tests as on a processor with AVX2 alone (PYTEST_ARGS="-k …")
+	preload=$(CURDIR)/target/avx2_only.so; LD_PRELOAD=$$preload /bin/true || preload=; \
+	LD_PRELOAD=$$preload ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+		$(BIN)/python -m pytest -p no:faulthandler tests/ $(PYTEST_ARGS)
+
+target/avx2_only.so: tests/processor/avx2_only.c
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O1 -o $@ $< -ldl
+
 .PHONY: test-gpu
 test-gpu: $(STAMPS)/dev $(STAMPS)/chatterbox $(STAMPS)/develop ## Run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests/ -m gpu $(PYTEST_ARGS)
@@ -154,7 +165,7 @@ clean: ## Remove .venv and everything that was built
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The steps behind the targets. Each leaves a stamp, so that a second run skips what has not changed.
 

@@ -38,9 +38,13 @@ WITHOUT_ROOTS_RIGHTS = (
 
 
 def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a server: nothing of the developer's but the path, so that no variable leaks into a test."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-    return kept | dict(env)
+    """The environment of a server: nothing of the developer's but these, so that no variable leaks into a test."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *PROCESSOR)
+    return {name: os.environ[name] for name in names if name in os.environ} | dict(env)
+
+
+PROCESSOR = ("LD_PRELOAD", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+"""Variables with which ``make test-avx2`` hides instructions."""
 
 
 class Server:
