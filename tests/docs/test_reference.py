@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,36 @@ def test_paths_exist(path: Path) -> None:
     for span in code_spans(prose(path)):
         if re.fullmatch(places, span):
             assert (ROOT / span).exists(), span
+
+
+def test_arrows_between_crates_are_listed() -> None:
+    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
+    packages = json.loads(found.stdout)["packages"]
+    folders = {package["name"]: Path(package["manifest_path"]).parent.relative_to(ROOT) for package in packages}
+    crates = {name: folder for name, folder in folders.items() if folder.parts[0] == "rust-tts"}
+    arrows = {
+        str(crates[package["name"]]): {
+            crates[used["name"]].name
+            for used in package["dependencies"]
+            if used["kind"] is None and used["name"] in crates
+        }
+        for package in packages
+        if package["name"] in crates
+    }
+    section = page("architecture.md").partition("## Crates\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    assert {code_spans(row[0])[0]: set(code_spans(row[2])) for row in rows} == arrows
+
+
+@pytest.mark.parametrize(("heading", "folder"), [("Python", ""), ("The Chatterbox models", "chatterbox")])
+def test_modules_are_listed(heading: str, folder: str) -> None:
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "python/chatterbox_server" / folder).iterdir()
+        if path.suffix in (".py", ".pyi") or (path / "__init__.py").exists()
+    }
+    assert first_cells(page("architecture.md"), heading) == there - {"__init__.py", "__main__.py"}
 
 
 def test_settings_exist(settings: set[str]) -> None:
