@@ -86,7 +86,7 @@ pub struct HttpLimits {
     #[arg(long, env = "MAX_WS_CONNECTIONS_PER_CLIENT", default_value_t = 1024, value_parser = at_least_one)]
     pub max_ws_connections_per_client: usize,
 
-    /// Says running at once on one WebSocket
+    /// Utterance requests (`say`) running at once on one WebSocket
     #[arg(long, env = "MAX_SAYS_PER_CONNECTION", default_value_t = 16, value_parser = at_least_one)]
     pub max_says_per_connection: usize,
 
@@ -94,7 +94,7 @@ pub struct HttpLimits {
     #[arg(long, env = "WS_PING_INTERVAL", default_value = "20", value_parser = seconds)]
     pub ws_ping_interval: Duration,
 
-    /// Seconds after which a WebSocket on which nothing is said and nothing runs is closed
+    /// Seconds without a message and a running request after which a WebSocket is closed
     #[arg(long, env = "WS_IDLE_TIMEOUT", default_value = "600", value_parser = seconds)]
     pub ws_idle_timeout: Duration,
 }

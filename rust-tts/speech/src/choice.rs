@@ -131,8 +131,7 @@ fn voice_not_found(service: &SpeechService, model: &Model, reference: &str) -> E
 
 fn cannot_clone(model: &Model) -> Error {
     let message = format!(
-        "The model {} has a voice of its own ({}) and cannot clone. Load a model that can: standard, turbo or \
-         multilingual (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL).",
+        "The model {} has a voice of its own ({}) and cannot clone. Load one that can, such as turbo (LOAD_TURBO=true).",
         model.name,
         model.voices.join(", ")
     );

@@ -95,7 +95,7 @@ fn choose_converter(engine: &EngineInfo, wanted: Option<&str>) -> Result<Arc<Mod
             return Ok(model);
         }
         let others = if names.is_empty() {
-            "load standard, turbo or multilingual".to_owned()
+            "load one that can, such as turbo (LOAD_TURBO=true)".to_owned()
         } else {
             format!("use {names}")
         };
@@ -103,8 +103,8 @@ fn choose_converter(engine: &EngineInfo, wanted: Option<&str>) -> Result<Arc<Mod
         return Err(Error::parameter("model", problem));
     }
     able.first().map(|model| Arc::clone(model)).ok_or_else(|| {
-        let message = "none that is loaded converts voices; load standard, turbo or multilingual \
-                       (LOAD_STANDARD, LOAD_TURBO, LOAD_MULTILINGUAL)";
+        let message =
+            "none that is loaded converts voices; load one that does, such as turbo (LOAD_TURBO=true)";
         Error::new(Code::ModelNotLoaded, message).in_field("model")
     })
 }

@@ -14,7 +14,7 @@ pub enum Code {
     MissingText,
     /// `text` is longer than `MAX_TEXT_LENGTH` characters.
     TextTooLong,
-    /// A field has a value that is not allowed; the message begins with the field's name.
+    /// A field has a value that is not allowed.
     InvalidParameter,
     /// The body is not JSON.
     InvalidJson,
@@ -26,7 +26,7 @@ pub enum Code {
     CannotClone,
     /// No such voice.
     VoiceNotFound,
-    /// A voice of that name exists.
+    /// Another voice has this id.
     VoiceExists,
     /// The voice lies in the read-only folder.
     VoiceReadOnly,
@@ -40,11 +40,11 @@ pub enum Code {
     BodyTooLarge,
     /// The model is still loading, or something but slots is short for now.
     ServerBusy,
-    /// All slots are busy and the queue is full.
+    /// The queue is full.
     QueueFull,
     /// The server is shutting down.
     Draining,
-    /// The socket has `MAX_SAYS_PER_CONNECTION` says running.
+    /// The socket has `MAX_SAYS_PER_CONNECTION` requests running.
     TooManyRequests,
     /// No key, or not one of the configured.
     Unauthorized,

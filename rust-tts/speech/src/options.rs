@@ -1,4 +1,4 @@
-//! Options of requests: what those have that do not say, and what is allowed at most.
+//! Options of requests: defaults of what a request leaves out, and limits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 /// Most characters of one utterance that may be asked for.
 pub const TEXT_CHUNK: std::ops::RangeInclusive<i64> = 20..=1000;
-/// Requests spoken at once where nobody says.
+/// Requests spoken at once unless it is set.
 const SLOTS: usize = 3;
 
 /// Options of every request.
