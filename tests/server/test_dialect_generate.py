@@ -65,7 +65,7 @@ def test_without_format_accept_header_decides(fake: Server, accept: str, kind: s
 
 
 def test_range_request_gets_whole_stream(fake: Server) -> None:
-    """As browsers ask first; the length is not known, and what was sent is not kept."""
+    """As browsers ask first; the length of a stream is not known, and what was sent is not kept."""
     whole = get(fake, seed=1, format="mp3")
     for wanted in ("bytes=0-", "bytes=100-200"):
         answer = get(fake, {"range": wanted}, seed=1, format="mp3")
@@ -73,6 +73,85 @@ def test_range_request_gets_whole_stream(fake: Server) -> None:
         assert "accept-ranges" not in answer.headers
         assert "content-range" not in answer.headers
         assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("name", ["wav", "mp3", "fmp4"])
+def test_file_parts_are_of_one_synthesis(server: StartServer, name: str) -> None:
+    """As players do that read in parts: a random seed would give each part another voice."""
+    one = server(*FAKE)
+    fields = {"format": name, "stream": "false"}
+    whole = get(one, {"range": "bytes=0-"}, **fields)
+    length = len(whole.content)
+    assert (whole.status_code, whole.headers["content-range"]) == (206, f"bytes 0-{length - 1}/{length}")
+    assert whole.headers["accept-ranges"] == "bytes"
+    parts = b""
+    for start in range(0, length, 997):
+        answer = get(one, {"range": f"bytes={start}-{start + 996}"}, **fields)
+        assert (answer.status_code, answer.headers["etag"]) == (206, whole.headers["etag"])
+        assert answer.headers["content-length"] == str(len(answer.content))
+        assert answer.headers["content-type"] == whole.headers["content-type"]
+        assert (answer.headers["x-voice"], answer.headers["x-model"]) == ("tone", "fake")
+        parts += answer.content
+    assert parts == whole.content
+    assert get(one, {"range": "bytes=-10"}, **fields).content == whole.content[-10:]
+    assert get(one, {"range": f"bytes=5-{10**30}"}, **fields).content == whole.content[5:]
+    for outside in (f"bytes={length}-", f"bytes={10**30}-", "bytes=-0"):
+        refused = get(one, {"range": outside}, **fields)
+        refusal(refused, 416, "RANGE_NOT_SATISFIABLE")
+        assert refused.headers["content-range"] == f"bytes */{length}"
+    assert spoken(one) == 1
+
+
+def spoken(server: Server) -> float:
+    """How often a server has spoken for this route."""
+    return server.metrics()['chatterbox_requests_total{route="/tts/generate",model="fake",outcome="ok"}']
+
+
+def test_whole_file_without_range_is_spoken_anew(server: StartServer) -> None:
+    one = server(*FAKE)
+    first, second = (get(one, stream="false") for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.headers["etag"] != second.headers["etag"]
+    assert first.headers["content-length"] == str(len(first.content))
+    part = get(one, {"range": "bytes=4-99", "if-range": second.headers["etag"]}, stream="false")
+    assert (part.status_code, part.content) == (206, second.content[4:100])
+    # Of a file that has gone: all of the one that is there.
+    other = get(one, {"range": "bytes=4-99", "if-range": first.headers["etag"]}, stream="false")
+    assert (other.status_code, other.content) == (200, second.content)
+    for unread in ("items=0-1", "bytes=0-1,4-5", "bytes=9-4", "bytes=x"):
+        assert get(one, {"range": unread}, stream="false").status_code == 200
+    assert spoken(one) == 6
+
+
+def test_probed_address_is_played_in_parts(server: StartServer) -> None:
+    """As iPhones' players do, which ask for the first two bytes of a stream."""
+    one = server(*FAKE)
+    probe = get(one, {"range": "bytes=0-1"})
+    length = int(probe.headers["content-range"].rpartition("/")[2])
+    assert (probe.status_code, probe.headers["content-range"]) == (206, f"bytes 0-1/{length}")
+    for wanted in (f"bytes=0-{length - 1}", "bytes=0-"):
+        rest = get(one, {"range": wanted})
+        assert (rest.status_code, len(rest.content), rest.content[:2]) == (206, length, probe.content)
+    assert spoken(one) == 1
+    assert get(one, {"range": "bytes=0-"}, seed=1).status_code == 200
+    # A header with real lengths.
+    assert int.from_bytes(rest.content[4:8], "little") == length - 8
+
+
+def test_kept_file_is_of_one_client_and_voice(server: StartServer) -> None:
+    one = server(*FAKE, env={"API_KEY": "one,two", "HOST": "127.0.0.1"})
+    keys = ({"x-api-key": "one"}, {"x-api-key": "two"})
+    assert HTTP.post(f"{one.url}/voices", files={"file": ("bert.wav", clip())}, headers=keys[0]).status_code == 201
+    probe = {"range": "bytes=0-1"}
+    fields = {"voice_id": "bert", "stream": "false"}
+    tags = [get(one, {**key, **probe}, **fields).headers["etag"] for key in (*keys, keys[0])]
+    assert tags[0] == tags[2] != tags[1]
+    other = {"file": ("bert.wav", clip(300))}
+    replaced = HTTP.post(f"{one.url}/voices", files=other, data={"overwrite": "true"}, headers=keys[0])
+    assert replaced.status_code in (200, 201)
+    assert get(one, {**keys[0], **probe}, **fields).headers["etag"] not in tags
+    HTTP.delete(f"{one.url}/voices/bert.wav", headers=keys[0]).raise_for_status()
+    refusal(get(one, {**keys[0], **probe}, **fields), 404, "VOICE_NOT_FOUND")
 
 
 def test_head_has_headers_and_no_audio(server: StartServer) -> None:

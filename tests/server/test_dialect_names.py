@@ -80,6 +80,20 @@ def test_text_under_any_name_is_spoken(fake: Server) -> None:
             assert answer.status_code == 200, (path, name)
 
 
+@pytest.mark.parametrize("path", ROUTES)
+def test_names_in_another_case_or_object_mean_the_same(fake: Server, path: str) -> None:
+    for name in ("voiceId", "VOICE_ID", "Voice", "voice-id", "predefinedVoiceId"):
+        assert post(fake, path, **{name: "nobody"}).status_code == 404, name
+    for group in ("extra_body", "options", "parameters", "voice_settings", "voiceSettings"):
+        assert post(fake, path, **{group: {"voice": "nobody", "other": 1}}).status_code == 404, group
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("name", ["reference_id", "ref_audio", "audioPrompt", "voice_uuid", "codec", "target_lang"])
+def test_unknown_names_of_voices_formats_and_languages_are_refused(fake: Server, path: str, name: str) -> None:
+    assert refused_field(post(fake, path, **{name: "nobody"}), path) == name
+
+
 def test_two_names_for_one_thing_are_refused(fake: Server) -> None:
     for path in ROUTES:
         answer = post(fake, path, voice="tone", voice_id="tone")

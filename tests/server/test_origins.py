@@ -14,7 +14,7 @@ FAKE = ("--engine", "fake", "--fake-rtf", "0")
 EVIL = "https://evil.example"
 PAGE = "https://page.example"
 HEALTH = ("/health", "/livez", "/readyz", "/ping")
-SPEECH = json.dumps({"text": "Hi.", "input": "Hi."}).encode()
+SPEECH = json.dumps({"text": "Hi."}).encode()
 UPLOAD = b'--X\r\nContent-Disposition: form-data; name="text"\r\n\r\nHi.\r\n--X--\r\n'
 JSON, FORM = "application/json", "multipart/form-data; boundary=X"
 UPGRADE = {
@@ -122,6 +122,16 @@ def test_requests_of_own_page_and_of_programs_are_served(listed: Server) -> None
     for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}):
         assert ask(listed, "GET", "/tts/generate?text=Hi.", headers)[0] == 200
         assert ask(listed, "GET", "/api/voices", headers)[0] == 200
+
+
+def test_same_site_is_trusted_on_loopback_alone(listed: Server) -> None:
+    """To a browser all ports and subdomains of a name are one site, whose elements send no ``Origin``."""
+    for host, status in (("localhost:8081", 200), ("127.0.0.1", 200), ("[::1]", 200), ("192.168.3.4", 403)):
+        for sites in ("same-site", "same-origin, same-site"):
+            headers = {"Sec-Fetch-Site": sites, "Sec-Fetch-Mode": "no-cors"}
+            found = ask(listed, "GET", "/tts/generate?text=Hi.", headers, host=host)[0]
+            assert found == (status if sites == "same-site" else 403), (host, sites)
+    assert ask(listed, "GET", "/api/voices", {"Sec-Fetch-Site": "same-site"}, host="tts.example")[0] == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

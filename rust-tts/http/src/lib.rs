@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod connections;
 mod error;
+mod finished;
 pub mod machine;
 mod observe;
 mod options;

@@ -113,6 +113,12 @@ impl Host {
         address.parse::<IpAddr>().is_ok()
     }
 
+    fn is_loopback(&self) -> bool {
+        let address = self.name.trim_start_matches('[').trim_end_matches(']');
+        let address = address.parse::<IpAddr>();
+        self.is_loopback_name() || address.is_ok_and(|address| address.is_loopback())
+    }
+
     fn is_loopback_name(&self) -> bool {
         self.name == "localhost" || self.name.ends_with(".localhost")
     }
@@ -192,7 +198,7 @@ impl OriginPolicy {
         }
         let may_call = match headers.get(header::ORIGIN) {
             Some(origin) => self.allows(origin, host.as_ref()),
-            None => self.any || !is_cross_site(headers) || is_link_to_page(request),
+            None => self.any || !is_foreign(headers, host.as_ref()) || is_link_to_page(request),
         };
         if may_call {
             return Ok(());
@@ -265,8 +271,15 @@ fn requested_host(
     Ok(Some(host))
 }
 
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    has(headers, "sec-fetch-site", "cross-site")
+/// Sent by a page that is not this server's, as far as browsers tell: a site is all ports and subdomains of a name, and
+/// only the pages of this machine are trusted on its other ports.
+fn is_foreign(headers: &HeaderMap, host: Option<&Host>) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    sites.any(|site| match site.as_bytes() {
+        b"same-origin" | b"none" => false,
+        b"same-site" => !host.is_some_and(Host::is_loopback),
+        _ => true,
+    })
 }
 
 /// A page of this server opened from another one: it reads nothing, and its own requests are of the same origin.

@@ -8,6 +8,7 @@ use chatterbox_speech::service::SpeechService;
 use tokio::sync::Semaphore;
 
 use crate::auth::Keys;
+use crate::finished::FinishedFiles;
 use crate::options::{HttpLimits, HttpOptions};
 use crate::origins::OriginPolicy;
 use crate::quota::Quota;
@@ -24,6 +25,7 @@ pub struct App {
     pub uploads: Uploads,
     /// Clips that are converted, or wait to be.
     pub clips: Arc<Semaphore>,
+    pub finished: Arc<FinishedFiles>,
     pub keys: Keys,
     pub metrics: Metrics,
     /// When the server started, in seconds since 1970.
@@ -53,6 +55,7 @@ impl App {
             ),
             uploads: Uploads::new(largest, of_speech.request_timeout),
             clips: Arc::new(Semaphore::new(CLIPS.max(of_speech.slots()))),
+            finished: Arc::default(),
             speech,
             origins: OriginPolicy::new(options, !keys.open()),
             keys,

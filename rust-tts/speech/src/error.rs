@@ -50,6 +50,8 @@ pub enum Code {
     Unauthorized,
     /// The page's origin is not one of `CORS_ORIGINS`.
     ForbiddenOrigin,
+    /// The range that was asked for begins behind the end of the file.
+    RangeNotSatisfiable,
     /// The name in `Host` is not one of `ALLOWED_HOSTS`.
     UnknownHost,
     /// The body is of a kind that the route does not read.
@@ -98,6 +100,7 @@ impl Code {
             Self::TooManyRequests => (429, "TOO_MANY_REQUESTS"),
             Self::Unauthorized => (401, "UNAUTHORIZED"),
             Self::ForbiddenOrigin => (403, "FORBIDDEN_ORIGIN"),
+            Self::RangeNotSatisfiable => (416, "RANGE_NOT_SATISFIABLE"),
             Self::UnknownHost => (421, "UNKNOWN_HOST"),
             Self::UnsupportedMediaType => (415, "UNSUPPORTED_MEDIA_TYPE"),
             Self::StorageFull => (507, "STORAGE_FULL"),

@@ -113,17 +113,17 @@ impl Fields {
         named.any(|field| matches!(field.value, Value::Object(_)))
     }
 
-    /// Puts the fields of the objects called `groups` beside the others, under the names that `name_of` gives them, and
+    /// Puts the fields of objects for which `is_group` beside the others, under the names that `name_of` gives them, and
     /// leaves out what has no name or no value. A name that then comes twice is refused.
     pub fn flattened(
         self,
-        groups: &[&str],
-        name_of: impl Fn(&str) -> Option<String>,
+        is_group: impl Fn(&str) -> bool,
+        name_of: impl Fn(&str) -> Result<Option<String>, String>,
     ) -> Result<Self, Error> {
         let mut opened = Vec::new();
         for Field { sent, value, .. } in self.0 {
             match value {
-                Value::Object(json) if groups.contains(&sent.as_str()) => {
+                Value::Object(json) if is_group(&sent) => {
                     let inner = members(&json)?.into_iter();
                     opened.extend(inner.map(|(name, value)| (format!("{sent}.{name}"), value)));
                 }
@@ -135,8 +135,9 @@ impl Fields {
             if value.is_absent() {
                 continue;
             }
-            let Some(name) = name_of(&sent) else {
-                if groups.contains(&sent.as_str()) {
+            let name = name_of(&sent).map_err(|problem| Error::parameter(&sent, problem))?;
+            let Some(name) = name else {
+                if is_group(&sent) {
                     return Err(Error::parameter(&sent, "expected an object"));
                 }
                 continue;
@@ -293,7 +294,7 @@ impl Value {
     fn is_absent(&self) -> bool {
         match self {
             Self::Null => true,
-            Self::Text(text) => text.0.is_empty(),
+            Self::Text(text) => text.0.trim_ascii().is_empty(),
             _ => false,
         }
     }

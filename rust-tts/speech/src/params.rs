@@ -311,20 +311,54 @@ const ALIASES: &[(&str, &[&str])] = &[
     ),
     (
         "language_id",
-        &["language", "language_code", "lang", "lang_code"],
+        &["language", "language_code", "lang", "lang_code", "locale"],
     ),
     ("speed", &["speed_factor", "speech_rate", "speaking_rate"]),
     ("cfg_weight", &["cfg_guidance_weight"]),
     ("temperature", &["synthesis_temperature"]),
 ];
 
-/// Objects in whose members parameters may stand.
-const GROUPS: [&str; 2] = ["voice", "audio"];
+/// Objects in whose members parameters may stand: the two of this server, and those that others' clients wrap them in.
+const GROUPS: [&str; 10] = [
+    "voice",
+    "audio",
+    "audio_config",
+    "config",
+    "extra_body",
+    "options",
+    "parameters",
+    "params",
+    "settings",
+    "voice_settings",
+];
+
+/// Words of names that mean a voice, and with which words at the end they name one.
+const VOICE_WORDS: [&str; 6] = ["voice", "voices", "speaker", "speakers", "reference", "ref"];
+const VOICE_ENDS: [&str; 14] = [
+    "id", "ids", "name", "uuid", "key", "hash", "path", "url", "file", "filename", "audio", "wav",
+    "clip", "sample",
+];
+/// Last words of names that mean a format, a language or a speed.
+const OTHER_ENDS: [(&str, &[&str]); 3] = [
+    (
+        "format",
+        &["format", "codec", "container", "encoding", "mime_type"],
+    ),
+    ("language_id", &["language", "lang", "locale"]),
+    ("speed", &["speed"]),
+];
+/// Names with such words that mean something else.
+const UNRELATED: [&str; 4] = [
+    "stream_format",
+    "text_format",
+    "timestamp_format",
+    "text_encoding",
+];
 
 impl SpeechParams {
     /// Reads what a client sent. `words` are a dialect's own names of parameters, which errors use where nothing was sent.
     pub fn read(fields: Fields, words: &[(&str, &str)]) -> Result<Self, Error> {
-        let fields = fields.flattened(&GROUPS, parameter)?;
+        let fields = fields.flattened(is_group, parameter)?;
         Ok(Self {
             text: fields.read()?,
             output: fields.read()?,
@@ -345,7 +379,7 @@ impl SpeechParams {
 impl OutputParams {
     /// Reads the parameters of a request that has no text.
     pub fn read(fields: Fields) -> Result<(Self, Names), Error> {
-        let fields = fields.flattened(&GROUPS, parameter)?;
+        let fields = fields.flattened(is_group, parameter)?;
         Ok((fields.read()?, Names::of(&fields, &[])))
     }
 
@@ -354,13 +388,71 @@ impl OutputParams {
     }
 }
 
-/// The parameter that a client calls `sent`, if it is one.
-fn parameter(sent: &str) -> Option<String> {
-    let bare = sent.rsplit('.').next().unwrap_or(sent);
+fn is_group(sent: &str) -> bool {
+    GROUPS.contains(&snake_case(sent).as_str())
+}
+
+/// The parameter that a client calls `sent`, if it is one. A name that is none, but means a voice, a format, a language
+/// or a speed, is an error: nobody who asks for one is to hear another.
+fn parameter(sent: &str) -> Result<Option<String>, String> {
+    let sent = snake_case(sent);
+    let bare = sent.rsplit('.').next().unwrap_or(&sent);
     let mut aliases = ALIASES.iter();
-    let found = aliases.find(|(_, names)| names.contains(&sent) || names.contains(&bare));
+    let found = aliases.find(|(_, names)| names.contains(&sent.as_str()) || names.contains(&bare));
     let name = found.map_or(bare, |(name, _)| name);
-    PARAMETERS.contains_key(name).then(|| name.to_owned())
+    if PARAMETERS.contains_key(name) {
+        return Ok(Some(name.to_owned()));
+    }
+    match meant(bare) {
+        Some(meant) if !is_group(&sent) => Err(format!("is no parameter; {meant} is")),
+        _ => Ok(None),
+    }
+}
+
+/// The parameter that an unknown name is another name of.
+fn meant(name: &str) -> Option<&'static str> {
+    if UNRELATED.contains(&name) {
+        return None;
+    }
+    let words: Vec<_> = name.split('_').collect();
+    let last = words.last()?;
+    let has = |word: &str| words.contains(&word);
+    let is_voice = VOICE_WORDS.iter().any(|word| has(word)) || (has("audio") && has("prompt"));
+    if is_voice
+        && [&VOICE_WORDS[..], &VOICE_ENDS, &["prompt"]]
+            .concat()
+            .contains(last)
+    {
+        return Some("voice_id");
+    }
+    let mut others = OTHER_ENDS.iter();
+    let is_meant = |end: &&str| name == *end || name.ends_with(&format!("_{end}"));
+    let other = others.find(|(_, ends)| ends.iter().any(is_meant));
+    other.map(|(meant, _)| *meant)
+}
+
+/// `outputFormat`, `output-format` and `OUTPUT_FORMAT` are `output_format`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    let mut characters = name.chars().peekable();
+    let mut before = '.';
+    while let Some(c) = characters.next() {
+        let begins_word = c.is_ascii_uppercase()
+            && (before.is_ascii_lowercase()
+                || before.is_ascii_digit()
+                || (before.is_ascii_uppercase()
+                    && characters.peek().is_some_and(char::is_ascii_lowercase)));
+        if begins_word {
+            snake.push('_');
+        }
+        snake.push(if c == '-' {
+            '_'
+        } else {
+            c.to_ascii_lowercase()
+        });
+        before = c;
+    }
+    snake
 }
 
 /// What a client calls parameters, where that is not their name.

@@ -345,6 +345,85 @@ mod tests {
     }
 
     #[test]
+    fn test_names_are_read_in_any_case() {
+        for (json, voice, format) in [
+            (r#"{"voiceId": "x"}"#, Some("x"), None),
+            (r#"{"VOICE_ID": "x"}"#, Some("x"), None),
+            (
+                r#"{"Voice": "x", "outputFormat": "mp3"}"#,
+                Some("x"),
+                Some("mp3"),
+            ),
+            (
+                r#"{"voiceID": "x", "output-format": "mp3"}"#,
+                Some("x"),
+                Some("mp3"),
+            ),
+            (r#"{"voice": {"voiceName": "x"}}"#, Some("x"), None),
+            (
+                r#"{"extra_body": {"voice": "x", "responseFormat": "mp3"}}"#,
+                Some("x"),
+                Some("mp3"),
+            ),
+            (
+                r#"{"voiceSettings": {"speed": 1}, "audioConfig": {"audioFormat": "mp3"}}"#,
+                None,
+                Some("mp3"),
+            ),
+        ] {
+            let output = params(json).unwrap().output;
+            assert_eq!(output.voice_id.as_deref(), voice, "{json}");
+            assert_eq!(output.format.as_deref(), format, "{json}");
+        }
+        let blank = params(r#"{"seed": " ", "voice": "\t", "sample_rate": "  "}"#).unwrap();
+        assert_eq!((blank.output.seed, blank.output.sample_rate), (None, None));
+        assert_eq!(blank.output.voice_id, None);
+    }
+
+    #[test]
+    fn test_unknown_names_of_voices_formats_languages_and_speeds_are_refused() {
+        for (field, meant) in [
+            ("reference_id", "voice_id"),
+            ("ref_audio", "voice_id"),
+            ("referenceAudio", "voice_id"),
+            ("audio_prompt", "voice_id"),
+            ("prompt_audio_path", "voice_id"),
+            ("voices", "voice_id"),
+            ("voice_uuid", "voice_id"),
+            ("voice_file", "voice_id"),
+            ("target-voice", "voice_id"),
+            ("clone_reference_filename", "voice_id"),
+            ("speakerName", "voice_id"),
+            ("file_format", "format"),
+            ("codec", "format"),
+            ("container", "format"),
+            ("audioEncoding", "format"),
+            ("mimeType", "format"),
+            ("target_lang", "language_id"),
+            ("spokenLanguage", "language_id"),
+            ("playback_speed", "speed"),
+        ] {
+            for value in ["\"x\"", "5", "[\"x\"]", "{\"a\": 1}"] {
+                let error = params(&format!("{{\"{field}\": {value}}}")).unwrap_err();
+                assert_eq!(error.code, Code::InvalidParameter, "{field}");
+                assert_eq!(error.field.as_deref(), Some(field));
+                assert!(error.message.contains(meant), "{error}");
+            }
+            assert!(params(&format!("{{\"{field}\": null}}")).is_ok());
+        }
+        let error = params(r#"{"voice": {"reference_id": "x"}}"#).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("voice.reference_id"));
+        for unrelated in [
+            r#"{"voice_mode": "clone", "stream_format": "sse", "split_text": true}"#,
+            r#"{"voice_settings": {"stability": 0.5}, "voice_gender": "any"}"#,
+            r#"{"instructions": "x", "user": {"voice": "x"}, "prefer": "x", "reformat": "x"}"#,
+            r#"{"max_reference_duration_sec": 5, "id": "x", "name": "x", "chunk_size": 5}"#,
+        ] {
+            assert!(params(unrelated).is_ok(), "{unrelated}");
+        }
+    }
+
+    #[test]
     fn test_parameter_under_two_names_is_refused() {
         for (json, field) in [
             (

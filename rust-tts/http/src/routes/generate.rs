@@ -2,29 +2,34 @@
 
 use crate::error::{ApiError, PlainError};
 use axum::body::Body;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, Method, Uri};
-use axum::response::Response;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 
 use super::accept::preferred;
-use super::answer::{AudioAnswer, answer, described};
+use super::answer::{AudioAnswer, answer, described, first, response};
 use super::native::read;
+use super::stream::collected;
+use crate::auth::ClientKey;
+use crate::connections::{Peer, client_of};
+use crate::finished::{ByteRange, FileKey, FinishedFile};
 use crate::state::{App, Shared};
 use chatterbox_audio::Format;
-use chatterbox_speech as speech;
-use chatterbox_speech::error::Error;
+use chatterbox_speech::error::{Code, Error};
 use chatterbox_speech::fields::Fields;
 use chatterbox_speech::metrics;
 use chatterbox_speech::params::SpeechParams;
 use chatterbox_speech::request::SpeechRequest;
+use chatterbox_speech::{self as speech, Delivery, Speech};
 
 /// The route as metrics name it.
 const ROUTE: &str = "/tts/generate";
 
-/// `GET`, with the parameters in the query. `HEAD` checks them, and nothing is spoken.
+/// `GET`, with the parameters in the query. `HEAD` checks them, and nothing is spoken. A whole file (`stream=false`) is
+/// kept for a minute, for players that ask for it in parts with `Range`.
 #[utoipa::path(
     get,
     path = "/tts/generate",
@@ -35,11 +40,14 @@ const ROUTE: &str = "/tts/generate";
 )]
 pub async fn from_query(
     State(app): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    key: Option<Extension<ClientKey>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let fields = Fields::from_urlencoded(uri.query().unwrap_or_default().as_bytes());
+    let query = uri.query().unwrap_or_default();
+    let fields = Fields::from_urlencoded(query.as_bytes());
     let request = validated(&app, Ok(fields), &headers)?;
     if method == Method::HEAD {
         // Of a length that is not known, as the audio's.
@@ -47,7 +55,71 @@ pub async fn from_query(
         let content_type = request.output.encoding.format.content_type();
         return Ok(described(&request, content_type, body));
     }
-    Ok(speak(&app, request).await?)
+    let range = ByteRange::of(&headers);
+    let voice = request.voice.key().unwrap_or(request.voice_name());
+    let key = FileKey {
+        client: client_of(peer, key),
+        query: query.to_owned(),
+        format: request.output.encoding.format,
+        voice: voice.to_owned(),
+    };
+    let kept = range.and_then(|_| app.finished.find(&key));
+    // Browsers ask for a stream from its first byte on, and take it as it is made.
+    if kept.is_none() && request.stream && range != Some(ByteRange::PROBE) {
+        return Ok(speak(&app, request).await?);
+    }
+    let place = kept.unwrap_or_else(|| app.finished.place(key));
+    let file = place.get_or_try_init(|| finish(&app, &request)).await?;
+    app.finished.trim();
+    let is_of_file = |tag: &HeaderValue| tag.as_bytes() == file.tag.as_bytes();
+    let range = range.filter(|_| headers.get(header::IF_RANGE).is_none_or(is_of_file));
+    Ok(part(&request, file, range))
+}
+
+/// Speaks a request to its end, whether it asks for a stream or not.
+async fn finish(app: &Shared, request: &SpeechRequest) -> Result<FinishedFile, Error> {
+    let request = SpeechRequest {
+        stream: false,
+        delivery: Delivery::Whole,
+        ..request.clone()
+    };
+    let mut speech = start(app, request);
+    let timing = first(&mut speech).await?;
+    Ok(FinishedFile::new(collected(speech).await?, timing))
+}
+
+/// A part of a finished file, or all of it.
+fn part(request: &SpeechRequest, file: &FinishedFile, range: Option<ByteRange>) -> Response {
+    let length = file.bytes.len();
+    let found = range.map_or(Some(0..length), |range| range.within(length));
+    let mut answer = if let Some(bytes) = &found {
+        let content_type = request.output.encoding.format.content_type();
+        let body = Body::from(file.bytes.slice(bytes.clone()));
+        response(request, file.timing, content_type, body)
+    } else {
+        let message = format!("The file has {length} bytes.");
+        ApiError::from(Error::new(Code::RangeNotSatisfiable, message)).into_response()
+    };
+    let place = match (range, &found) {
+        (None, _) => None,
+        (_, None) => Some(format!("bytes */{length}")),
+        (_, Some(bytes)) => {
+            *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let last = bytes.end.saturating_sub(1);
+            Some(format!("bytes {}-{last}/{length}", bytes.start))
+        }
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    for (name, value) in [
+        (header::CONTENT_RANGE, place),
+        (header::ETAG, Some(file.tag.clone())),
+    ] {
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
+    }
+    answer
 }
 
 /// `POST`, with the parameters in JSON.
@@ -85,7 +157,11 @@ fn validated(
 }
 
 async fn speak(app: &Shared, request: SpeechRequest) -> Result<Response, Error> {
-    let texts = speech::whole(&request.text, request.text_chunk_size);
-    let speech = speech::start(&app.speech, request.clone(), texts, ROUTE);
+    let speech = start(app, request.clone());
     answer(&request, speech).await
+}
+
+fn start(app: &App, request: SpeechRequest) -> Speech {
+    let texts = speech::whole(&request.text, request.text_chunk_size);
+    speech::start(&app.speech, request, texts, ROUTE)
 }

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span, debug, info_span};
 
 use crate::auth::{self, ClientKey};
-use crate::connections::Peer;
+use crate::connections::{Peer, client_of};
 use crate::error::{ApiError, PlainError};
 use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
@@ -71,7 +71,7 @@ pub async fn open(
 ) -> Result<Response, ApiError> {
     let mut upgrade = upgrade.map_err(|error| Error::new(Code::BadRequest, error.body_text()))?;
     app.speech.ready()?;
-    let client = key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0);
+    let client = client_of(peer, key);
     let permit = app.sockets.take(&client).ok_or_else(|| {
         Error::new(Code::ServerBusy, "Too many WebSockets are open.")
             .retry_after(app.speech.admission.retry_after())
