@@ -95,7 +95,7 @@ def test_clip_has_limits(server: StartServer) -> None:
 
 def test_error_names_models_that_convert(lite: Server, server: StartServer) -> None:
     said = refusal(convert(lite), 404, "MODEL_NOT_LOADED")
-    assert "standard, turbo or multilingual" in said
+    assert "load one that does, such as turbo (LOAD_TURBO=true)" in said
     said = refusal(convert(lite, model="lite"), 422, "INVALID_PARAMETER")
     assert said.startswith("model: lite cannot convert voices")
 
