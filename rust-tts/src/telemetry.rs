@@ -85,7 +85,7 @@ impl Write for Stderr {
     }
 }
 
-/// Prints a line on standard output. A reader that has gone is no reason to stop.
+/// Prints a line on standard output. A closed pipe is ignored.
 pub fn print_line(line: &str) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -232,7 +232,7 @@ def test_native_sampler_rejects_wrong_arguments() -> None:
     with pytest.raises(TypeError, match="top_k"):
         sampler.join(0, settings(top_k=-1), 0)
     logits = np.zeros((2, 3), np.float32)
-    with pytest.raises(ValueError, match="nobody in slot 0"):
+    with pytest.raises(ValueError, match="slot 0 is empty"):
         sampler.sample(logits, [(0, 0, 0, 0)])
     sampler.join(0, settings(cfg_weight=1.0), 0)
     assert len(sampler.sample(logits, [(0, 0, 1, 0)])) == 1

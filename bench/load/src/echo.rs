@@ -25,11 +25,11 @@ pub async fn serve(bytes: usize) -> Result<()> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         // A caller that hangs up ends its task, nothing else.
-        tokio::spawn(converse(stream, Arc::clone(&answer)));
+        tokio::spawn(echo_lines(stream, Arc::clone(&answer)));
     }
 }
 
-async fn converse(stream: TcpStream, answer: Arc<[u8]>) -> std::io::Result<()> {
+async fn echo_lines(stream: TcpStream, answer: Arc<[u8]>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     while lines.next_line().await?.is_some() {
@@ -61,8 +61,8 @@ impl Listener for Caller {
         loop {
             let count = self.0.read(&mut buffer).await?;
             anyhow::ensure!(count > 0, "the server closed the connection");
-            if !playback.heard() {
-                playback.piece(Duration::ZERO);
+            if !playback.has_started() {
+                playback.chunk(Duration::ZERO);
             }
             if buffer[count - 1] == b'\n' {
                 return Ok(Duration::ZERO);

@@ -70,10 +70,10 @@ impl Listener for Connection {
         while let Some(frame) = body.frame().await {
             let frame = frame.context("the answer was cut off")?;
             if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
-                let piece =
+                let chunk =
                     Duration::from_nanos(data.len() as u64 * 1_000_000_000 / BYTES_PER_SECOND);
-                playback.piece(piece);
-                length += piece;
+                playback.chunk(chunk);
+                length += chunk;
             }
         }
         Ok(length)

@@ -14,7 +14,7 @@ pub trait Listener: Sized + Send + 'static {
 
     fn connect(settings: &Self::Settings) -> impl Future<Output = Result<Self>> + Send;
 
-    /// Has the text spoken, tells `playback` of each piece, and returns how much audio it was.
+    /// Has the text spoken, reports each chunk to `playback`, and returns the length of the audio.
     fn say(
         &mut self,
         settings: &Self::Settings,
@@ -65,7 +65,7 @@ async fn listen<L: Listener>(
         say += 1;
         let mut playback = Playback::begin(recorder);
         let outcome = timeout_at(until, connection.say(settings, &mut playback)).await;
-        if playback.heard() && !served {
+        if playback.has_started() && !served {
             served = true;
             recorder.served();
         }

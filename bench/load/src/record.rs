@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::pace::Pace;
 
-/// Longest time that is told apart from longer ones, in nanoseconds: ten minutes.
+/// Longest time in the histograms, in nanoseconds: ten minutes.
 const LONGEST: u64 = 600 * 1_000_000_000;
 /// Digits of a measured time.
 const DIGITS: u8 = 3;
@@ -26,7 +26,7 @@ pub struct Recorder {
 struct Counts {
     first_audio: Histogram<u64>,
     lateness: Histogram<u64>,
-    /// Listeners that heard anything at all, measured or not.
+    /// Listeners that received any audio, measured or not.
     served: u32,
     says: u64,
     audio_seconds: f64,
@@ -134,7 +134,7 @@ impl Recorder {
     }
 }
 
-/// One text as it is heard by a player that starts with the first piece.
+/// One text in a player that starts with the first chunk.
 pub struct Playback<'a> {
     recorder: &'a Recorder,
     sent: Instant,
@@ -154,12 +154,12 @@ impl<'a> Playback<'a> {
         }
     }
 
-    pub fn heard(&self) -> bool {
+    pub fn has_started(&self) -> bool {
         self.first.is_some()
     }
 
-    /// The next `length` of audio is here.
-    pub fn piece(&mut self, length: Duration) {
+    /// The next `length` of audio has arrived.
+    pub fn chunk(&mut self, length: Duration) {
         let now = Instant::now();
         if let Some(first) = self.first {
             self.was_due(first + self.length, now);
@@ -221,10 +221,10 @@ mod tests {
     fn test_chunk_is_late_after_buffered_audio_played() -> Result<()> {
         let recorder = Recorder::new(&PACE)?;
         let mut playback = Playback::begin(&recorder);
-        playback.piece(Duration::ZERO);
+        playback.chunk(Duration::ZERO);
         std::thread::sleep(Duration::from_millis(5));
-        playback.piece(Duration::from_secs(3600));
-        playback.piece(Duration::ZERO);
+        playback.chunk(Duration::from_secs(3600));
+        playback.chunk(Duration::ZERO);
         playback.end(Duration::from_secs(3600));
         let report = recorder.report();
         assert_eq!(
@@ -243,12 +243,12 @@ mod tests {
     #[test]
     fn test_overdue_chunk_at_end_counts_as_late() -> Result<()> {
         let recorder = Recorder::new(&PACE)?;
-        let mut heard = Playback::begin(&recorder);
-        heard.piece(Duration::ZERO);
-        let unheard = Playback::begin(&recorder);
+        let mut started = Playback::begin(&recorder);
+        started.chunk(Duration::ZERO);
+        let silent = Playback::begin(&recorder);
         std::thread::sleep(Duration::from_millis(5));
-        heard.cut_off();
-        unheard.cut_off();
+        started.cut_off();
+        silent.cut_off();
         let report = recorder.report();
         assert!(
             report.lateness_ms.max >= 5.0 && report.first_audio_ms.max >= 5.0,

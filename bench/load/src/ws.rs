@@ -44,8 +44,8 @@ impl Settings {
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
-enum Heard {
-    Piece,
+enum Received {
+    Chunk,
     Done(f64),
     Other,
 }
@@ -85,18 +85,18 @@ impl Listener for Socket {
             .context("the text could not be sent")?;
         let mut chunks = 0_u32;
         loop {
-            let heard = match self.next().await? {
-                Message::Text(text) => understand(&text, settings.binary)?,
-                Message::Binary(_) => Heard::Piece,
+            let received = match self.next().await? {
+                Message::Text(text) => parse(&text, settings.binary)?,
+                Message::Binary(_) => Received::Chunk,
                 Message::Close(_) => bail!("the server closed the socket"),
-                _ => Heard::Other,
+                _ => Received::Other,
             };
-            match heard {
-                Heard::Piece => {
-                    playback.piece(settings.chunk);
+            match received {
+                Received::Chunk => {
+                    playback.chunk(settings.chunk);
                     chunks += 1;
                 }
-                Heard::Done(seconds) => {
+                Received::Done(seconds) => {
                     let expected = (seconds / settings.chunk.as_secs_f64() - 1e-6).ceil() as u32;
                     ensure!(
                         chunks == expected,
@@ -104,28 +104,32 @@ impl Listener for Socket {
                     );
                     return Ok(Duration::try_from_secs_f64(seconds)?);
                 }
-                Heard::Other => {}
+                Received::Other => {}
             }
         }
     }
 }
 
 /// In binary mode the audio follows its header.
-fn understand(text: &str, binary: bool) -> Result<Heard> {
-    let chunk = if binary { Heard::Other } else { Heard::Piece };
+fn parse(text: &str, binary: bool) -> Result<Received> {
+    let chunk = if binary {
+        Received::Other
+    } else {
+        Received::Chunk
+    };
     if text.starts_with(CHUNK) {
         return Ok(chunk);
     }
     let message: Value = serde_json::from_str(text).context("not JSON")?;
     match message["type"].as_str() {
         Some("chunk") => Ok(chunk),
-        Some("done") => Ok(Heard::Done(
+        Some("done") => Ok(Received::Done(
             message["duration_seconds"]
                 .as_f64()
                 .context("`done` without a duration")?,
         )),
         Some("error") => bail!("{}: {}", message["code"], message["error"]),
-        _ => Ok(Heard::Other),
+        _ => Ok(Received::Other),
     }
 }
 
@@ -139,25 +143,22 @@ mod tests {
             r#"{"type":"chunk","id":"a","data":"AAAA"}"#,
             r#"{"id":"a", "type": "chunk"}"#,
         ] {
-            assert!(
-                matches!(understand(text, false), Ok(Heard::Piece)),
-                "{text}"
-            );
-            assert!(matches!(understand(text, true), Ok(Heard::Other)), "{text}");
+            assert!(matches!(parse(text, false), Ok(Received::Chunk)), "{text}");
+            assert!(matches!(parse(text, true), Ok(Received::Other)), "{text}");
         }
     }
 
     #[test]
     fn test_done_and_error_messages_are_parsed() {
-        let done = understand(r#"{"type":"done","duration_seconds":1.5}"#, false);
-        assert!(matches!(done, Ok(Heard::Done(seconds)) if (seconds - 1.5).abs() < 1e-9));
+        let done = parse(r#"{"type":"done","duration_seconds":1.5}"#, false);
+        assert!(matches!(done, Ok(Received::Done(seconds)) if (seconds - 1.5).abs() < 1e-9));
         assert!(
-            understand(
+            parse(
                 r#"{"type":"error","error":"busy","code":"SERVER_BUSY"}"#,
                 false
             )
             .is_err()
         );
-        assert!(understand("chunk", false).is_err());
+        assert!(parse("chunk", false).is_err());
     }
 }

@@ -49,7 +49,7 @@ impl AacLc {
         let info = codec.info().map_err(failed)?;
         let config_bytes = info.confBuf.len().min(info.confSize as usize);
         let delay = info.nDelay as usize;
-        // A frame is heard together with the one before it, so one frame of lead is needed. What the codec makes before
+        // A frame is decoded together with the one before it, so one frame of lead is needed. What the codec makes before
         // that, from its look-ahead, is silence that would only delay the voice.
         let idle_frames = (delay / FRAME_SAMPLES).saturating_sub(1);
         Ok(Self {

@@ -47,7 +47,7 @@ impl Flac {
     }
 }
 
-/// About 50 ms: short enough to be heard soon, long enough that the frames' heads weigh little. A multiple of 576 is
+/// About 50 ms: short enough to be played soon, long enough that the frames' heads weigh little. A multiple of 576 is
 /// written in four bits.
 fn block_samples(sample_rate: u32) -> usize {
     match sample_rate {
@@ -156,8 +156,8 @@ mod tests {
                 assert_eq!(head[8..12], [block, block].concat());
                 assert_eq!(head[12..18], [0; 6], "sizes of frames");
                 // 20 bits of rate, 3 of channels less one, 5 of bits less one, 36 of samples.
-                let told = u64::from(rate) << 44 | 15 << 36 | total;
-                assert_eq!(head[18..26], told.to_be_bytes());
+                let expected = u64::from(rate) << 44 | 15 << 36 | total;
+                assert_eq!(head[18..26], expected.to_be_bytes());
                 assert_eq!(head[26..42], [0; 16], "no checksum");
                 let comments = mark::vorbis_comments("flacenc");
                 let size = comments.len() as u8;

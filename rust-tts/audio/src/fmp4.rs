@@ -58,7 +58,7 @@ impl Fmp4 {
         header.extend(words(&MATRIX));
         header.extend(words(&[0; 6]));
         header.extend(words(&[TRACK + 1]));
-        // A box that is skipped is as long as the one that tells the duration: the head can be corrected in place.
+        // A `free` box is as long as the one with the duration: the head can be corrected in place.
         let extent = if duration == 0 { *b"free" } else { *b"mehd" };
         let defaults = [TRACK, 1, FRAME_SAMPLES as u32, 0, SYNC_SAMPLE];
         let extends = [
@@ -123,7 +123,7 @@ impl Fmp4 {
         parts.concat()
     }
 
-    /// Frames to a fragment. The first has one, to be heard at once.
+    /// Frames to a fragment. The first has one, to be played at once.
     fn fragment_frames(&self) -> usize {
         let full = self.sample_rate as usize / FRAGMENTS_PER_SECOND / FRAME_SAMPLES;
         if self.fragments == 0 { 1 } else { full.max(1) }
@@ -230,7 +230,7 @@ fn descriptor(tag: u8, content: &[u8]) -> Vec<u8> {
 /// The elementary stream descriptor of AAC with this `AudioSpecificConfig`.
 fn descriptors(config: &[u8]) -> Vec<u8> {
     let mut decoder = vec![0x40, 0x15]; // MPEG-4 audio; an audio stream
-    decoder.extend([0; 11]); // buffer size and bit rates: not told
+    decoder.extend([0; 11]); // buffer size and bit rates: unknown
     decoder.extend(descriptor(0x05, config));
     let mut stream = vec![0, 0, 0]; // no id, no flags
     stream.extend(descriptor(0x04, &decoder));

@@ -19,7 +19,7 @@ const CEILING: f32 = 0.891_250_9;
 const MOST_GAIN: f64 = 31.622_776_601_683_79;
 /// Fastest change of a stream's gain, in decibels a second.
 const DECIBELS_PER_SECOND: f64 = 20.0;
-/// A stream's gain is chosen anew every 10 ms.
+/// A stream's gain is updated every 10 ms.
 const BLOCKS_PER_SECOND: u32 = 100;
 /// Blocks fainter than this, −60 dBFS, are pauses, which say nothing of a voice's level.
 const PAUSE: f64 = 1e-3;
@@ -84,7 +84,7 @@ impl Leveler {
         self.pending.extend(samples.iter().map(finite));
         match self.extent {
             Extent::Whole => {
-                self.meter.hear(&self.pending[start..]);
+                self.meter.measure(&self.pending[start..]);
                 Vec::new()
             }
             Extent::Stream => {
@@ -143,10 +143,10 @@ impl Leveler {
         self.left.is_none() || self.pending.is_empty()
     }
 
-    /// A stream's next samples, with a gain that glides to what is right for all that was heard.
+    /// A stream's next samples, with a gain that glides to what brings all samples so far to their level.
     fn follow(&mut self, block: &[f32], out: &mut Vec<f32>) {
         if meter::root_mean_square(block) > PAUSE {
-            self.meter.hear(block);
+            self.meter.measure(block);
         }
         let most = amplitude(DECIBELS_PER_SECOND / f64::from(BLOCKS_PER_SECOND));
         let wanted = self.wanted_gain().unwrap_or(self.gain);
@@ -159,19 +159,19 @@ impl Leveler {
         self.gain = next;
     }
 
-    /// What brings all that was heard to its level; `None` if that was silence.
+    /// The gain that brings all samples so far to their level; `None` if they are silence.
     fn wanted_gain(&self) -> Option<f64> {
         let level = self.meter.level()?;
         Some((self.target / level).min(MOST_GAIN))
     }
 
-    /// Loudness has no meaning for less than its window: what is shorter is heard over and over.
+    /// Loudness has no meaning for less than its window: what is shorter is measured repeatedly.
     fn hear_enough(&mut self) {
         let window = self.meter.shortest_seconds() * f64::from(self.rate);
-        let mut heard = self.pending.len();
-        while heard > 0 && (heard as f64) < window {
-            self.meter.hear(&self.pending);
-            heard += self.pending.len();
+        let mut measured = self.pending.len();
+        while measured > 0 && (measured as f64) < window {
+            self.meter.measure(&self.pending);
+            measured += self.pending.len();
         }
     }
 }

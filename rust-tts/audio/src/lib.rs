@@ -77,7 +77,7 @@ pub trait Encoder: Send {
         Ok(Vec::new())
     }
 
-    /// What follows the audio, in a file whose head told the length; the encoder need not have encoded it.
+    /// What follows the audio, in a file whose head has the length; the encoder need not have encoded it.
     fn trailer(&self) -> Vec<u8> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! What files say of themselves where they have a place for it: that nobody spoke this.
+//! Comments in files that mark their audio as generated, for the formats that have a place for comments.
 
 /// The program that wrote the file.
 pub(super) const WRITER: &str = concat!("chatterbox-server ", env!("CARGO_PKG_VERSION"));

@@ -137,7 +137,7 @@ fn frame_header(sample_rate: u32, kbps: u32) -> ([u8; 4], usize) {
 }
 
 /// A file's frames, but for the first with the tag, and the silence after the last sample: what LAME makes of `samples`.
-fn extent(samples: u64, sample_rate: u32) -> (u64, u64) {
+fn frames_and_padding(samples: u64, sample_rate: u32) -> (u64, u64) {
     let frame = if is_mpeg1(sample_rate) { 1152 } else { 576 };
     let delayed = samples.saturating_add(DELAY);
     let mut padding = frame - delayed % frame;
@@ -160,7 +160,7 @@ impl Encoder for Mp3 {
     fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let known = match self.length {
             Length::Samples(samples) => {
-                let (frames, padding) = extent(samples, self.sample_rate);
+                let (frames, padding) = frames_and_padding(samples, self.sample_rate);
                 u32::try_from(frames).ok().map(|frames| (frames, padding))
             }
             Length::Unknown => None,
@@ -243,8 +243,8 @@ mod tests {
                 let mut audio = mp3.push(&vec![0.1; samples as usize]).unwrap();
                 audio.extend(mp3.finish().unwrap());
                 let made = frames(&audio, rate, kbps).len() as u64;
-                let (told, padding) = extent(samples, rate);
-                assert_eq!(made, told, "{samples} samples at {rate}, {kbps} kbit/s");
+                let (expected, padding) = frames_and_padding(samples, rate);
+                assert_eq!(made, expected, "{samples} samples at {rate}, {kbps} kbit/s");
                 let tag = head.strip_prefix(mark::id3().as_slice()).unwrap();
                 assert_eq!(frames(tag, rate, kbps), [tag.len()]);
                 let frame = if is_mpeg1(rate) { 1152 } else { 576 };

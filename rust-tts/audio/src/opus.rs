@@ -3,7 +3,7 @@
 use super::bitrate::{Allowed, Bitrates, chosen};
 use super::{EncodeError, Resampler, pcm};
 
-/// Opus tells time in samples at this rate, in hertz, whatever rate the codec is fed with (RFC 7845, section 4).
+/// Opus counts time in samples at this rate, in hertz, whatever rate the codec is fed with (RFC 7845, section 4).
 pub(super) const RATE: u32 = 48_000;
 /// What one packet lasts, in samples at [`RATE`]: 20 ms, the length for which the codec is tuned.
 pub(super) const PACKET_SAMPLES: u64 = 960;

@@ -65,7 +65,7 @@ impl Generated {
     /// Completes once: afterwards it stays pending, so that it can stand in a `select!`.
     pub async fn wait(&mut self) {
         match self.0.as_mut() {
-            // An error means that the utterance failed, which its events tell.
+            // An error means that the utterance failed, and its events say why.
             Some(generated) => drop(generated.await),
             None => std::future::pending().await,
         }
@@ -145,7 +145,7 @@ impl EngineHandle {
         self.inbox.send(submission).await.map_err(|_| EngineGone)
     }
 
-    /// Ends the engine's thread, whoever else holds a handle. What still runs is told that the engine is gone.
+    /// Ends the engine's thread, whoever else holds a handle. What still runs fails.
     pub async fn stop(&self) {
         // A thread that has ended needs no stopping.
         let _ = self.inbox.send(Submission::Stop).await;

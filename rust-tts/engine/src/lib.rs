@@ -14,7 +14,7 @@ pub use worker::{Worker, spawn};
 
 use messages::{Command, EngineInfo, Event};
 
-/// One step of work for everybody, as in `engine.step(commands)` on the Python side.
+/// One step of work for all requests, as in `engine.step(commands)` on the Python side.
 pub trait Engine {
     fn info(&self) -> Result<EngineInfo, EngineError>;
 

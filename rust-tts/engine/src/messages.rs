@@ -106,11 +106,11 @@ message! {
         pub slicing: Slicing = Slicing::default(),
         /// Hard cap on this utterance's audio in seconds.
         pub max_audio_seconds: f64,
-        /// `false`: nobody listens before the end, so the utterance may be rendered at once.
+        /// `false`: the audio is delivered whole, so the utterance may be rendered at once.
         pub stream: bool = true,
         /// Whether [`Stats::tokens`] is wanted.
         pub return_tokens: bool = false,
-        /// Seconds of audio that the listener has yet to hear of what came before this utterance.
+        /// Seconds of audio from before this utterance that the listener has not played yet.
         pub in_hand_seconds: f64 = 0.0,
     }
 
@@ -127,7 +127,7 @@ message! {
         pub sample_rate: u32,
         /// The same seed, clip and voice give the same samples.
         pub seed: u64,
-        /// `false`: nobody listens before the end, so the clip may be rendered at once.
+        /// `false`: the audio is delivered whole, so the clip may be rendered at once.
         pub stream: bool = true,
         /// Hard cap on the audio in seconds.
         pub max_audio_seconds: f64,

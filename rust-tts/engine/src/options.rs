@@ -250,7 +250,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Most slots of a model where nobody says: each takes memory of the device, and a step with many takes longer.
+    /// Default limit on a model's slots: each takes memory of the device, and a step with many takes longer.
     fn most_slots(self) -> u32 {
         match self {
             Self::Latency => 16,

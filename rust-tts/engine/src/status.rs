@@ -30,7 +30,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Shared by the engine's thread, which writes, and everybody else, who read.
+/// Written by the engine's thread, read by all others.
 pub struct EngineStatus {
     state: watch::Sender<EngineState>,
     progress: watch::Sender<Option<Progress>>,
@@ -67,12 +67,12 @@ impl EngineStatus {
         self.state.subscribe()
     }
 
-    /// The latest that loading told; `None` before it told anything.
+    /// The latest progress of loading, if any.
     pub fn progress(&self) -> watch::Receiver<Option<Progress>> {
         self.progress.subscribe()
     }
 
-    /// Tells how far the loading is.
+    /// Sets how far the loading is.
     pub fn loading(&self, progress: Progress) {
         self.progress.send_replace(Some(progress));
     }

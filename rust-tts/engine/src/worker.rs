@@ -1,4 +1,4 @@
-//! The engine's thread: one loop, one engine, everybody's requests.
+//! The engine's thread: one loop, one engine, all requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub struct Worker {
     inbox: mpsc::Receiver<Submission>,
     status: Arc<EngineStatus>,
     live: HashMap<Id, Listener>,
-    /// Cut off by the host; the engine hears of it in its next step.
+    /// Cut off by the host; the engine is sent the cancellation in its next step.
     cut_off: Vec<Id>,
     ooms: VecDeque<Instant>,
 }
@@ -134,7 +134,7 @@ impl Worker {
         Some(command)
     }
 
-    /// A listener that went away is the cancellation; nobody has to send one.
+    /// Cancels the requests whose listeners were dropped; there is no message for it.
     fn cancel_the_abandoned(&mut self, commands: &mut Vec<Command>) {
         commands.extend(
             self.cut_off
@@ -142,14 +142,14 @@ impl Worker {
                 .map(|id| Command::Cancel(Cancel { id })),
         );
         self.live.retain(|id, listener| {
-            let gone = match listener {
+            let dropped = match listener {
                 Listener::Speech { events, .. } => events.is_closed(),
                 Listener::Enrolment(reply) => reply.is_closed(),
             };
-            if gone {
+            if dropped {
                 commands.push(Command::Cancel(Cancel { id: *id }));
             }
-            !gone
+            !dropped
         });
     }
 
@@ -173,7 +173,7 @@ impl Worker {
                 self.live.insert(id, Listener::Speech { events, generated });
             }
             (Event::Done(Done { stats, .. }), Some(Listener::Speech { events, generated })) => {
-                // Either end may have gone; then nobody needs to know.
+                // The receiver may have been dropped; then there is no one to answer.
                 let _ = generated.send(());
                 let _ = events.try_send(UtteranceEvent::Done {
                     stats,
@@ -212,7 +212,7 @@ impl Worker {
         error!(%reason, "the engine failed");
         self.status.fail(reason.to_string());
         self.inbox.close();
-        // Dropping the listeners tells every request that the engine is gone.
+        // Dropping the listeners closes every request's channel: each then knows that the engine is gone.
         self.live.clear();
     }
 }

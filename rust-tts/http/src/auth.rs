@@ -79,12 +79,12 @@ impl Keys {
         Self(Vec::new())
     }
 
-    /// No key is configured: everybody may come in.
+    /// No key is configured: every request is let in.
     pub fn open(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Compares with every key, in a time that tells nothing.
+    /// Compares with every key, in constant time.
     fn accept(&self, candidate: &str) -> Option<ClientKey> {
         let candidate = digest(candidate);
         let matches = self

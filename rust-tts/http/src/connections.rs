@@ -81,7 +81,7 @@ async fn run_connection(stream: TcpStream, peer: SocketAddr, router: Router, app
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = if app.speech.drain.is_cancelled() {
-        // Probes are still answered, on connections that nobody waits for.
+        // Probes are still answered, on connections that the drain does not wait for.
         connection.await
     } else {
         let waited_for = app.speech.tasks.token();

@@ -25,7 +25,7 @@ impl Quota {
         })
     }
 
-    /// `None` when the client, or everybody together, holds as much as is allowed.
+    /// `None` when the client, or all clients together, hold as much as is allowed.
     pub fn take(self: &Arc<Self>, client: &str) -> Option<QuotaPermit> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.values().sum::<usize>() >= self.total

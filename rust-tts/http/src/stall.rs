@@ -243,7 +243,7 @@ mod tests {
         let (mut stream, mut client, listener) = pair().await;
         let filler = vec![0; 64 << 20];
         tokio::select! {
-            _ = stream.write_all(&filler) => panic!("nobody reads"),
+            _ = stream.write_all(&filler) => panic!("the other end does not read"),
             () = listener.stalled().cancelled() => {}
         }
         stream.write_all(b"closed").await.unwrap();

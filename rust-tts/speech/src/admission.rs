@@ -100,7 +100,7 @@ impl Place {
     /// Waits for a slot.
     pub async fn slot(self) -> Result<Slot, Error> {
         let slots = Arc::clone(&self.admission.slots);
-        // The semaphore is never closed; if it were, nobody could speak.
+        // The semaphore is never closed.
         let permit = slots
             .acquire_owned()
             .await

@@ -1,5 +1,5 @@
 //! Voices in the engine: which are prepared for which model, preparing those that are not, and forgetting those whose
-//! files are gone.
+//! files were removed.
 
 mod leases;
 
@@ -20,15 +20,15 @@ use chatterbox_voices::{Material, Voice, VoiceStore};
 
 /// A voice's content and a model's name.
 type EnrolmentKey = (String, String);
-/// One preparation, under way or done, for everybody who waits for it.
+/// One preparation, under way or done, shared by the requests that wait for it.
 type Enrolment = Shared<BoxFuture<'static, Result<(), Error>>>;
 
 pub struct Enrolments {
     known: Mutex<HashMap<EnrolmentKey, Enrolment>>,
-    /// Locked by what is prepared ahead of time: one voice after the other, so that requests are not held up.
-    ahead: tokio::sync::Mutex<()>,
+    /// Voices are preloaded one after the other, so that requests are not delayed.
+    preloading: tokio::sync::Mutex<()>,
     leases: Arc<VoiceLeases>,
-    /// Contents that no file has any more.
+    /// Keys of contents that no file has any more.
     removed: UnboundedSender<String>,
     removals: tokio::sync::Mutex<UnboundedReceiver<String>>,
 }
@@ -38,7 +38,7 @@ impl Default for Enrolments {
         let (removed, removals) = unbounded_channel();
         Self {
             known: Mutex::default(),
-            ahead: tokio::sync::Mutex::default(),
+            preloading: tokio::sync::Mutex::default(),
             leases: Arc::new(VoiceLeases::new(removed.clone())),
             removed,
             removals: tokio::sync::Mutex::new(removals),
@@ -47,34 +47,34 @@ impl Default for Enrolments {
 }
 
 impl Enrolments {
-    /// Keeps what was computed of a voice for as long as the hold lives, also when the voice is deleted meanwhile.
+    /// Keeps a prepared voice in the engine for as long as the lease lives, also when its file is deleted meanwhile.
     pub fn lease(&self, voice: &Voice) -> VoiceLease {
         self.leases.lease(&voice.key, false)
     }
 
-    /// The same for a clip that no file has: when nobody holds it any more, the engine forgets it.
+    /// The same for a clip that no file has: the engine forgets it with the last lease.
     pub fn lease_once(&self, voice: &OneOff) -> VoiceLease {
         self.leases.lease(&voice.key, true)
     }
 
-    /// Has the engine forget every voice whose content no file of `store` has any more. Goes on until it is dropped.
+    /// Has the engine forget every voice whose content no file of `store` has any more. Runs until it is dropped.
     pub async fn forget_removed(&self, engine: &EngineHandle, store: &VoiceStore) {
         store.send_removals_to(self.removed.clone());
         let mut removals = self.removals.lock().await;
         while let Some(key) = removals.recv().await {
-            // It may be back, under whatever name.
-            if store.has_content(&key) || !self.leases.free(&key) {
+            // Another file may have the same content by now.
+            if store.has_content(&key) || !self.leases.remove(&key) {
                 continue;
             }
             self.lock().retain(|(known, _), _| *known != key);
             debug!(voice = key, "forgotten");
-            // An engine that is gone has nothing to forget.
+            // An engine that has ended has nothing to forget.
             let _ = engine.forget(key).await;
         }
     }
 
-    /// Prepares `voice` for `model` if it is not. Whoever asks meanwhile waits for the same preparation, which goes on
-    /// when they leave.
+    /// Prepares `voice` for `model` if it is not. Concurrent calls wait for the same preparation, which goes on when
+    /// its callers are dropped.
     pub async fn ensure(
         &self,
         engine: &EngineHandle,
@@ -119,7 +119,7 @@ impl Enrolments {
         let key = (voice.to_owned(), model.to_owned());
         let enrolment = {
             let mut known = self.lock();
-            // It may have failed when nobody waited for it any more.
+            // It may have failed after its last caller was dropped, and is then tried again.
             if let Some(Some(Err(_))) = known.get(&key).map(|found| found.clone().now_or_never()) {
                 known.remove(&key);
             }
@@ -128,7 +128,7 @@ impl Enrolments {
         };
         let result = enrolment.clone().await;
         if result.is_err() {
-            // The next who asks tries anew.
+            // The next request tries again.
             let mut known = self.lock();
             if known
                 .get(&key)
@@ -140,20 +140,20 @@ impl Enrolments {
         result
     }
 
-    /// The engine no longer has it: the next request prepares it again.
+    /// The engine has evicted the voice: the next request prepares it again.
     pub fn evicted(&self, voice: &str, model: &str) {
         let key = (voice.to_owned(), model.to_owned());
         let mut known = self.lock();
-        // Somebody else may have begun already.
+        // Another request may have begun to prepare it again already.
         if known.get(&key).is_some_and(|found| found.peek().is_some()) {
             known.remove(&key);
         }
     }
 
-    /// Prepares `voice` for every cloning model, for the sake of the first request. Failures are logged: the request
-    /// that needs the voice gets the error.
+    /// Prepares `voice` for every cloning model, so that the first request need not wait. Failures are logged only: the
+    /// request that needs the voice gets the error.
     pub async fn prepare(&self, engine: &EngineHandle, store: &Arc<VoiceStore>, voice: &Voice) {
-        let _turn = self.ahead.lock().await;
+        let _turn = self.preloading.lock().await;
         let Some(loaded) = engine.status().ready() else {
             return;
         };
@@ -172,8 +172,8 @@ impl Enrolments {
     }
 }
 
-/// A task of its own, so that it does not end with the request that happened to be the first. Until it has ended, the
-/// voice is held: what is forgotten before it is there would stay.
+/// Starts a task, so that the preparation does not end with the request that began it. The task holds a lease: a voice
+/// that is forgotten before it has been prepared would stay in the engine for good.
 fn begin<L>(engine: EngineHandle, key: EnrolmentKey, lease: VoiceLease, load: L) -> Enrolment
 where
     L: FnOnce() -> Result<Material, Error> + Send + 'static,

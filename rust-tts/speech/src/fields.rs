@@ -57,7 +57,7 @@ impl From<NotAnObject> for Error {
 }
 
 impl Fields {
-    /// Reads a JSON object. A byte order mark before it is passed over.
+    /// Reads a JSON object. A byte order mark before it is skipped.
     pub fn from_json(bytes: &[u8]) -> Result<Self, NotAnObject> {
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         let text = str::from_utf8(bytes)
@@ -85,7 +85,7 @@ impl Fields {
             .collect()
     }
 
-    /// Reads a struct. Names that it does not have are passed over, and one that it has may come once.
+    /// Reads a struct. Unknown names are ignored, and a known one may come once.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let mut members = Members {
             fields: &self.0,
@@ -221,7 +221,7 @@ fn surrogate(bytes: &[u8]) -> Option<u16> {
     }
 }
 
-/// `serde_json` gives strings as bytes in WTF-8 to who asks for bytes.
+/// `serde_json` gives strings in WTF-8 where bytes are asked for.
 impl<'de> Deserialize<'de> for Wtf8 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;

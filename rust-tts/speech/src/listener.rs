@@ -27,7 +27,7 @@ struct Handed {
 }
 
 impl Listener {
-    /// The listener of the scope that the caller runs in. Outside of any, where audio goes into a file, nobody stalls.
+    /// The listener of the scope that the caller runs in. Outside of any, where audio goes into a file, none stalls.
     pub fn current() -> Self {
         CURRENT.try_with(Clone::clone).unwrap_or_default()
     }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 /// Most characters of one utterance that may be asked for.
 pub const TEXT_CHUNK: std::ops::RangeInclusive<i64> = 20..=1000;
-/// Requests spoken at once unless it is set.
+/// Default number of requests that are spoken at once.
 const SLOTS: usize = 3;
 
 /// Options of every request.

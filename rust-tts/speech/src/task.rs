@@ -28,7 +28,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// Speaks a request to its end, tells the listener how it ended and counts it.
+/// Speaks a request to its end, sends the listener its outcome and counts it.
 pub async fn run(
     service: Arc<SpeechService>,
     request: SpeechRequest,
@@ -55,7 +55,7 @@ pub async fn run(
         Err(Stop::Cancelled) => Outcome::Cancelled,
         Err(Stop::Error(error)) => outcome_of(error.code, driver.admitted()),
     };
-    // The slot is free before anybody is told: whoever sees the end may at once ask again.
+    // The slot is released before the outcome is sent: a client that sees the end may ask again at once.
     let (audio_seconds, stats) = driver.end();
     metrics::request_ended(route, &model, outcome, stats.elapsed());
     let summary = stats.summary(audio_seconds);
@@ -72,7 +72,7 @@ pub async fn run(
     );
     // The connection that listens is waited for on its own.
     drop(tracked);
-    // The listener may be gone; then nobody needs to know.
+    // The listener may have been dropped.
     let _ = match result {
         Ok(last) => {
             events

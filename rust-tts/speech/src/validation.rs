@@ -104,7 +104,7 @@ fn is_unavailable(code: Code) -> bool {
 }
 
 impl TextParams {
-    /// Slicing that nobody set stays `None`: the engine has a schedule of its own.
+    /// Slicing that is not set stays `None`: the engine has a schedule of its own.
     fn slicing(&self, defaults: &StreamingOptions) -> Slicing {
         let overlap = self.chunk_overlap_method.or(defaults.chunk_overlap_method);
         let crossfade = self.crossfade_duration_milliseconds;

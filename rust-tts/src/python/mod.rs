@@ -93,12 +93,12 @@ impl Engine for PythonEngine<'_> {
 
 /// What loading calls with `(what, done, total)`.
 fn progress(py: Python<'_>, status: Arc<EngineStatus>) -> PyResult<Bound<'_, PyCFunction>> {
-    let tell = move |told: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        let (what, done, total) = told.extract()?;
+    let report = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let (what, done, total) = args.extract()?;
         status.loading(Progress { what, done, total });
         Ok(())
     };
-    PyCFunction::new_closure(py, Some(c"progress"), None, tell)
+    PyCFunction::new_closure(py, Some(c"progress"), None, report)
 }
 
 /// A sentence for people. Where none was written for them, the traceback goes to the log.

@@ -99,7 +99,7 @@ impl VoiceStore {
             id,
             ..voice.clone()
         };
-        // In this order: at no moment is the content gone.
+        // In this order, so that the content is in the index at every moment.
         self.index
             .insert(renamed.path.clone(), stamp, Some(renamed.clone()));
         self.index.remove(&voice.path);

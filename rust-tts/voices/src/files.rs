@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 8;
 /// What has been written so lately may be a part of something that another process is writing.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What tells one state of a file from another without reading it.
+/// Identifies a state of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     size: u64,
@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<(Stamp, Vec<u8>)> 
         ));
     }
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large, even if it grows meanwhile.
+    // One byte more than allowed shows that a file is too large, even if it grows meanwhile.
     (&file)
         .take(max_bytes.saturating_add(1))
         .read_to_end(&mut bytes)?;
@@ -108,7 +108,7 @@ fn open_inside(path: &Path) -> io::Result<File> {
     Ok(openat2(folder, name, flags, Mode::empty(), inside)?.into())
 }
 
-/// Other systems cannot be told to stay inside a folder: there links are not followed.
+/// Other systems cannot restrict a path to a folder: there links are not followed.
 #[cfg(not(target_os = "linux"))]
 fn open_inside(path: &Path) -> io::Result<File> {
     open_itself(path)
@@ -199,7 +199,7 @@ pub(super) fn remove(folder: &Path, name: &str) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Removes the temporary files of writers that are gone: theirs are not locked any more.
+/// Removes the temporary files of processes that have ended: theirs are not locked any more.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -16,9 +16,9 @@ use chatterbox_audio::decode::{self, Clip, DecodeError};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Mutex<HashMap<PathBuf, Entry>>,
-    /// Files that were passed over with a warning because of their names or of what they link to.
+    /// Files that were skipped with a warning because of their names or of what they link to.
     warned: Mutex<HashSet<PathBuf>>,
-    /// Who hears of contents that no file has any more.
+    /// Receives the keys of contents that no file has any more.
     removals: OnceLock<UnboundedSender<String>>,
 }
 
@@ -92,7 +92,7 @@ impl Index {
         self.send_removals(&entries, before);
     }
 
-    /// Names who hears of contents that no file has any more; the first one stays.
+    /// Sets the receiver of the keys of contents that no file has any more; the first one stays.
     pub(super) fn send_removals_to(&self, listener: UnboundedSender<String>) {
         // A second listener would be one of another server in the same process.
         let _ = self.removals.set(listener);
@@ -133,11 +133,11 @@ impl Index {
     /// Forgets every file but these.
     pub(super) fn retain(&self, paths: &HashSet<PathBuf>) {
         let mut entries = self.entries();
-        let gone: Vec<Entry> = entries
+        let removed: Vec<Entry> = entries
             .extract_if(|path, _| !paths.contains(path))
             .map(|(_, entry)| entry)
             .collect();
-        self.send_removals(&entries, gone);
+        self.send_removals(&entries, removed);
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<PathBuf, Entry>> {

@@ -85,15 +85,15 @@ impl VoiceStore {
         Ok(store)
     }
 
-    /// Removes what crashes and changes by hand have left behind: temporary files, what was said of clips that are gone,
-    /// and recordings that are nobody's consent. A server does this once, at its start.
+    /// Removes what crashes and changes by hand have left behind: temporary files, details of removed clips, and
+    /// recordings that belong to no consent. A server does this once, at its start.
     pub fn sweep(&self) {
         let swept = files::sweep(&self.folder)
             .and_then(|()| self.sweep_details())
             .and_then(|()| self.consents().sweep());
         if let Err(error) = swept {
             // A folder that is only read, perhaps: what is left there does no harm.
-            tracing::warn!(%error, "what was left of voices that are gone could not be removed");
+            tracing::warn!(%error, "leftovers of removed voices could not be deleted");
         }
     }
 
@@ -124,7 +124,7 @@ impl VoiceStore {
         VoiceInfo::new(voice, details, preloaded)
     }
 
-    /// Names who hears of every content, as a hash, that no file has any more.
+    /// Sets the receiver of the hashes of contents that no file has any more.
     pub fn send_removals_to(&self, listener: UnboundedSender<String>) {
         self.index.send_removals_to(listener);
     }
@@ -211,7 +211,7 @@ impl VoiceStore {
         self.default.is_set()
     }
 
-    /// The default voice; `None` when none is set, and with a warning when its file is gone.
+    /// The default voice; `None` when none is set, and with a warning when its file was removed.
     pub fn default_voice(&self) -> Option<Voice> {
         let ids = self.default.read();
         let voice = ids.iter().find_map(|id| self.inspect(id));
@@ -255,7 +255,7 @@ impl VoiceStore {
             .find_map(|folder| self.index.inspect(folder, id, &self.limits))
     }
 
-    /// All voices, sorted by id; forgets files that are gone.
+    /// All voices, sorted by id; forgets removed files.
     fn voices(&self) -> io::Result<Vec<Voice>> {
         let mut paths = HashSet::new();
         let mut voices = BTreeMap::new();

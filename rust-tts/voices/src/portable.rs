@@ -1,7 +1,7 @@
 //! Voices without a clip: what a model knows of a speaker, as `chatterbox-server voice convert` writes it.
 //!
 //! The file is in the safetensors format (its length, a header in JSON, then the tensors), which cannot run anything.
-//! The engine reads the tensors; here it is only told that they are there.
+//! The engine reads the tensors; here only their presence is checked.
 
 use std::collections::BTreeMap;
 

@@ -32,17 +32,17 @@ mod tests {
     fn test_prepared_files_of_removed_clip_are_found() {
         let folder = tempfile::tempdir().unwrap();
         assert!(without_voice(folder.path(), &[]).is_empty());
-        let gone = "0".repeat(64);
+        let removed = "0".repeat(64);
         fs::create_dir(folder.path().join(PREPARED)).unwrap();
         for name in [
-            format!("{gone}.turbo-1.safetensors"),
-            format!("{gone}.standard-1.safetensors"),
+            format!("{removed}.turbo-1.safetensors"),
+            format!("{removed}.standard-1.safetensors"),
             "notes.txt".to_owned(),
         ] {
             fs::write(folder.path().join(PREPARED).join(name), b"x").unwrap();
         }
         let store = VoiceStore::open(folder.path(), None, UploadLimits::default()).unwrap();
         let found = without_voice(folder.path(), &store.all().unwrap());
-        assert_eq!(found, BTreeSet::from([gone]));
+        assert_eq!(found, BTreeSet::from([removed]));
     }
 }

@@ -1,4 +1,4 @@
-//! What is told of a voice.
+//! A voice, as it is found in the folder and as it is listed.
 
 use std::path::PathBuf;
 

@@ -185,7 +185,7 @@ impl VoiceStore {
         details::keep_only(&self.folder, &voice.id, None);
         self.index.remove(&voice.path);
         if was_default && let Err(error) = self.default.clear() {
-            // The voice is gone all the same, and a default that is gone is none.
+            // The voice has been removed all the same, and a removed default counts as none.
             tracing::warn!(%error, "the default voice could not be forgotten");
         }
         Ok(voice)

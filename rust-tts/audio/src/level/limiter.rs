@@ -22,8 +22,8 @@ pub(super) struct Limiter {
     /// The latest gains, as many as it looks ahead, and their sum.
     gains: VecDeque<f64>,
     sum: f64,
-    /// Samples heard.
-    heard: u64,
+    /// Samples so far.
+    position: u64,
 }
 
 impl Limiter {
@@ -38,7 +38,7 @@ impl Limiter {
             needs: VecDeque::new(),
             gains: std::iter::repeat_n(1.0, ahead).collect(),
             sum: ahead as f64,
-            heard: 0,
+            position: 0,
         }
     }
 
@@ -71,12 +71,12 @@ impl Limiter {
         while self.needs.back().is_some_and(|&(_, later)| later >= need) {
             self.needs.pop_back();
         }
-        self.needs.push_back((self.heard, need));
-        let oldest = (self.heard + 1).saturating_sub(self.ahead as u64);
+        self.needs.push_back((self.position, need));
+        let oldest = (self.position + 1).saturating_sub(self.ahead as u64);
         while self.needs.front().is_some_and(|&(at, _)| at < oldest) {
             self.needs.pop_front();
         }
-        self.heard += 1;
+        self.position += 1;
 
         let least = self.needs.front().map_or(need, |&(_, need)| need);
         let before = self.gains.back().copied().unwrap_or(1.0);

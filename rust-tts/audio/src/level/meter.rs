@@ -2,7 +2,7 @@
 
 use ebur128::{EbuR128, Mode};
 
-/// Measures all that it hears.
+/// The level of all samples so far.
 pub(super) enum Meter {
     Peak(f32),
     Rms {
@@ -32,21 +32,21 @@ impl Meter {
         Self::Lufs(meter.ok().map(Box::new))
     }
 
-    pub(super) fn hear(&mut self, heard: &[f32]) {
+    pub(super) fn measure(&mut self, input: &[f32]) {
         match self {
             Self::Peak(peak) => {
-                *peak = heard
+                *peak = input
                     .iter()
                     .fold(*peak, |peak, sample| peak.max(sample.abs()));
             }
             Self::Rms { energy, samples } => {
                 // Sample by sample, so that the sum is the same however the samples are cut.
-                *energy = heard.iter().fold(*energy, |sum, &x| sum + square(x));
-                *samples += heard.len() as u64;
+                *energy = input.iter().fold(*energy, |sum, &x| sum + square(x));
+                *samples += input.len() as u64;
             }
             Self::Lufs(meter) => {
-                let heard = meter.as_mut().map(|meter| meter.add_frames_f32(heard));
-                if let Some(Err(error)) = heard {
+                let result = meter.as_mut().map(|meter| meter.add_frames_f32(input));
+                if let Some(Err(error)) = result {
                     tracing::error!(%error, "the loudness meter failed");
                     *meter = None;
                 }
@@ -64,7 +64,7 @@ impl Meter {
         (level > 0.0).then_some(level)
     }
 
-    /// The least that must be heard for a level, in seconds.
+    /// Least audio that has a level, in seconds.
     pub(super) fn shortest_seconds(&self) -> f64 {
         match self {
             Self::Peak(_) | Self::Rms { .. } => 0.0,

@@ -1,4 +1,4 @@
-//! GPUs, as NVIDIA's management library tells of them. It comes with the driver and is looked for when it is needed.
+//! GPUs, from NVIDIA's management library. It comes with the driver and is loaded when it is needed.
 
 use std::ffi::OsStr;
 use std::sync::OnceLock;
@@ -22,7 +22,7 @@ pub struct Gpu {
     pub memory_gb: Memory,
 }
 
-/// Share of the last moments, in percent; `None` where the driver does not tell, as of a GPU that is shared out.
+/// Share of the last moments, in percent; `None` where the driver has no figure, as for a partitioned GPU.
 #[derive(Debug, Serialize)]
 pub struct Utilization {
     /// In which it computed.
@@ -51,7 +51,7 @@ pub fn gpus() -> Vec<Gpu> {
     });
     found
         .filter_map(|gpu| {
-            gpu.inspect_err(|error| tracing::warn!(%error, "a GPU does not tell of itself"))
+            gpu.inspect_err(|error| tracing::warn!(%error, "a GPU could not be queried"))
                 .ok()
         })
         .collect()

@@ -74,7 +74,7 @@ pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Respo
     Ok(response)
 }
 
-/// An answer with the headers that tell of the audio in its body.
+/// An answer with the headers that describe the audio in its body.
 pub fn response(
     request: &SpeechRequest,
     timing: Timing,

@@ -112,7 +112,7 @@ pub async fn measure(
 ) -> Result<Json<SpeechReport>, ApiError> {
     let mut request = validated(&app, request, "/tts/json").await?;
     request.delivery = Delivery::Nothing;
-    let summary = heard(start(&app, &request, "/tts/json")).await?;
+    let summary = summary_of(start(&app, &request, "/tts/json")).await?;
     let seconds = summary.audio_seconds;
     Ok(Json(SpeechReport {
         duration_seconds: seconds,
@@ -215,7 +215,7 @@ async fn once(app: &App, upload: Upload, longest: Option<f64>) -> Result<OneOff,
 }
 
 /// Listens to the end.
-async fn heard(mut speech: Speech) -> Result<Summary, Error> {
+async fn summary_of(mut speech: Speech) -> Result<Summary, Error> {
     loop {
         match speech.next().await {
             Some(Ok(SpeechEvent::Finished { summary, .. })) => return Ok(summary),

@@ -10,7 +10,7 @@ use crate::simd::{LANES, Simd, Task};
 /// The largest quantised weight.
 const MAX_LEVEL: f32 = 15.0;
 /// By which parts of a group's range its ends are clipped in the search for the least squared error: most groups lose less by
-/// clipping an extreme than by a coarser grid.
+/// clipping an extreme than by coarser steps.
 const CLIPPINGS: [(f32, f32); 8] = [
     (0.0, 0.03),
     (0.0, 0.06),
@@ -52,7 +52,7 @@ impl Task for QuantizeI4<'_> {
 /// Quantises a group of sixteen outputs.
 #[inline(always)]
 fn quantize_group(weights: &[PanelRow; GROUP], packed: &mut [u16]) {
-    let grid = Grid::best(weights);
+    let scaling = Scaling::best(weights);
     let (nibbles, ends) = packed.split_at_mut(GROUP_BYTES / 2);
     // Two dots share four bytes of each lane.
     let chunks = nibbles.as_chunks_mut::<{ DOT_BYTES / 2 }>().0;
@@ -61,7 +61,7 @@ fn quantize_group(weights: &[PanelRow; GROUP], packed: &mut [u16]) {
         for (input, row) in rows.iter().enumerate() {
             let shift = input % DOT * 8 + input / DOT * 4;
             for lane in 0..LANES {
-                words[lane] |= grid.level(lane, row[lane]).cast_unsigned() << shift;
+                words[lane] |= scaling.quantize(lane, row[lane]).cast_unsigned() << shift;
             }
         }
         for (packed, word) in packed.as_chunks_mut::<2>().0.iter_mut().zip(words) {
@@ -71,21 +71,21 @@ fn quantize_group(weights: &[PanelRow; GROUP], packed: &mut [u16]) {
     }
     let (scales, minima) = ends.split_at_mut(LANES);
     for lane in 0..LANES {
-        scales[lane] = to_bf16(grid.scale[lane]);
-        minima[lane] = to_bf16(grid.minimum[lane]);
+        scales[lane] = to_bf16(scaling.scale[lane]);
+        minima[lane] = to_bf16(scaling.minimum[lane]);
     }
 }
 
-/// Sixteen evenly spaced levels for each lane; scales and minima are bf16.
+/// Each lane's scale and minimum, which are bf16.
 #[derive(Clone, Copy)]
-struct Grid {
+struct Scaling {
     scale: PanelRow,
     inverse: PanelRow,
     minimum: PanelRow,
 }
 
-impl Grid {
-    /// The grid with the least squared error, of the whole range and of [`CLIPPINGS`].
+impl Scaling {
+    /// The one with the least squared error, of the whole range and of [`CLIPPINGS`].
     #[inline(always)]
     fn best(weights: &[PanelRow; GROUP]) -> Self {
         let (mut minimum, mut maximum) = (weights[0], weights[0]);
@@ -104,14 +104,14 @@ impl Grid {
                 from[lane] += low * range;
                 to[lane] -= high * range;
             }
-            let grid = Self::new(&from, &to);
-            let error = grid.error(weights);
+            let scaling = Self::new(&from, &to);
+            let error = scaling.error(weights);
             for lane in 0..LANES {
                 if error[lane] < least_error[lane] {
                     least_error[lane] = error[lane];
-                    best.scale[lane] = grid.scale[lane];
-                    best.inverse[lane] = grid.inverse[lane];
-                    best.minimum[lane] = grid.minimum[lane];
+                    best.scale[lane] = scaling.scale[lane];
+                    best.inverse[lane] = scaling.inverse[lane];
+                    best.minimum[lane] = scaling.minimum[lane];
                 }
             }
         }
@@ -126,18 +126,18 @@ impl Grid {
 
     #[inline(always)]
     fn new(minimum: &PanelRow, maximum: &PanelRow) -> Self {
-        let mut grid = Self {
+        let mut scaling = Self {
             scale: [0.0; LANES],
             inverse: [0.0; LANES],
             minimum: [0.0; LANES],
         };
         for lane in 0..LANES {
             let scale = bf16((maximum[lane] - minimum[lane]) / MAX_LEVEL);
-            grid.scale[lane] = scale;
-            grid.inverse[lane] = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            grid.minimum[lane] = bf16(minimum[lane]);
+            scaling.scale[lane] = scale;
+            scaling.inverse[lane] = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            scaling.minimum[lane] = bf16(minimum[lane]);
         }
-        grid
+        scaling
     }
 
     /// The sum of the squared errors of each lane.
@@ -146,7 +146,7 @@ impl Grid {
         let mut sums = [0.0; LANES];
         for row in weights {
             for lane in 0..LANES {
-                let value = self.level(lane, row[lane]) as f32 * self.scale[lane];
+                let value = self.quantize(lane, row[lane]) as f32 * self.scale[lane];
                 let error = value + self.minimum[lane] - row[lane];
                 sums[lane] += error * error;
             }
@@ -156,7 +156,7 @@ impl Grid {
 
     /// The level of a lane that is nearest to a weight.
     #[inline(always)]
-    fn level(&self, lane: usize, weight: f32) -> i32 {
+    fn quantize(&self, lane: usize, weight: f32) -> i32 {
         let level = (weight - self.minimum[lane]) * self.inverse[lane];
         let level = if level > 0.0 { level } else { 0.0 };
         round(if level < MAX_LEVEL { level } else { MAX_LEVEL })

@@ -115,7 +115,7 @@ impl Sampler {
 
     fn request<'a>(&'a self, logits: &'a [f32], item: &BatchItem) -> Result<Request<'a>, Error> {
         let Some(Some(slot)) = self.slots.get(item.slot) else {
-            return Err(Error(format!("nobody in slot {}", item.slot)));
+            return Err(Error(format!("slot {} is empty", item.slot)));
         };
         let rows = logits.len() / self.ids;
         let row = |row: usize| {

@@ -138,19 +138,19 @@ fn keep_top_p(candidates: &mut [Candidate], rest: f32) -> &mut [Candidate] {
     let total: f64 = candidates.iter().map(|each| f64::from(each.weight)).sum();
     let total = total as f32;
     // Before `low` are those that go, from `high` on those that stay.
-    let (mut low, mut high, mut gone) = (0, candidates.len(), 0.0);
+    let (mut low, mut high, mut removed) = (0, candidates.len(), 0.0);
     while high - low > 1 {
         let middle = low.midpoint(high);
         candidates[low..high].select_nth_unstable_by(middle - low, |a, b| {
             a.score.total_cmp(&b.score).then(a.id.cmp(&b.id))
         });
         let lower = candidates[low..middle].iter();
-        let sum = gone
+        let sum = removed
             + lower
                 .map(|each| f64::from(each.weight / total))
                 .sum::<f64>();
         if sum as f32 <= rest {
-            (low, gone) = (middle, sum);
+            (low, removed) = (middle, sum);
         } else {
             high = middle;
         }

@@ -1,26 +1,26 @@
-//! Who speaks with a voice: what was computed of it must outlive its file until they have finished.
+//! Leases on prepared voices: one that is in use must outlive its file.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Requests by the content hash of their voice.
 #[derive(Debug)]
 pub(super) struct VoiceLeases {
-    held: Mutex<HashMap<String, LeasedVoice>>,
-    /// Who hears of a content that is gone and that nobody speaks with any more.
+    /// By content hash.
+    leased: Mutex<HashMap<String, LeasedVoice>>,
+    /// Receives the content hash of each removed voice whose last lease has ended.
     released: UnboundedSender<String>,
 }
 
 #[derive(Debug, Default)]
 struct LeasedVoice {
     requests: usize,
-    /// No file has this content any more.
+    /// Whether no file has this content any more.
     removed: bool,
 }
 
-/// A request's hold on a voice.
+/// Keeps a voice in the engine until it is dropped.
 #[derive(Debug)]
 pub struct VoiceLease {
     leases: Arc<VoiceLeases>,
@@ -30,29 +30,30 @@ pub struct VoiceLease {
 impl VoiceLeases {
     pub(super) fn new(released: UnboundedSender<String>) -> Self {
         Self {
-            held: Mutex::default(),
+            leased: Mutex::default(),
             released,
         }
     }
 
-    /// `removed`: no file has this content, as far as the holder knows.
+    /// `removed`: no file has this content, as far as the caller knows.
     pub(super) fn lease(self: &Arc<Self>, key: &str, removed: bool) -> VoiceLease {
-        let mut held = self.lock();
-        let entry = held.entry(key.to_owned()).or_default();
+        let mut leased = self.lock();
+        let entry = leased.entry(key.to_owned()).or_default();
         entry.requests += 1;
         entry.removed |= removed;
-        drop(held);
+        drop(leased);
         VoiceLease {
             leases: Arc::clone(self),
             key: key.to_owned(),
         }
     }
 
-    /// Whether nobody speaks with this content, which is gone. If somebody does, the last of them to end says so.
-    pub(super) fn free(&self, key: &str) -> bool {
+    /// Marks a content as removed, and returns whether no request has a lease on it. If one has, it is sent to `released`
+    /// with its last lease's end.
+    pub(super) fn remove(&self, key: &str) -> bool {
         match self.lock().get_mut(key) {
-            Some(held) => {
-                held.removed = true;
+            Some(voice) => {
+                voice.removed = true;
                 false
             }
             None => true,
@@ -60,14 +61,14 @@ impl VoiceLeases {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, LeasedVoice>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for VoiceLease {
     fn drop(&mut self) {
-        let mut held = self.leases.lock();
-        let Some(entry) = held.get_mut(&self.key) else {
+        let mut leased = self.leases.lock();
+        let Some(entry) = leased.get_mut(&self.key) else {
             return;
         };
         entry.requests -= 1;
@@ -75,9 +76,9 @@ impl Drop for VoiceLease {
             return;
         }
         if entry.removed {
-            // Nobody listens any more when the server ends.
+            // The receiver is dropped when the server ends.
             let _ = self.leases.released.send(self.key.clone());
         }
-        held.remove(&self.key);
+        leased.remove(&self.key);
     }
 }

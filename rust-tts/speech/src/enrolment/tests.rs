@@ -202,7 +202,7 @@ async fn test_abandoned_failure_is_not_reused() {
     assert!(first.await.unwrap_err().is_cancelled());
     stage.answers.send(false).unwrap();
     // Whoever prepares a voice holds it.
-    while !stage.enrolments.leases.free(&stage.voice.key) {
+    while !stage.enrolments.leases.remove(&stage.voice.key) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let second = stage.ask();

@@ -14,7 +14,7 @@ pub fn status(code: Code) -> StatusCode {
     }
 }
 
-/// Whether the same request would fail in the same way again. Clients that are not told repeat also a conflict, and
+/// Whether the same request would fail in the same way again. Without it clients also repeat a conflict, and
 /// whatever the server is to blame for.
 pub fn repeats(status: StatusCode) -> bool {
     match status {

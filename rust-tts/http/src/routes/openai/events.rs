@@ -20,7 +20,7 @@ const TOKENS_PER_SECOND: f64 = 25.0;
 
 /// Answers with events: `speech.audio.delta` with audio in base64 as it is made, at the end `speech.audio.done` with the
 /// `usage`: characters of the text in, speech tokens out. A failure on the way is an `error`, and the transfer is
-/// aborted: whoever looks for the end alone does not find one.
+/// aborted: a client that only looks for the end does not find one.
 pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Response, Error> {
     let timing = answer::first(&mut speech).await?;
     let characters = request.text.chars().count();
@@ -31,14 +31,14 @@ pub async fn answer(request: &SpeechRequest, mut speech: Speech) -> Result<Respo
 fn events(speech: Speech, characters: usize) -> impl Stream<Item = Result<Bytes, Error>> {
     let events = stream::parts(speech).flat_map(move |part| {
         iter(match part {
-            Ok(part) => vec![Ok(told(&part, characters))],
+            Ok(part) => vec![Ok(part_events(&part, characters))],
             Err(failure) => vec![Ok(event(&failed(&failure))), Err(failure)],
         })
     });
     stream::sent_before_errors(events)
 }
 
-fn told(part: &Part, characters: usize) -> Bytes {
+fn part_events(part: &Part, characters: usize) -> Bytes {
     let delta = (!part.bytes.is_empty()).then(|| {
         event(&json!({"type": "speech.audio.delta", "audio": BASE64.encode(&part.bytes)}))
     });

@@ -145,7 +145,7 @@ async fn run_connection(app: Shared, socket: WebSocket, listener: Listener, _per
         tokio::select! {
             permit = frames.reserve(), if !connection.outgoing.is_empty() => match (permit, connection.outgoing.pop_front()) {
                 (Ok(permit), Some(outgoing)) => permit.send(outgoing),
-                // The writer has gone, and with it the client.
+                // The writer has ended: the client has disconnected.
                 _ => break,
             },
             Some((key, event)) = arrived.recv(), if connection.outgoing.is_empty() => {
@@ -171,7 +171,7 @@ async fn run_connection(app: Shared, socket: WebSocket, listener: Listener, _per
                 Timeout::Idle => connection.close(close::AWAY, "nothing was said for a long time"),
                 Timeout::Dead => break,
             },
-            // The writer has gone, and with it the client.
+            // The writer has ended: the client has disconnected.
             () = frames.closed() => break,
         }
     }

@@ -281,8 +281,8 @@ fn test_wrong_arguments_are_refused() {
     sampler.join(0, LLAMA, 0).unwrap();
     let pool = Pool::new(1);
     let mut refused = |item| sampler.sample(&pool, &[0.0; 6], &[item]).unwrap_err().0;
-    assert!(refused(item(1, 0, 0, 0)).contains("nobody in slot 1"));
-    assert!(refused(item(5, 0, 0, 0)).contains("nobody in slot 5"));
+    assert!(refused(item(1, 0, 0, 0)).contains("slot 1 is empty"));
+    assert!(refused(item(5, 0, 0, 0)).contains("slot 5 is empty"));
     assert!(refused(item(0, 2, 0, 0)).contains("no row 2"));
     assert!(refused(item(0, 0, 2, 0)).contains("no row 2"));
     assert_eq!(sampler.sample(&pool, &[], &[]), Ok(Vec::new()));
