@@ -30,7 +30,7 @@ CARRIED_SHARE = 0.01
 
 
 @dataclass
-class Heard:
+class Playback:
     """An utterance, as it is played."""
 
     asked: float
@@ -53,8 +53,8 @@ class Room:
     seconds: float
     stream: bool = True
     number: int = 0
-    busy: dict[int, Heard] = field(default_factory=dict)
-    heard: list[Heard] = field(default_factory=list)
+    busy: dict[int, Playback] = field(default_factory=dict)
+    playbacks: list[Playback] = field(default_factory=list)
 
     def serve(self, listeners: int, duration: float) -> float:
         """Serve so many for so long; gives the seconds of audio made in a second."""
@@ -70,10 +70,10 @@ class Room:
                 continue
             made += self._take(self.engine.step(commands), asking)
         made /= time.perf_counter() - began
-        for heard in self.busy.values():
+        for playback in self.busy.values():
             # Whoever has waited long and heard nothing counts as well.
-            heard.first = time.perf_counter() - heard.asked if heard.first is None else heard.first
-            self.heard.append(heard)
+            playback.first = time.perf_counter() - playback.asked if playback.first is None else playback.first
+            self.playbacks.append(playback)
         self._empty()
         return made
 
@@ -90,7 +90,7 @@ class Room:
 
     def _ask(self, when: float) -> Speak:
         self.number += 1
-        self.busy[self.number] = Heard(when)
+        self.busy[self.number] = Playback(when)
         return Speak(
             id=self.number,
             model=self.engine.models[0].name,
@@ -103,15 +103,15 @@ class Room:
     def _take(self, events: list[Any], asking: list[float]) -> float:
         made, now = 0.0, time.perf_counter()
         for event in events:
-            heard = self.busy[event.id]
+            playback = self.busy[event.id]
             if isinstance(event, Audio):
                 made += len(event.pcm) / BYTES_PER_SECOND
-                heard.take(len(event.pcm) / BYTES_PER_SECOND, now)
+                playback.take(len(event.pcm) / BYTES_PER_SECOND, now)
             elif isinstance(event, Failed):
                 sys.exit(f"{event.code}: {event.message}")
             elif isinstance(event, Done):
-                self.heard.append(self.busy.pop(event.id))
-                asking.append(max(now, heard.ends))
+                self.playbacks.append(self.busy.pop(event.id))
+                asking.append(max(now, playback.ends))
         return made
 
     def _empty(self) -> None:
@@ -124,8 +124,8 @@ def measure(engine: Engine, listeners: int, *, seconds: float, duration: float) 
     """Figures of so many listeners at once."""
     room = Room(engine, seconds)
     made = room.serve(listeners, duration)
-    first = sorted(heard.first for heard in room.heard if heard.first is not None)
-    gaps = [heard.gap for heard in room.heard]
+    first = sorted(playback.first for playback in room.playbacks if playback.first is not None)
+    gaps = [playback.gap for playback in room.playbacks]
     return {
         "listeners": listeners,
         "utterances": len(first),

@@ -1,4 +1,4 @@
-//! What standard output has when the server is ready: a text for people, or a line for programs.
+//! The announcement of readiness on standard output: a text for people, or a line for programs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

@@ -97,7 +97,7 @@ enum Command {
     },
 }
 
-/// What a command that is written in Python parses by itself.
+/// The arguments of a command in Python, which parses them itself.
 #[derive(Args)]
 struct Passed {
     /// `--help` lists them

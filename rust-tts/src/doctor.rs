@@ -16,7 +16,7 @@ use crate::server::bind_host;
 use crate::shutdown::status;
 use crate::telemetry::print_line;
 
-/// What was found out about one thing, in a line of the report.
+/// One line of the report.
 enum Finding {
     Fine(String),
     /// The server cannot start because of it; and the command to run next.
@@ -79,7 +79,7 @@ pub fn examine(options: &ServerOptions) -> i32 {
     }
 }
 
-/// What the models need of Python, which prints its own part of the report and what to do next.
+/// Checks the models' Python packages; Python prints its own part of the report and the next step.
 fn models(settings: &LoadSettings) -> i32 {
     let asked = json!({
         "models": settings.models,

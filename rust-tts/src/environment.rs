@@ -8,14 +8,14 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
 
 const FILE: &str = ".env";
-/// What a name may begin with and still be meant as ours: others' names end alike, as `OPENAI_API_KEY` does.
+/// Prefixes of misspelt names of ours: other programs' names end alike, as `OPENAI_API_KEY` does.
 const PREFIXES: [&str; 2] = ["CHATTERBOX_", "TTS_"];
 /// Names for Compose, which reads the same file.
 const OF_COMPOSE: [&str; 3] = ["PUBLISH", "VOICES", "MODELS"];
 /// How alike two names must be (Jaro-Winkler) for one to be the other, misspelt.
 const ALIKE: f64 = 0.94;
 
-/// Where the settings' values come from, and what is wrong with them.
+/// The settings' values from the environment and `.env`, and the problems found in them.
 #[derive(Debug, Default)]
 pub struct Environment {
     /// Variables that were set by the file.
@@ -87,7 +87,7 @@ struct Change {
     warning: Option<String>,
 }
 
-/// What becomes of a variable's value. `PORT=` in a compose file means that it is not set.
+/// Normalises a variable's value. `PORT=` in a compose file means that it is not set.
 fn clean(name: &str, arg: &Arg, value: &str, from_file: bool) -> Change {
     let ignored = |why: &str| Change {
         value: None,
@@ -134,7 +134,7 @@ fn unquoted(value: &str, delimiter: Option<char>) -> Option<String> {
     parts.map(|parts| parts.join(&delimiter.to_string()))
 }
 
-/// What is between a pair of quotes that encloses all of `value`.
+/// `value` without a pair of quotes that encloses all of it.
 fn quoted(value: &str) -> Option<&str> {
     ['"', '\''].into_iter().find_map(|quote| {
         let inner = value.strip_prefix(quote)?.strip_suffix(quote)?;

@@ -1,4 +1,4 @@
-//! What `-h`, `--help` and `--help-all` show.
+//! The texts of `-h`, `--help` and `--help-all`.
 
 use clap::Command;
 
@@ -32,7 +32,7 @@ pub fn complete(command: Command) -> Command {
         .mut_subcommands(complete)
 }
 
-/// The same, for a person who asks for help: of the settings, those that everybody needs.
+/// The short help: only the essential settings are listed.
 pub fn short(command: Command) -> Command {
     let settings = command
         .find_subcommand("serve")

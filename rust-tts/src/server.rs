@@ -49,7 +49,7 @@ pub fn run(options: &ServerOptions) -> i32 {
     };
     match runtime.block_on(serve(options)) {
         Ok(status) => {
-            // What still runs had its time to drain.
+            // The drain has timed out.
             runtime.shutdown_background();
             status
         }

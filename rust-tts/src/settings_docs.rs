@@ -36,7 +36,7 @@ const ENV_FOOT: &str = "
 #VOICES=voices
 #MODELS=models";
 
-/// What can be written.
+/// The documents that can be generated.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Document {
     /// docs/configuration.md

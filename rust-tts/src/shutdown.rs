@@ -1,4 +1,4 @@
-//! How the process ends, and with which status.
+//! The end of the process and its exit status.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -53,7 +53,7 @@ async fn send(socket: &mut Socket, message: Value) {
         .unwrap();
 }
 
-/// Connects and hears what the server says first.
+/// Connects and reads the first message.
 async fn connect(server: &Server) -> Socket {
     let (mut socket, _) = connect_async(format!("ws://{}/ws/tts", server.address))
         .await

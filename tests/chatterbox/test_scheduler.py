@@ -17,7 +17,7 @@ def alone(tokens: int, **costs: float) -> float:
     timed = TimedRunner(**costs)  # type: ignore[arg-type]
     timed.ask(1, tokens)
     timed.run()
-    return timed.heard[1].first
+    return timed.playbacks[1].first
 
 
 def test_first_audio_alone_takes_tokens_and_one_slice() -> None:
@@ -31,29 +31,29 @@ def test_late_request_gets_first_audio_as_if_alone(render: float, steps: int) ->
     for number in range(1, 4):
         timed.ask(number, 300)
     timed.run(until=0.5)
-    while min(timed.heard[number].plays_until for number in (1, 2, 3)) < timed.clock.now + 2.0:
+    while min(timed.playbacks[number].plays_until for number in (1, 2, 3)) < timed.clock.now + 2.0:
         timed.step()
-    silence = [heard.silence for heard in timed.heard.values()]
+    silence = [playback.silence for playback in timed.playbacks.values()]
     timed.ask(9, 300)
     timed.run()
-    late = timed.heard.pop(9)
+    late = timed.playbacks.pop(9)
     assert late.first - late.asked <= alone(300, decode=0.005, render=render, steps=steps) + render + 1e-6
-    assert [heard.silence for heard in timed.heard.values()] == silence
+    assert [playback.silence for playback in timed.playbacks.values()] == silence
 
 
 def test_earliest_deadline_precedes_late_request() -> None:
     timed = TimedRunner(decode=0.005, render=0.05)
     timed.ask(1, 120)
-    while timed.heard[1].tokens == 0:
+    while timed.playbacks[1].tokens == 0:
         timed.step()
     # The 0.6 s of the first slice are about to end, and the second slice has its tokens.
     while not timed.runner._live[1].rendering.due:
         timed.step()
-    timed.clock.now = timed.heard[1].plays_until - 0.2
+    timed.clock.now = timed.playbacks[1].plays_until - 0.2
     timed.ask(2, 120)
     timed.run()
-    assert timed.heard[1].silence == 0.0
-    assert timed.heard[2].first - timed.heard[2].asked < 0.5
+    assert timed.playbacks[1].silence == 0.0
+    assert timed.playbacks[2].first - timed.playbacks[2].asked < 0.5
 
 
 def test_next_utterance_of_buffered_listener_yields() -> None:
@@ -61,14 +61,14 @@ def test_next_utterance_of_buffered_listener_yields() -> None:
     timed.ask(1, 100, in_hand=8.0)
     timed.ask(2, 100)
     timed.run()
-    assert timed.heard[2].first == pytest.approx(alone(100))
-    assert timed.heard[2].first < timed.heard[1].first < 8.0
+    assert timed.playbacks[2].first == pytest.approx(alone(100))
+    assert timed.playbacks[2].first < timed.playbacks[1].first < 8.0
 
 
 def test_decoding_pauses_while_a_slice_is_due() -> None:
     timed = TimedRunner()
     timed.ask(1, 400)
-    while timed.heard[1].tokens == 0:
+    while timed.playbacks[1].tokens == 0:
         timed.step()
     assert len(timed.runner._live[1].tokens) == FIRST_SLICE
 
@@ -86,8 +86,8 @@ def test_waiting_slices_are_limited(most: int) -> None:
             timed.step()
             live = timed.runner._live.get(1)
             waiting = max(waiting, live.rendering.waiting if live else 0)
-        assert timed.heard[1].tokens == timed.heard[2].tokens == 600
-        assert timed.heard[2].silence == 0.0
+        assert timed.playbacks[1].tokens == timed.playbacks[2].tokens == 600
+        assert timed.playbacks[2].silence == 0.0
         return waiting
 
     assert most_waiting(most) == most + 1
@@ -101,9 +101,9 @@ def test_streams_precede_whole_requests() -> None:
     timed.run(until=1.0)
     timed.ask(2, 100)
     timed.run()
-    assert timed.heard[2].first - timed.heard[2].asked <= alone(100, **costs) + 0.1 + 1e-6
-    assert timed.heard[2].silence == 0.0
-    assert timed.heard[1].ended < float("inf")
+    assert timed.playbacks[2].first - timed.playbacks[2].asked <= alone(100, **costs) + 0.1 + 1e-6
+    assert timed.playbacks[2].silence == 0.0
+    assert timed.playbacks[1].ended < float("inf")
 
 
 def test_endless_streams_do_not_starve_whole_requests() -> None:
@@ -111,14 +111,14 @@ def test_endless_streams_do_not_starve_whole_requests() -> None:
     timed = TimedRunner(render=0.6, steps=2)
     timed.ask(0, 100, stream=False)
     number = 0
-    while timed.heard[0].ended == float("inf"):
+    while timed.playbacks[0].ended == float("inf"):
         assert timed.clock.now < 10 * WHOLE_SECONDS
         while len(timed.runner._live) < 5:
             number += 1
             timed.ask(number, 50)
         timed.step()
     assert number > 5
-    assert WHOLE_SECONDS < timed.heard[0].ended < 3 * WHOLE_SECONDS
+    assert WHOLE_SECONDS < timed.playbacks[0].ended < 3 * WHOLE_SECONDS
 
 
 def test_whole_requests_finish_in_order() -> None:
@@ -127,7 +127,7 @@ def test_whole_requests_finish_in_order() -> None:
         timed.ask(number, 60, stream=False)
         timed.run(until=timed.clock.now + 0.05)
     timed.run()
-    ends = [timed.heard[number].ended for number in range(6)]
+    ends = [timed.playbacks[number].ended for number in range(6)]
     assert ends == sorted(ends)
 
 
@@ -136,7 +136,7 @@ def test_simultaneous_streams_get_equal_service() -> None:
     for number in range(6):
         timed.ask(number, 300)
     timed.run(until=6.0)
-    tokens = [heard.tokens for heard in timed.heard.values()]
+    tokens = [playback.tokens for playback in timed.playbacks.values()]
     assert max(tokens) - min(tokens) <= 100
 
 
@@ -146,8 +146,8 @@ def test_queued_requests_do_not_delay_running_ones() -> None:
     timed.ask(1, 500)
     timed.ask(2, 100)
     timed.run()
-    assert timed.heard[1].silence == 0.0
-    assert timed.heard[2].ended < float("inf")
+    assert timed.playbacks[1].silence == 0.0
+    assert timed.playbacks[2].ended < float("inf")
 
 
 def test_preparation_yields_only_to_due_streams() -> None:
@@ -156,8 +156,8 @@ def test_preparation_yields_only_to_due_streams() -> None:
     timed.run(until=1.0)
     timed.enroll(2)
     timed.run()
-    assert timed.heard[1].silence == 0.0
-    assert timed.heard[2].ended - timed.heard[2].asked < 1.5
+    assert timed.playbacks[1].silence == 0.0
+    assert timed.playbacks[2].ended - timed.playbacks[2].asked < 1.5
 
 
 def test_cancelled_slice_costs_no_more_steps() -> None:
@@ -170,8 +170,8 @@ def test_cancelled_slice_costs_no_more_steps() -> None:
     began = timed.clock.now
     timed.ask(2, 10)
     timed.run()
-    assert timed.heard[1].tokens == 0
-    assert timed.heard[2].first - began == pytest.approx(10 * 0.02 + 10 * 0.3)
+    assert timed.playbacks[1].tokens == 0
+    assert timed.playbacks[2].first - began == pytest.approx(10 * 0.02 + 10 * 0.3)
 
 
 def test_gpu_renders_in_batches() -> None:
@@ -179,7 +179,7 @@ def test_gpu_renders_in_batches() -> None:
     for number in range(8):
         timed.ask(number, 200)
     timed.run()
-    (first,) = {heard.first for heard in timed.heard.values()}
+    (first,) = {playback.first for playback in timed.playbacks.values()}
     assert first == pytest.approx(FIRST_SLICE * 0.001 + 2 * 8 * 0.002)
 
 
@@ -209,18 +209,18 @@ def test_every_request_completes_under_any_load(
     assert timed.runner.idle, "more work than there is"
     for number, (_, tokens, _, _) in enumerate(requests):
         if number not in cancelled:
-            assert timed.heard[number].tokens == tokens
-            assert timed.heard[number].ended < float("inf")
+            assert timed.playbacks[number].tokens == tokens
+            assert timed.playbacks[number].ended < float("inf")
 
 
 def test_late_preparation_interrupts_no_stream() -> None:
     timed = TimedRunner(decode=0.002, render=0.02, prepare=0.5)
     timed.ask(1, 400)
-    while timed.heard[1].tokens == 0:
+    while timed.playbacks[1].tokens == 0:
         timed.step()
     # It has been waiting for long when its turn comes.
     timed.enroll(2)
     timed.clock.now += 0.4
     timed.run()
-    assert timed.heard[2].ended < float("inf")
-    assert timed.heard[1].silence < 0.6
+    assert timed.playbacks[2].ended < float("inf")
+    assert timed.playbacks[1].silence < 0.6

@@ -284,7 +284,7 @@ def test_upstreams_other_modules_stay_unimported(
     program = f"""
         import sys, pathlib, clips
         sys.modules["perth"] = None
-        from chatterbox_server.chatterbox.voices import LLAMA_RECIPE, TorchVoicePreparer
+        from chatterbox_server.chatterbox.voices.prepare import LLAMA_RECIPE, TorchVoicePreparer
         heavy = ("librosa", "s3tokenizer", "pyloudnorm", "scipy", "numba", "sklearn", "onnx")
         assert not [name for name in ("torchaudio", "soxr", *heavy) if name in sys.modules]
         preparer = TorchVoicePreparer(

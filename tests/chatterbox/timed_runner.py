@@ -113,7 +113,7 @@ class Preparer:
 
 
 @dataclass
-class Heard:
+class Playback:
     """What a request's listener got."""
 
     asked: float
@@ -126,7 +126,7 @@ class Heard:
 
 
 class TimedRunner:
-    """Steps a runner and notes who heard what when. ``decode``, ``render``, ``prepare``: seconds that steps take."""
+    """Steps a runner, records each request's playback. ``decode``, ``render``, ``prepare``: seconds that steps take."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class TimedRunner:
         waiting_slices: int | None = None,
     ) -> None:
         self.clock = Clock()
-        self.heard: dict[int, Heard] = {}
+        self.playbacks: dict[int, Playback] = {}
         self.decoder = Decoder(self.clock, decode, slots)
         mel_decoder = cast("Any", MelDecoder(self.clock, render, steps))
         render_batch = RenderBatch(mel_decoder, size=together, pauses=together == 1, clock=self.clock)
@@ -174,13 +174,13 @@ class TimedRunner:
 
     def ask(self, number: int, tokens: int, *, stream: bool = True, in_hand: float = 0.0) -> None:
         """A request for an utterance of so many tokens comes in."""
-        self.heard[number] = Heard(self.clock.now)
+        self.playbacks[number] = Playback(self.clock.now)
         text = "a" * tokens
         given = speak(number, text, model="turbo", max_audio_seconds=60.0, stream=stream, in_hand_seconds=in_hand)
         self.runner.submit(given)
 
     def enroll(self, number: int) -> None:
-        self.heard[number] = Heard(self.clock.now)
+        self.playbacks[number] = Playback(self.clock.now)
         self.runner.enroll(Enroll(id=number, voice="ab" * 32, model="turbo", pcm=b"\0" * 64, sample_rate=24_000))
 
     def cancel(self, number: int) -> None:
@@ -189,15 +189,15 @@ class TimedRunner:
     def step(self) -> list[Event]:
         events = self.runner.step()
         for event in events:
-            heard = self.heard[event.id]
+            playback = self.playbacks[event.id]
             if isinstance(event, Audio):
-                heard.first = min(heard.first, self.clock.now)
-                heard.silence += max(0.0, self.clock.now - heard.plays_until) if heard.tokens else 0.0
+                playback.first = min(playback.first, self.clock.now)
+                playback.silence += max(0.0, self.clock.now - playback.plays_until) if playback.tokens else 0.0
                 tokens = len(event.pcm) // 4 * TOKENS_PER_SECOND // SAMPLE_RATE
-                heard.plays_until = max(heard.plays_until, self.clock.now) + tokens / TOKENS_PER_SECOND
-                heard.tokens += tokens
+                playback.plays_until = max(playback.plays_until, self.clock.now) + tokens / TOKENS_PER_SECOND
+                playback.tokens += tokens
             else:
-                heard.ended = self.clock.now
+                playback.ended = self.clock.now
                 assert not isinstance(event, Done) or event.stats.compute_seconds > 0
         return events
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from chatterbox_server.bench import server_command
-from chatterbox_server.bench.load import Heard, Request, Sweep, percentile
+from chatterbox_server.bench.load import Playback, Request, Sweep, percentile
 from command_helpers import run
 from PIL import Image
 from running_server import Server
@@ -98,17 +98,17 @@ def test_help_and_wrong_options(tmp_path: Path) -> None:
 def test_chunk_is_late_when_player_underruns(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    heard = Heard(started=now[0])
+    playback = Playback(started=now[0])
     # When it comes, how long it is in seconds, and how many were late by then.
     for at, seconds, late in ((0.5, 0.1, 0), (0.6, 0.1, 0), (0.8, 0.1, 1), (0.81, 1.0, 1), (1.5, 0.1, 1)):
         now[0] = 100.0 + at
-        heard.take(round(48_000 * seconds))
-        assert heard.late == late, at
+        playback.take(round(48_000 * seconds))
+        assert playback.late == late, at
     now[0] = 102.8
-    heard.end()
-    assert heard.first_audio == pytest.approx(0.5)
-    assert heard.real_time_factor == pytest.approx(2.8 / 1.4)
-    silent = Heard(started=now[0])
+    playback.end()
+    assert playback.first_audio == pytest.approx(0.5)
+    assert playback.real_time_factor == pytest.approx(2.8 / 1.4)
+    silent = Playback(started=now[0])
     silent.end()
     assert silent.error == "no audio came"
 
@@ -119,7 +119,7 @@ def test_search_ends_at_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> No
         return {"concurrency": concurrency, "carried": concurrency <= limit}
 
     monkeypatch.setattr(Sweep, "level", level)
-    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, tell=lambda what: None)
+    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, log=lambda what: None)
     levels = asyncio.run(sweep.search(64))
     carried = max((each["concurrency"] for each in levels if each["carried"]), default=0)
     assert limit - max(1, limit // 8) < carried <= limit or carried == limit == 0
@@ -137,7 +137,7 @@ def test_search_tries_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"concurrency": concurrency, "carried": True}
 
     monkeypatch.setattr(Sweep, "level", level)
-    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, tell=lambda what: None)
+    sweep = Sweep(request=REQUEST, transport="ws", requests=1, first_audio_limit=None, log=lambda what: None)
     levels = asyncio.run(sweep.search(100))
     assert [each["concurrency"] for each in levels] == [1, 2, 4, 8, 16, 32, 64, 100]
 

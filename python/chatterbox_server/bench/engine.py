@@ -37,7 +37,7 @@ PRECISIONS = {
 seconds of the reference only, or is turbo's."""
 _OWN_MEAN_FLOW = ("turbo", "nano")
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +63,12 @@ class EngineOptions:
     effort: Effort
 
 
-def measure(options: EngineOptions, tell: Tell) -> dict[str, Any]:
+def measure(options: EngineOptions, log: Log) -> dict[str, Any]:
     """All figures, as JSON has them. Raises ``BenchError`` if nothing can be measured."""
     with Child("rates", {"device": options.device, "threads": options.threads}) as child:
         rates: dict[str, float] = child.ask("rates")
-    tell(f"reads {rates['read_bytes'] / 1e9:.1f} GB/s, multiplies {rates['flops'] / 1e9:.0f} GFLOP/s")
-    run = _Run(options, rates, tell)
+    log(f"reads {rates['read_bytes'] / 1e9:.1f} GB/s, multiplies {rates['flops'] / 1e9:.0f} GFLOP/s")
+    run = _Run(options, rates, log)
     return {"rates": rates, "models": [result for model in options.models for result in run.model(model)]}
 
 
@@ -76,13 +76,13 @@ def measure(options: EngineOptions, tell: Tell) -> dict[str, Any]:
 class _Run:
     options: EngineOptions
     rates: Mapping[str, float]
-    tell: Tell
+    log: Log
 
     def model(self, model: str) -> list[dict[str, Any]]:
         """A result for each precision."""
         options = self.options
         if options.random_weights is not None:
-            self.tell(f"{model}: random weights in {options.random_weights / model}")
+            self.log(f"{model}: random weights in {options.random_weights / model}")
             self._made(model)
             if self._precisions(model, "meanflow"):
                 self._made("turbo")
@@ -93,10 +93,10 @@ class _Run:
             if options.upstream:
                 try:
                     upstream = stack.enter_context(self._upstream(model))
-                    self.tell(f"{model}: upstream loaded in {upstream.seconds:.1f} s")
+                    self.log(f"{model}: upstream loaded in {upstream.seconds:.1f} s")
                 except BenchError as error:
                     reason = str(error)
-                    self.tell(f"{model}: without upstream: {reason}")
+                    self.log(f"{model}: without upstream: {reason}")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chatterbox-bench-"))
             results = [self._precision(model, name, upstream, Path(folder, "fp32")) for name in self._precisions(model)]
         return results if upstream else [result | {"without_upstream": reason} for result in results]
@@ -141,10 +141,10 @@ class _Run:
         try:
             ours = Child("ours", settings)
         except BenchError as error:
-            self.tell(f"{model} {precision}: {error}")
+            self.log(f"{model} {precision}: {error}")
             return result | {"unavailable": str(error)}
         with ours:
-            self.tell(f"{model} {precision}: loaded in {ours.seconds:.1f} s")
+            self.log(f"{model} {precision}: loaded in {ours.seconds:.1f} s")
             comparison = Comparison(
                 model=model,
                 exact=precision == "fp32",
@@ -160,7 +160,7 @@ class _Run:
                 work = ours.ask("work", characters=options.effort.characters)
                 comparison.floors = Floors.of(work, self.rates, chosen.model_dtype)
             for name in options.sections:
-                self.tell(f"{model} {precision}: {name}")
+                self.log(f"{model} {precision}: {name}")
                 SECTIONS[name](comparison)
             return result | comparison.as_json()
 

@@ -91,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, with rougher figures")
 
 
-def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(given: argparse.Namespace, log: Callable[[str], None]) -> dict[str, Any]:
     """All figures, as JSON has them."""
     if importlib.util.find_spec("torch") is None:
         raise BenchError(f"torch cannot be imported; {how_to_install('chatterbox')}")
@@ -114,7 +114,7 @@ def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str,
         batches=given.batches or ([1, 4, 16, 64, 256] if given.device == "cuda" else [1, 2, 4, 8, 16]),
         effort=_QUICK if given.quick else _NORMAL,
     )
-    return {"bench": "engine", "options": _plain(options)} | engine.measure(options, tell)
+    return {"bench": "engine", "options": _plain(options)} | engine.measure(options, log)
 
 
 def render(results: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-__all__ = ["TRANSPORTS", "Heard", "Listener", "Request", "Sweep", "open_listener", "percentile"]
+__all__ = ["TRANSPORTS", "Listener", "Playback", "Request", "Sweep", "open_listener", "percentile"]
 
 
 TRANSPORTS = ("ws", "http")
@@ -60,7 +60,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Heard:
+class Playback:
     """One answer. A player starts with the first chunk; each later one is due when what came before has been played."""
 
     started: float = field(default_factory=time.perf_counter)
@@ -96,7 +96,7 @@ class Heard:
 class Listener(Protocol):
     """A client that stays and asks for one thing after another."""
 
-    async def listen(self) -> Heard: ...
+    async def listen(self) -> Playback: ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -115,29 +115,29 @@ class _WebSocket:
         self._request = request
         self._socket: ClientConnection | None = None
 
-    async def listen(self) -> Heard:
-        heard = Heard()
+    async def listen(self) -> Playback:
+        playback = Playback()
         try:
             socket = await self._connected()
-            heard.started = time.perf_counter()
+            playback.started = time.perf_counter()
             await socket.send(json.dumps(self._request.body(type="say", id="1")))
             async for frame in socket:
                 if isinstance(frame, bytes):
-                    heard.take(len(frame))
+                    playback.take(len(frame))
                     continue
                 message = json.loads(frame)
                 if message["type"] == "error":
-                    heard.error = message["code"]
+                    playback.error = message["code"]
                 if message["type"] in ("done", "error"):
                     break
             else:
-                heard.error = "the connection was closed"
+                playback.error = "the connection was closed"
                 self._socket = None
         except (OSError, WebSocketException) as error:
-            heard.error = type(error).__name__
+            playback.error = type(error).__name__
             self._socket = None
-        heard.end()
-        return heard
+        playback.end()
+        return playback
 
     async def _connected(self) -> ClientConnection:
         """A connection that has greeted; after a failure, a fresh one."""
@@ -168,24 +168,24 @@ class _Http:
         self._request = request
         self._client = httpx.AsyncClient(timeout=_PATIENCE_SECONDS, trust_env=False, headers=request.headers())
 
-    async def listen(self) -> Heard:
-        heard = Heard()
+    async def listen(self) -> Playback:
+        playback = Playback()
         try:
-            async for piece in self._pieces(heard):
-                heard.take(len(piece))
+            async for chunk in self._chunks(playback):
+                playback.take(len(chunk))
         except httpx.HTTPError as error:
-            heard.error = type(error).__name__
-        heard.end()
-        return heard
+            playback.error = type(error).__name__
+        playback.end()
+        return playback
 
-    async def _pieces(self, heard: Heard) -> AsyncIterator[bytes]:
+    async def _chunks(self, playback: Playback) -> AsyncIterator[bytes]:
         url = f"{self._request.url}/api/tts"
         async with self._client.stream("POST", url, json=self._request.body()) as response:
             if response.status_code != 200:
-                heard.error = f"status {response.status_code}"
+                playback.error = f"status {response.status_code}"
                 return
-            async for piece in response.aiter_raw():
-                yield piece
+            async for chunk in response.aiter_raw():
+                yield chunk
 
     async def __aenter__(self) -> Self:
         return self
@@ -197,7 +197,7 @@ class _Http:
 _LATE_SHARE = 0.01
 """Of all chunks: what a listener does not hear as a stutter."""
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -214,7 +214,7 @@ class Sweep:
     requests: int
     first_audio_limit: float | None
     """Seconds within which 95 % must have heard something for a level to count as carried."""
-    tell: Tell
+    log: Log
 
     async def levels(self, concurrencies: Sequence[int]) -> list[dict[str, Any]]:
         """One result for each."""
@@ -234,31 +234,31 @@ class Sweep:
 
     async def level(self, concurrency: int) -> dict[str, Any]:
         """What ``concurrency`` listeners hear at once, each of whom asks again as soon as the answer has ended."""
-        self.tell(f"{self.transport}: {concurrency} at once")
-        turns: Iterator[int] = iter(range(max(self.requests, 2 * concurrency)))
-        heard: list[Heard] = []
+        self.log(f"{self.transport}: {concurrency} at once")
+        requests_left: Iterator[int] = iter(range(max(self.requests, 2 * concurrency)))
+        playbacks: list[Playback] = []
         async with AsyncExitStack() as stack:
             listeners = [
                 await stack.enter_async_context(open_listener(self.transport, self.request)) for _ in range(concurrency)
             ]
 
             async def ask(number: int) -> None:
-                for _ in turns:
-                    heard.append(await listeners[number].listen())
+                for _ in requests_left:
+                    playbacks.append(await listeners[number].listen())
 
             started = time.perf_counter()
             await asyncio.gather(*(ask(number) for number in range(concurrency)))
             elapsed = time.perf_counter() - started
-        return self._result(concurrency, heard, elapsed)
+        return self._result(concurrency, playbacks, elapsed)
 
-    def _result(self, concurrency: int, heard: Sequence[Heard], elapsed: float) -> dict[str, Any]:
-        good = [each for each in heard if each.error is None]
+    def _result(self, concurrency: int, playbacks: Sequence[Playback], elapsed: float) -> dict[str, Any]:
+        good = [each for each in playbacks if each.error is None]
         factors = [each.real_time_factor for each in good]
         first = [each.first_audio for each in good if each.first_audio is not None]
         chunks, late = sum(each.chunks for each in good), sum(each.late for each in good)
         result: dict[str, Any] = {
             "concurrency": concurrency,
-            "requests": len(heard),
+            "requests": len(playbacks),
             "seconds": elapsed,
             "rtf": {"mean": sum(factors) / len(factors) if factors else None} | _percentiles(factors, 50, 95),
             "first_audio_seconds": _percentiles(first, 50, 95, 99),
@@ -266,7 +266,7 @@ class Sweep:
             "audio_seconds_per_second": sum(each.audio_seconds for each in good) / elapsed,
             "chunks": chunks,
             "late_chunks": late,
-            "errors": dict(Counter(each.error for each in heard if each.error is not None)),
+            "errors": dict(Counter(each.error for each in playbacks if each.error is not None)),
         }
         return result | {"carried": self._carried(result)}
 

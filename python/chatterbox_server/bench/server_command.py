@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--first-audio-limit-ms",
         type=float,
         metavar="MS",
-        help="a level is carried only if 95 %% heard something by then",
+        help="a level is carried only if 95 %% playback something by then",
     )
     parser.add_argument("--text", default=TEXT, help="what is spoken")
     parser.add_argument("--model", help="model that speaks")
@@ -64,15 +64,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def measure(given: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(given: argparse.Namespace, log: Callable[[str], None]) -> dict[str, Any]:
     """All levels, as JSON has them."""
     missing = [name for name in ("httpx", "websockets") if importlib.util.find_spec(name) is None]
     if missing:
         raise BenchError(f"{' and '.join(missing)} cannot be imported; {how_to_install('bench')}")
     if given.requests < 1 or given.max_concurrency < 1:
         raise BenchError("--requests and --max-concurrency are at least 1")
-    with _server(given, tell) as url:
-        transports = asyncio.run(_measure(given, url, tell))
+    with _server(given, log) as url:
+        transports = asyncio.run(_measure(given, url, log))
     return {"bench": "server", "url": url, "voice": given.voice, "text": given.text, "transports": transports}
 
 
@@ -80,7 +80,7 @@ def render(results: Mapping[str, Any]) -> str:
     return server_tables(results)
 
 
-async def _measure(given: argparse.Namespace, url: str, tell: Callable[[str], None]) -> dict[str, Any]:
+async def _measure(given: argparse.Namespace, url: str, log: Callable[[str], None]) -> dict[str, Any]:
     from .load import Request, Sweep, open_listener
 
     request = Request(
@@ -96,15 +96,15 @@ async def _measure(given: argparse.Namespace, url: str, tell: Callable[[str], No
     for transport in given.transports:
         # Whatever is computed once is computed now; and whether anybody is there.
         async with open_listener(transport, request) as listener:
-            heard = await listener.listen()
-        if heard.error is not None:
-            raise BenchError(f"{url}: a first request over {transport} failed ({heard.error})")
+            playback = await listener.listen()
+        if playback.error is not None:
+            raise BenchError(f"{url}: a first request over {transport} failed ({playback.error})")
         sweep = Sweep(
             request=request,
             transport=transport,
             requests=given.requests,
             first_audio_limit=None if limit is None else limit / 1000,
-            tell=tell,
+            log=log,
         )
         if given.find_max_concurrency:
             results[transport] = await sweep.search(given.max_concurrency)
@@ -114,7 +114,7 @@ async def _measure(given: argparse.Namespace, url: str, tell: Callable[[str], No
 
 
 @contextlib.contextmanager
-def _server(given: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[str]:
+def _server(given: argparse.Namespace, log: Callable[[str], None]) -> Iterator[str]:
     """The address of the server to measure, which runs while the block does."""
     if given.url is not None:
         if given.serve:
@@ -132,17 +132,17 @@ def _server(given: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[
     room = [part for name, limit in limits.items() if name not in given.serve for part in (name, str(limit))]
     command = [*interpreter(), "-m", "chatterbox_server", "--port", "0", *room, *given.serve]
     with tempfile.TemporaryDirectory(prefix="chatterbox-bench-") as folder:
-        log = Path(folder, "log")
-        with log.open("w", encoding="utf-8") as errors:
+        log_path = Path(folder, "log")
+        with log_path.open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
                 command, env=environment() | ANNOUNCE_JSON, stdout=subprocess.PIPE, stderr=errors, text=True
             )
         try:
-            tell("starting a server")
+            log("starting a server")
             url = _address(process)
             if url is None:
                 process.wait()
-                tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                tail = log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
                 raise BenchError(f"the server did not start (status {process.returncode}):\n{tail}")
             yield url
         finally:

@@ -74,9 +74,9 @@ class Worker:
             async for piece in answer.aiter_raw():
                 audio = base64.b64encode(piece).decode("ascii")
                 yield {"index": clock.add(piece), "audio": audio, "content_type": kind, **common}
-        told = ("model", "voice", "watermark")
+        names = ("model", "voice", "watermark")
         last = {"finished": True, "pieces": clock.pieces, **common}
-        last |= {header: answer.headers.get(f"x-{header}") for header in told}
+        last |= {header: answer.headers.get(f"x-{header}") for header in names}
         if speech.print_metrics:
             last["metrics"] = metrics = clock.metrics(speech)
             _LOG.info("job %s: %s", name, ", ".join(f"{metric} {value}" for metric, value in metrics.items()))

@@ -5,12 +5,12 @@ use std::fmt;
 /// The bit rates of a format at one sample rate, in kbit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bitrates {
-    /// What is taken where a request names none.
+    /// The default.
     pub usual: u32,
     pub allowed: Allowed,
 }
 
-/// What a request may name.
+/// The values that a request may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// One of the values that the format has a code for.
@@ -37,7 +37,7 @@ impl Allowed {
     }
 }
 
-/// As an error says what was expected.
+/// The allowed values, for an error message.
 impl fmt::Display for Allowed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,7 +50,7 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// Where speech in MP3 and AAC is beyond telling from the original, in kbit/s.
+/// The bit rate from which speech in MP3 and AAC is indistinguishable from the original, in kbit/s.
 pub(super) fn usual(sample_rate: u32) -> u32 {
     match sample_rate {
         0..=8000 => 32,
@@ -60,7 +60,7 @@ pub(super) fn usual(sample_rate: u32) -> u32 {
     }
 }
 
-/// What the encoder of a compressed format is set to, in kbit/s.
+/// The encoder's bit rate, in kbit/s.
 pub(super) fn chosen(wanted: Option<u32>, known: Bitrates) -> u32 {
     wanted
         .filter(|&kbps| known.allowed.contains(kbps))

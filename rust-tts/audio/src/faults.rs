@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{EncodeError, Encoder};
 
-/// Where encoders fail.
+/// The points at which encoders can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The codec cannot be set up.

@@ -103,7 +103,7 @@ impl Encoder for Flac {
             stream.stream_info_mut().set_total_samples(total as usize);
         }
         let mut head = serialized(stream)?;
-        // What was the last block is followed by the comments.
+        // The comments follow the block that was last before.
         if let Some(block) = head.get_mut(STREAM_INFO_AT) {
             *block &= !LAST_BLOCK;
         }

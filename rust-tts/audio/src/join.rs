@@ -115,7 +115,7 @@ impl Joiner {
 
     /// Ends the last utterance; returns its rest, with at most 150 ms of near silence after the last speech.
     ///
-    /// If there was no speech at all, this is the end of the near silence. Afterwards everything may begin anew.
+    /// If there was no speech at all, this is the end of the near silence. Resets the state.
     pub fn finish(&mut self) -> Vec<f32> {
         let mut output = Vec::new();
         self.classify(&mut output);

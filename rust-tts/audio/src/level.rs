@@ -24,7 +24,7 @@ const BLOCKS_PER_SECOND: u32 = 100;
 /// Blocks fainter than this, −60 dBFS, are pauses, which say nothing of a voice's level.
 const PAUSE: f64 = 1e-3;
 
-/// What is made equal from answer to answer.
+/// The measure that is brought to the same level in every answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Normalization {
     /// The greatest sample, at −1 dBFS.

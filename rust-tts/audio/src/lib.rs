@@ -38,7 +38,7 @@ pub use whole::WholeFile;
 /// The sample rates, in hertz, that an answer may have.
 pub const SAMPLE_RATES: [u32; 6] = [8000, 16000, 22050, 24000, 44100, 48000];
 
-/// What the bytes of an answer are.
+/// The format of an answer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
     pub format: Format,
@@ -64,7 +64,7 @@ pub enum Length {
 ///
 /// After an error the encoder is of no more use: the file or stream cannot be completed.
 pub trait Encoder: Send {
-    /// What comes before any audio; empty for formats without a header.
+    /// The bytes before any audio; empty for formats without a header.
     fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         Ok(Vec::new())
     }
@@ -77,7 +77,7 @@ pub trait Encoder: Send {
         Ok(Vec::new())
     }
 
-    /// What follows the audio, in a file whose head has the length; the encoder need not have encoded it.
+    /// The bytes after the audio, in a file whose head has the length; the encoder need not have encoded it.
     fn trailer(&self) -> Vec<u8> {
         Vec::new()
     }

@@ -22,7 +22,7 @@ const MPEG1_KBPS: [u32; 15] = [
     0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
 ];
 const MPEG2_KBPS: [u32; 15] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
-/// What LAME's binding has names for.
+/// The bit rates that LAME's binding has names for.
 const LAME_BIT_RATES: [Bitrate; 16] = [
     Bitrate::Kbps8,
     Bitrate::Kbps16,

@@ -13,7 +13,7 @@ use super::status::EngineStatus;
 /// milliseconds of it at least, so the engine's thread never finds a live channel full; one that is full all the same is cancelled.
 pub(super) const UTTERANCE_EVENTS: usize = 4096;
 
-/// What an utterance's listener receives. After `Done` or `Failed` the channel closes.
+/// An event of an utterance. After `Done` or `Failed` the channel closes.
 #[derive(Debug)]
 pub enum UtteranceEvent {
     /// Mono samples at the model's rate.
@@ -52,7 +52,7 @@ pub(super) enum Submission {
 /// One utterance, or one conversion, in the engine. Dropping it cancels it: its slot is free within one step.
 #[derive(Debug)]
 pub struct Ticket {
-    /// What the utterance has brought so far; closes without `Done` or `Failed` when the engine dies.
+    /// The utterance's events; closes without `Done` or `Failed` when the engine dies.
     pub events: mpsc::Receiver<UtteranceEvent>,
     pub generated: Generated,
 }

@@ -1,4 +1,4 @@
-//! What crosses between the host and the engine: commands, events, and what the engine has loaded.
+//! Messages between the host and the engine: commands, events, and the description of the loaded models.
 //!
 //! With the feature `python` these structs are the classes that Python constructs and reads, so that nothing is defined
 //! twice; that is why this crate, beside the extension module, names pyo3.
@@ -157,7 +157,7 @@ message! {
         pub voice: String,
     }
 
-    /// What an utterance took.
+    /// Figures of an utterance.
     #[derive(Default)]
     pub struct Stats {
         /// Seconds of audio sent.
@@ -199,7 +199,7 @@ message! {
         pub cache_bytes: u64,
     }
 
-    /// What a loaded model can do.
+    /// A loaded model and its capabilities.
     #[derive(Eq)]
     pub struct Model {
         pub name: String,
@@ -284,7 +284,7 @@ pub enum FailureCode {
     GenerationError,
 }
 
-/// What a loaded engine says of itself.
+/// Description of a loaded engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
     pub device: String,

@@ -1,4 +1,4 @@
-//! What the rest of the server may know of the engine without asking its thread.
+//! The engine's state, readable without asking its thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,10 @@ pub enum EngineState {
     Stopped,
 }
 
-/// How far the loading of one thing is.
+/// Progress of loading one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// What is loaded or downloaded, for people.
+    /// The item's name, for people.
     pub what: String,
     /// In the same unit as `total`, bytes as a rule.
     pub done: u64,
@@ -55,7 +55,7 @@ impl EngineStatus {
         self.state.borrow().clone()
     }
 
-    /// What is loaded, once it is and while the engine lives.
+    /// The loaded models, once they are loaded and until the engine fails.
     pub fn ready(&self) -> Option<Arc<EngineInfo>> {
         match &*self.state.borrow() {
             EngineState::Ready(info) => Some(Arc::clone(info)),

@@ -38,7 +38,7 @@ where
     Ok((EngineHandle::new(sender, status), thread))
 }
 
-/// Who waits for an id's events.
+/// The receiver of a request's events.
 enum Listener {
     Speech {
         events: mpsc::Sender<UtteranceEvent>,

@@ -26,7 +26,7 @@ type Digest256 = [u8; 32];
 /// The configured keys, as digests: neither their text nor their length can leak.
 pub struct Keys(Vec<Digest256>);
 
-/// Who a request comes from, for limits per client: the digest of the key.
+/// A client, for limits per client: the digest of its key.
 #[derive(Clone)]
 pub struct ClientKey(pub String);
 

@@ -265,7 +265,7 @@ async fn unknown_path(OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError(error)
 }
 
-/// What the framework means by a status that it answered on its own.
+/// The error code of a status that the framework answered on its own.
 fn framework_error(status: StatusCode) -> Error {
     let (code, message) = match status {
         StatusCode::NOT_FOUND => (Code::NotFound, "There is nothing at this path."),

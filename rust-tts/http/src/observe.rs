@@ -1,4 +1,4 @@
-//! What every request passes on its way in and out: request ids and the log of answers.
+//! Layers of every route: request ids and the log of answers.
 
 use std::time::Instant;
 
@@ -51,7 +51,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         headers.insert(REQUEST_ID, value);
     }
-    // What clients named, such as voices, is in many answers; no browser is to take it for a page.
+    // Many answers contain text from clients, such as names of voices; no browser may take it for a page.
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -84,7 +84,7 @@ fn redacted(uri: &Uri) -> String {
         let length = value.chars().count();
         match name.as_ref() {
             name if QUERY_KEYS.contains(&name) => "[key]".to_owned(),
-            // What has no value is no name, but a text.
+            // A part without a value is a text, not a name.
             name if length == 0 || !is_name(name) => format!("[{}]", name.chars().count()),
             name => format!("{name}=[{length}]"),
         }

@@ -100,7 +100,7 @@ impl Host {
         is_name.then_some(Self { name, port })
     }
 
-    /// As an origin of the scheme has it.
+    /// The scheme's default port.
     fn without_default_port(&self, scheme: &str) -> String {
         match (scheme, self.port) {
             (_, None) | ("http", Some(80)) | ("https", Some(443)) => self.name.clone(),

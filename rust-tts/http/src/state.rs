@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! State that all handlers share.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -16,7 +16,7 @@ const FILES: usize = 8;
 /// Least memory for bodies, in bytes: many small ones come at once.
 const LEAST_MEMORY: usize = 64 * 1024 * 1024;
 
-/// What all uploads share.
+/// The limits that all uploads share.
 pub struct Uploads {
     /// A permit for each byte.
     memory: Arc<Semaphore>,

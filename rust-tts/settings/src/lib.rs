@@ -1,4 +1,4 @@
-//! How values are read from flags, variables and `.env`.
+//! Parsing of values from flags, variables and `.env`.
 
 pub mod env_file;
 

@@ -7,12 +7,12 @@ use chatterbox_text::Pause;
 /// A cut fades over 5 ms.
 const FADES_PER_SECOND: u32 = 200;
 
-/// What becomes of the silence around utterances.
+/// How silence around utterances is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silence {
-    /// It is set right.
+    /// Trimmed, and replaced by a pause of the right length.
     Joined,
-    /// It stays as it is: the audio keeps another's time.
+    /// Kept: the audio has the timing of a clip.
     Kept,
 }
 

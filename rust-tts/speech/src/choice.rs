@@ -1,4 +1,4 @@
-//! What a request may choose: a text, a model, a language, a voice and a seed.
+//! Validation of a request's text, model, language, voice and seed.
 
 use std::sync::Arc;
 

@@ -1,24 +1,24 @@
-//! How a request's audio is cut and encoded for its listener.
+//! Cuts and encodes a request's audio for its listener.
 
 use chatterbox_audio::{
     Chunker, EncodeError, Encoder, Encoding, Length, WholeFile, encoder as new_encoder,
 };
 
-/// In which pieces a request's audio is delivered.
+/// How a request's audio is cut for delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it is made, in pieces of any length.
+    /// As it is made, in parts of any length.
     Stream,
     /// In chunks of so many samples, of which only the last may be shorter.
     Chunks { samples: usize },
     /// At the end, as one file with its real length in its head.
     Whole,
-    /// Not at all: only what the request took is of interest.
+    /// Not at all: only the figures are wanted.
     Nothing,
 }
 
 impl Delivery {
-    /// What a request's field `stream` asks for.
+    /// The delivery that a request's field `stream` asks for.
     pub fn of(stream: bool) -> Self {
         if stream { Self::Stream } else { Self::Whole }
     }

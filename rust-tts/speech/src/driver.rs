@@ -28,7 +28,7 @@ struct LiveUtterance {
     index: u64,
     submitted: Instant,
     spoke: bool,
-    /// It was submitted again after its voice had been evicted.
+    /// Whether it was submitted again after its voice had been evicted.
     retried: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Driver {
     texts_ended: bool,
     events: EventSender,
     slot: Option<Slot>,
-    /// Keeps the voice in the engine, whatever becomes of its file.
+    /// Keeps the voice in the engine, also when its file is deleted.
     voice_lease: Option<VoiceLease>,
     pipeline: AudioPipeline,
     /// Encoded, and not delivered yet.

@@ -90,7 +90,7 @@ impl Enrolments {
         .await
     }
 
-    /// The same for a clip that came with a request.
+    /// Like [`Self::ensure`], for a clip that came with a request.
     pub async fn ensure_once(
         &self,
         engine: &EngineHandle,

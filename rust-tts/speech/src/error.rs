@@ -7,7 +7,7 @@ use chatterbox_audio::EncodeError;
 use chatterbox_engine::messages::{Failed, FailureCode};
 use chatterbox_voices::VoiceError;
 
-/// What went wrong, as the `code` of an error body.
+/// The `code` of an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// `text` is absent or has nothing in it.

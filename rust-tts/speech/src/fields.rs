@@ -19,7 +19,7 @@ pub struct Fields(Vec<Field>);
 struct Field {
     /// As the client called it, with what it stands in: `voice.temperature`.
     sent: String,
-    /// What a struct calls it.
+    /// The struct's name of it.
     name: String,
     value: Value,
 }
@@ -28,11 +28,11 @@ struct Field {
 enum Value {
     Null,
     Bool(bool),
-    /// As it was written: no type holds every number.
+    /// Verbatim: no type holds every number.
     Number(String),
     Text(Wtf8),
     List,
-    /// As it was written: what is opened at any depth exhausts the stack.
+    /// Verbatim: parsing to any depth would exhaust the stack.
     Object(String),
 }
 
@@ -299,7 +299,7 @@ impl Value {
         }
     }
 
-    /// What was written, where a number may be.
+    /// The text of a value that may be a number.
     fn written(&self) -> Option<String> {
         match self {
             Self::Number(text) => Some(text.clone()),

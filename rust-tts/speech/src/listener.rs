@@ -12,7 +12,7 @@ task_local! {
     static CURRENT: Listener;
 }
 
-/// Who takes the audio of one or more requests.
+/// The receiver of one or more requests' audio.
 #[derive(Clone, Default)]
 pub struct Listener {
     stalled: CancellationToken,
@@ -37,7 +37,7 @@ impl Listener {
         CURRENT.scope(self.clone(), future)
     }
 
-    /// The same for what `function` starts.
+    /// Like the above, for the requests that `function` starts.
     pub fn sync_scope<T>(&self, function: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), function)
     }

@@ -35,7 +35,7 @@ pub struct SpeechRequest {
     pub max_audio_seconds: Option<f64>,
     pub stream: bool,
     pub delivery: Delivery,
-    /// What is made equal from answer to answer, if anything.
+    /// The normalisation of the level, if any.
     pub normalization: Option<Normalization>,
     pub return_tokens: bool,
     pub output: Output,
@@ -43,7 +43,7 @@ pub struct SpeechRequest {
     pub names: Names,
 }
 
-/// How the audio leaves.
+/// Format and delivery of the audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
     pub encoding: Encoding,

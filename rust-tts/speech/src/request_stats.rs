@@ -1,4 +1,4 @@
-//! What a request took: for its answer, its log line and the metrics.
+//! A request's figures, for its answer, its log line and the metrics.
 
 use std::time::{Duration, Instant};
 

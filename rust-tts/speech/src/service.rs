@@ -1,4 +1,4 @@
-//! What every request shares: the engine, the voices, the slots, and the server's life.
+//! State that all requests share: the engine, the voices, the slots, and whether the server is draining.
 
 use std::sync::Arc;
 

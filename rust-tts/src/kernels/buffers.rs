@@ -82,7 +82,7 @@ pub(super) fn compute_in_place(
     Ok(())
 }
 
-/// As [`compute_in_place`], of an array that is only read.
+/// Like [`compute_in_place`], for an array that is only read.
 pub(super) fn read_in_place<T>(
     _py: Python<'_>,
     input: Argument<'_>,
@@ -126,7 +126,7 @@ impl Weights {
         Ok(Self(buffer))
     }
 
-    /// As `new`, of what `get_weight(name, *shape)` returns; -1 stands for any size there.
+    /// Like `new`, for the array that `get_weight(name, *shape)` returns; -1 stands for any size there.
     pub(super) fn get(
         get_weight: &Bound<'_, PyAny>,
         name: &str,

@@ -15,7 +15,7 @@ use chatterbox_kernels::Pool;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// What networks made from now on compute with. One for all: they run one after the other.
+/// The thread pool of networks made from now on. They share it because they run one after the other.
 static POOL: Mutex<Option<Arc<Pool>>> = Mutex::new(None);
 
 /// The threads of the networks: as many as `set_threads` said, or as may run at once.

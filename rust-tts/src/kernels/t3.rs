@@ -259,7 +259,7 @@ fn layer_weights<const N: usize>(layer: &Bound<'_, PyAny>) -> PyResult<[Weights;
         .map_err(|_| PyValueError::new_err(format!("a layer has {N} arrays")))
 }
 
-/// How weights are kept, and keys and values with them.
+/// The formats of weights and of the cached keys and values.
 fn parse_precision(precision: &str) -> PyResult<(Precision, CacheFormat)> {
     match precision {
         "fp32" => Ok((Precision::F32, CacheFormat::F32)),

@@ -27,7 +27,7 @@ use crate::shutdown::{self, status};
 use crate::{loading, python, server, telemetry};
 use sink::Sink;
 
-/// What both commands take.
+/// Arguments of both commands.
 #[derive(Args)]
 pub struct OutputOptions {
     /// The audio file; `-` is standard output

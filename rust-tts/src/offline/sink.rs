@@ -1,4 +1,4 @@
-//! Where the commands write.
+//! The commands' output files.
 
 use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -80,7 +80,7 @@ impl Target {
             return Err(std::io::Error::new(ErrorKind::NotFound, problem));
         }
         let mut builder = tempfile::Builder::new();
-        // As any other file that a program makes; the process's mask takes off what it must.
+        // The usual mode of a new file; the process's umask applies.
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         builder
             .tempfile_in(folder)

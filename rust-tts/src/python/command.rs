@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use crate::shutdown::status;
 use crate::telemetry;
 
-/// What to do about a package that is not there. Those of the embedded voice always are.
+/// Advice on a missing package. Those of the embedded voice are always installed.
 const MISSING: &str = "; run: make install-chatterbox";
 
 /// Calls `main(arguments)` of `module` and returns the exit status that it gives.

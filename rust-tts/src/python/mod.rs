@@ -91,7 +91,7 @@ impl Engine for PythonEngine<'_> {
     }
 }
 
-/// What loading calls with `(what, done, total)`.
+/// The callback that loading calls with `(what, done, total)`.
 fn progress(py: Python<'_>, status: Arc<EngineStatus>) -> PyResult<Bound<'_, PyCFunction>> {
     let report = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let (what, done, total) = args.extract()?;

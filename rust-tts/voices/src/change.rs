@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::write::not_found;
 use super::{Details, Voice, VoiceError, VoiceStore, details, files, id};
 
-/// What is to be another from now on.
+/// A change of a voice's details.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     /// The id; its extension may be left out and stays.
@@ -17,7 +17,7 @@ pub struct Change {
     pub consent: Edit,
 }
 
-/// What becomes of something that was said of a voice. In JSON, `null` takes it away.
+/// A change of one detail. In JSON, `null` removes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Option<String>")]
 pub enum Edit {
@@ -34,7 +34,7 @@ impl From<Option<String>> for Edit {
 }
 
 impl Edit {
-    /// The same with a text that `check` lets through.
+    /// The same change if `check` accepts its text.
     pub fn checked<E>(self, check: impl FnOnce(&str) -> Result<String, E>) -> Result<Self, E> {
         match self {
             Self::Set(text) => check(&text).map(Self::Set),

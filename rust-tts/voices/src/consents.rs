@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
     pub id: String,
-    /// What it is called.
+    /// The consent's name.
     pub name: String,
     /// Language tag of what is said in the recording, in lower case.
     pub language: String,

@@ -1,4 +1,4 @@
-//! What people have said of a voice, in small files of their own.
+//! A voice's details as people gave them, in a small file beside it.
 //!
 //! A file is named after the voice's id *and* its content, and is written before the clip takes that name: the clip and
 //! what is said of it change in one moment, that of the clip's rename. A file whose clip is not there means nothing.
@@ -16,7 +16,7 @@ const SUFFIX: &str = ".json";
 /// Larger than any that is written.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What was said of a voice; each part may be missing.
+/// A voice's details; each may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     /// The name that is shown; else the id without its extension.
@@ -34,7 +34,7 @@ pub struct Details {
 }
 
 impl Details {
-    /// What is said here, and what `before` says where nothing is said here.
+    /// These details, and those of `before` where one is missing.
     pub(super) fn or(self, before: Self) -> Self {
         Self {
             name: self.name.or(before.name),
@@ -98,7 +98,7 @@ pub(super) fn keep_only(folder: &Path, id: &str, key: Option<&str>) {
     }
 }
 
-/// What is not there needs no removal.
+/// A missing file counts as removed.
 fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -109,7 +109,7 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
 /// A failure is only warned of: such a file means nothing any more.
 fn warn(id: &str, removed: io::Result<()>) {
     if let Err(error) = unless_gone(removed) {
-        tracing::warn!(id, %error, "what was said of a voice could not be removed");
+        tracing::warn!(id, %error, "the details of a voice could not be removed");
     }
 }
 
@@ -132,7 +132,7 @@ impl VoiceStore {
                 Some(voice) => voice.key == key,
                 None => self.folder.join(id).exists(),
             };
-            // It is written before its clip, which may be on its way.
+            // Details are written before their clip, which may be about to be written.
             if !meant && !files::is_fresh(&own.join(&name)) {
                 unless_gone(files::remove(&own, &name))?;
             }

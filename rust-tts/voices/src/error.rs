@@ -1,4 +1,4 @@
-//! What can go wrong with a voice.
+//! Errors of the voice store.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! From what a client sends to the id of a voice. Nothing else in the server turns client text into a file name.
+//! Derives a voice's id from client text. Nothing else in the server turns client text into a file name.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is known of each file, so that a listing reads only what has changed.
+//! An index of the files, so that a listing reads only those that have changed.
 
 use std::collections::{HashMap, HashSet};
 use std::io;

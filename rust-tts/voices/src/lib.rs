@@ -43,7 +43,7 @@ pub use self::prepared::{PREPARED, without_voice};
 pub use self::voice::{Filter, UploadLimits, Voice, VoiceInfo};
 pub use self::write::Existing;
 
-/// How alike two names are, from 0 to 1, that may be taken for each other.
+/// Least similarity, from 0 to 1, of a name that is suggested instead of another.
 const NEAR: f64 = 0.85;
 /// Most names that an error suggests.
 const NEAR_COUNT: usize = 3;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::{Voice, VoiceError, VoiceStore, files, id, index};
 use chatterbox_audio::decode::{self, Clip};
 
-/// What an engine makes a voice of.
+/// The content of a voice file, for the engine.
 #[derive(Clone, Debug)]
 pub enum Material {
     /// A recording of the speaker.
     Clip(Arc<Clip>),
-    /// What a model knows of the speaker: a file in the safetensors format.
+    /// Conditionals that were computed elsewhere: a file in the safetensors format.
     Portable(Arc<[u8]>),
 }
 
@@ -48,7 +48,7 @@ impl VoiceStore {
             .ok_or(VoiceError::NotFound)
     }
 
-    /// What is in a file, if the file is there and has this content.
+    /// A file's content, if the file exists and has this hash.
     fn load_file(
         &self,
         folder: &Path,

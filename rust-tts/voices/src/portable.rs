@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 /// What the header of such a voice says of its format; the Python side has the same line.
 const FORMAT: &str = "chatterbox-server voice 1";
-/// What is said of any other file.
+/// The error for any other file.
 pub(super) const NONE: &str = "it is no voice that `voice convert` has written";
 /// Such a voice takes some 170 kB.
 const MAX_BYTES: usize = 4 << 20;

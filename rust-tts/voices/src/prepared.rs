@@ -1,4 +1,4 @@
-//! What the models have computed of voices, kept in a folder of its own beside them.
+//! Prepared voices: the conditionals that models have computed, kept in a folder of their own.
 
 use std::collections::BTreeSet;
 use std::fs;

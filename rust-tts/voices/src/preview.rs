@@ -1,4 +1,4 @@
-//! What a voice sounds like: the beginning of its clip.
+//! Previews of voices: the beginning of the clip.
 
 use super::{Material, Voice, VoiceError, VoiceStore, wav};
 use chatterbox_audio::decode::Limits;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{Details, id};
 use chatterbox_audio::decode::Limits;
 
-/// What a voice file may cost.
+/// Limits of a voice file.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
     /// Largest file in bytes.

@@ -10,10 +10,10 @@ use chatterbox_audio::decode::{self, Clip};
 
 /// A clip whose loudest sample is below this, -60 dB of full scale, has no voice in it.
 const SILENCE_PEAK: f32 = 0.001;
-/// What models listen to of a clip, in seconds.
+/// Length of the part of a clip that models use, in seconds.
 const LISTENED_SECONDS: f64 = 10.0;
 
-/// What an upload may do to a voice that has its id already.
+/// Whether an upload may replace a voice that has its id already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Nothing.
@@ -308,7 +308,7 @@ impl VoiceStore {
     /// Whether an upload may take an id; asked before the costly decoding, and once more by the file system.
     pub(super) fn check_free(&self, id: &str, overwrite: bool) -> Result<(), VoiceError> {
         match fs::symlink_metadata(self.folder.join(id)) {
-            // What is neither a voice nor free, such as a folder, is not replaced.
+            // Something that is not a voice, such as a folder, is not replaced.
             Ok(metadata) if !overwrite || !metadata.is_file() => Err(VoiceError::Exists),
             Ok(_) => Ok(()),
             Err(_) if self.inspect(id).is_none() => Ok(()),

@@ -73,8 +73,8 @@ class Conditioning:
 
         ``speaker`` is ``[256]``, ``prompt`` the embeddings ``[n, width]`` of the voice's prompt tokens.
         """
-        told = self._speaker(speaker.to(self._device, self._dtype))[None]
-        return torch.cat((told, prompt if self._perceiver is None else self._perceiver(prompt)))
+        speaker_position = self._speaker(speaker.to(self._device, self._dtype))[None]
+        return torch.cat((speaker_position, prompt if self._perceiver is None else self._perceiver(prompt)))
 
     def emotion(self, exaggeration: float) -> Tensor:
         """The position for ``exaggeration``: ``[1, width]``, or ``[0, width]`` for a model that has none."""

@@ -148,8 +148,8 @@ def without_silence(samples: Samples, below: float) -> Samples:
     loudest = level.max() ** 2
     decibels = 10.0 * np.log10(np.maximum(LEAST_POWER, np.square(level)))
     decibels -= 10.0 * np.log10(np.maximum(LEAST_POWER, loudest))
-    (heard,) = np.nonzero(decibels > -below)
-    return samples[heard[0] * SILENCE_HOP : (heard[-1] + 1) * SILENCE_HOP] if heard.size else samples[:0]
+    (loud,) = np.nonzero(decibels > -below)
+    return samples[loud[0] * SILENCE_HOP : (loud[-1] + 1) * SILENCE_HOP] if loud.size else samples[:0]
 
 
 BLOCK_SECONDS = 0.4
@@ -163,7 +163,7 @@ Coefficients = tuple[list[float], list[float]]
 
 
 def loudness(samples: Samples, rate: int) -> float:
-    """LUFS of one channel; not finite where none can be told. Raises ``ValueError`` for less than one block."""
+    """LUFS of one channel; not finite where it is undefined. Raises ``ValueError`` for less than one block."""
     from ..._core import biquad
 
     if samples.size < BLOCK_SECONDS * rate:
@@ -179,11 +179,11 @@ def loudness(samples: Samples, rate: int) -> float:
     power = np.array(means, np.float64)
     with np.errstate(divide="ignore"):
         level = OFFSET + 10.0 * np.log10(power)
-    heard = level >= ABSOLUTE
-    if not heard.any():
+    gated = level >= ABSOLUTE
+    if not gated.any():
         return -math.inf
-    heard = (level > OFFSET + 10.0 * np.log10(np.mean(power[heard])) + RELATIVE) & (level > ABSOLUTE)
-    return float(OFFSET + 10.0 * np.log10(np.mean(power[heard]))) if heard.any() else -math.inf
+    gated = (level > OFFSET + 10.0 * np.log10(np.mean(power[gated])) + RELATIVE) & (level > ABSOLUTE)
+    return float(OFFSET + 10.0 * np.log10(np.mean(power[gated]))) if gated.any() else -math.inf
 
 
 def _shelf(rate: int) -> Coefficients:

@@ -144,18 +144,18 @@ class TorchVoicePreparer:
         yield
         if self._recipe.normalise_loudness:
             clip = with_loudness(clip, LOUDNESS)
-        heard = resample(clip, SAMPLE_RATE, LISTEN_RATE)
+        clip_16k = resample(clip, SAMPLE_RATE, LISTEN_RATE)
         yield
         reference = torch.from_numpy(clip[: REFERENCE_SECONDS * SAMPLE_RATE]).to(self._device)[None]
-        mel, reference_heard = _reference_mel(reference), _resampled(networks.to_listen_rate, reference)
+        mel, reference_16k = _reference_mel(reference), _resampled(networks.to_listen_rate, reference)
         yield
-        speaker = _speaker_vector(networks.speaker, reference_heard)
+        speaker = _speaker_vector(networks.speaker, reference_16k)
         yield
-        s3_tokens = yield from networks.tokenizer.tokens(reference_heard[0])
+        s3_tokens = yield from networks.tokenizer.tokens(reference_16k[0])
         s3_tokens, mel = aligned(s3_tokens, mel)
-        start = torch.from_numpy(heard[: self._recipe.t3_seconds * LISTEN_RATE])
+        start = torch.from_numpy(clip_16k[: self._recipe.t3_seconds * LISTEN_RATE])
         t3_tokens = yield from networks.tokenizer.tokens(start, self._recipe.t3_tokens)
-        voice = yield from networks.voice.voice(heard)
+        voice = yield from networks.voice.voice(clip_16k)
         # Copies are plain tensors of their own: not parts of larger ones, nor bound to inference mode.
         conditionals = Conditionals(
             t3_speaker=voice.clone(),
@@ -171,9 +171,9 @@ class TorchVoicePreparer:
 
     def _tokens(self, pcm: Samples, rate: int) -> Stages:
         networks = yield from self._networks()
-        heard = resample(pcm, rate, LISTEN_RATE)
+        clip_16k = resample(pcm, rate, LISTEN_RATE)
         yield
-        tokens = yield from networks.tokenizer.tokens(torch.from_numpy(heard))
+        tokens = yield from networks.tokenizer.tokens(torch.from_numpy(clip_16k))
         return tokens.clone()
 
 
@@ -182,7 +182,7 @@ def _tensors(source: Source) -> Tensors:
 
 
 def with_loudness(clip: Samples, target: float) -> Samples:
-    """``clip`` (24 kHz) at ``target`` LUFS; as it is where its loudness cannot be told.
+    """``clip`` (24 kHz) at ``target`` LUFS; as it is where its loudness is undefined.
 
     Equals upstream's ``norm_loudness`` in ``tts_turbo.py`` under NumPy 1: under NumPy 2 its gain turns the clip into
     float64, on which its networks fail.

@@ -104,13 +104,13 @@ class VoiceEncoder:
             network = _Network(self._mels, tensors["lstm.weight_hh_l0"].shape[1], tensors["proj.weight"].shape[0])
         self._network: _Network = fill(network, tensors, device)
 
-    def voice(self, heard: Samples) -> Generator[None, None, Tensor]:
+    def voice(self, clip: Samples) -> Generator[None, None, Tensor]:
         """A generator that yields between batches of windows and returns T3's speaker embedding ``[256]`` of the whole
         clip ``[n]`` at 16 kHz.
 
         Equals upstream's ``VoiceEncoder.embeds_from_wavs``, which takes all the batches in one go.
         """
-        windows = self._windows(heard)
+        windows = self._windows(clip)
         yield
         embedded = []
         for batch in windows.chunk(math.ceil(len(windows) / BATCH)):
@@ -120,9 +120,9 @@ class VoiceEncoder:
         vector: Tensor = mean / torch.linalg.norm(mean, dim=1, keepdim=True)
         return vector[0].to(self._device)
 
-    def _windows(self, heard: Samples) -> Tensor:
+    def _windows(self, clip: Samples) -> Tensor:
         """Overlapping windows ``[n, frames, mels]`` of the clip without the silence around it."""
-        loud = without_silence(heard, SILENCE_DB)
+        loud = without_silence(clip, SILENCE_DB)
         mel = torch.from_numpy(np.dot(_filters(self._mels), powers(loud, FFT, HOP)).T)
         count, left = divmod(max(len(mel) - WINDOW + STEP, 0), STEP)
         if count == 0 or (left + WINDOW - STEP) / WINDOW >= COVERAGE:

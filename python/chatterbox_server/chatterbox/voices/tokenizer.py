@@ -58,8 +58,8 @@ class SpeechTokenizer:
         rates = 1.0 / (10000.0 ** (torch.arange(0, HEAD, 2)[: HEAD // 2].float() / HEAD))
         angles = torch.outer(torch.arange(MOST_STATES), rates).float()
         # By way of complex numbers, as upstream: they have other last bits than sines.
-        turns = torch.polar(torch.ones_like(angles), angles).to(device)
-        self._turns = torch.cat((turns, turns), dim=-1)
+        rotations = torch.polar(torch.ones_like(angles), angles).to(device)
+        self._rotations = torch.cat((rotations, rotations), dim=-1)
         self._window = _buffer(tensors, "window", lambda: torch.hann_window(FFT), device)
         self._filters = _buffer(tensors, "_mel_filters", lambda: mel_filters(mels), device)
 
@@ -98,8 +98,8 @@ class SpeechTokenizer:
     def _encode(self, mel: Tensor, pad: int = 0) -> Generator[None, None, Tensor]:
         """Tokens of one window ``[mels, frames]``. Yields between the halves of the network's blocks."""
         hidden, mask, bias, length = self._subsample(F.pad(mel, (0, pad))[None], mel.shape[1])
-        turns = torch.view_as_real(self._turns[: hidden.shape[1]])[None, :, None]
-        rotary = (turns[..., 0], turns[..., 1])
+        rotations = torch.view_as_real(self._rotations[: hidden.shape[1]])[None, :, None]
+        rotary = (rotations[..., 0], rotations[..., 1])
         for block in self._blocks:
             hidden = block.attend(hidden, mask, bias, rotary)
             yield
@@ -162,14 +162,14 @@ class _Block:
         scores = (query.permute(0, 2, 1, 3) * scale) @ (key.permute(0, 2, 3, 1) * scale) + bias
         mixed = torch.softmax(scores.float(), dim=-1) @ value.view(heads).permute(0, 2, 1, 3)
         attended = F.linear(mixed.permute(0, 2, 1, 3).flatten(start_dim=2), *self._out)
-        return hidden + (attended + self._remembered(value, mask))
+        return hidden + (attended + self._fsmn(value, mask))
 
-    def _remembered(self, value: Tensor, mask: Tensor) -> Tensor:
+    def _fsmn(self, value: Tensor, mask: Tensor) -> Tensor:
         audio = value * mask
         taps = self._memory.shape[2]
         padded = F.pad(audio.transpose(1, 2), ((taps - 1) // 2, taps // 2))
-        heard = F.conv1d(padded, self._memory, groups=self._width).transpose(1, 2)
-        return (heard + audio) * mask
+        memory = F.conv1d(padded, self._memory, groups=self._width).transpose(1, 2)
+        return (memory + audio) * mask
 
     @torch.inference_mode()
     def feed_forward(self, hidden: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-//! What decoding may cost.
+//! Limits of decoding.
 
 use std::time::Duration;
 
 use super::DecodeError;
 
-/// What a clip may cost. All limits are inclusive.
+/// Limits of decoding a clip, all inclusive.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most channels in the file; they are averaged.

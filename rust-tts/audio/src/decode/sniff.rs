@@ -147,7 +147,7 @@ fn is_adts(bytes: &[u8]) -> bool {
     matches!(bytes, &[0xFF, second, third, ..] if second & 0xF6 == 0xF0 && (third >> 2) & 0xF <= 12)
 }
 
-/// Where a row of MP3 frames begins.
+/// The offset at which a run of MP3 frames begins.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     (0..bytes.len().min(MAX_JUNK)).find(|&start| {
         let mut rest = &bytes[start..];

@@ -1,4 +1,4 @@
-//! What unpacking a Vorbis setup header would cost, from the header itself.
+//! The memory that unpacking a Vorbis setup header would take, from the header itself.
 //!
 //! A codebook of a few bytes can stand for millions of numbers, which a decoder computes before it reads any audio. The
 //! header's layout is in the Vorbis I specification, sections 3.2.1 and 4.2.4, and RFC 5215 (laced headers).
@@ -50,7 +50,7 @@ fn setup_header(headers: &[u8]) -> Option<&[u8]> {
     setup.strip_prefix(b"\x05vorbis")
 }
 
-/// What codebooks unpack to.
+/// The memory that codebooks unpack to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cost {
     entries: u64,

@@ -1,4 +1,4 @@
-//! How loud samples are, as amplitudes: 1 is full scale.
+//! Measures levels, as amplitudes: 1 is full scale.
 
 use ebur128::{EbuR128, Mode};
 

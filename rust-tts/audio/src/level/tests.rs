@@ -61,7 +61,7 @@ fn peak(samples: &[f32]) -> f64 {
 
 fn level(normalization: Normalization, samples: &[f32], rate: u32) -> f64 {
     let mut meter = Leveler::new(normalization, Extent::Whole, rate).meter;
-    meter.hear(samples);
+    meter.measure(samples);
     decibels(meter.level().unwrap())
 }
 

@@ -1,4 +1,4 @@
-//! How busy the machine is: its processors, its memory and its GPUs, or the container's share of them.
+//! Utilisation of the machine's processors, memory and GPUs, or of the container's share of them.
 
 mod gpu;
 
@@ -12,7 +12,7 @@ pub use gpu::gpus;
 
 /// The figures of a container's processes, where the system keeps them.
 const CGROUP: &str = "/sys/fs/cgroup";
-/// How long the processors are watched.
+/// The interval over which processor use is measured.
 const WATCHED: Duration = Duration::from_millis(200);
 const GIB: f64 = (1024 * 1024 * 1024) as f64;
 
@@ -72,7 +72,7 @@ impl Ram {
     }
 }
 
-/// What a container has used of its processors, where there is a limit on them.
+/// Processor time that a container has used, where it has a limit.
 struct Share {
     /// Microseconds of computing.
     used: u64,

@@ -1,4 +1,4 @@
-//! What a client would rather have, by its `Accept` header.
+//! Content negotiation by the `Accept` header.
 
 use axum::http::{HeaderMap, header};
 
@@ -49,7 +49,7 @@ impl<'a> Range<'a> {
         })
     }
 
-    /// How closely it names a media type; 0 if it does not.
+    /// How specifically it names a media type; 0 if it does not.
     fn closeness(&self, kind: &str, subtype: &str) -> u8 {
         match (self.kind, self.subtype) {
             ("*", "*") => 1,
@@ -62,7 +62,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// What the closest of the ranges says of media types that mean the same.
+/// The weight that the most specific range gives to equivalent media types.
 fn quality(ranges: &[Range], kinds: &[&str]) -> f32 {
     let kinds = kinds.iter().filter_map(|kind| kind.split_once('/'));
     let named = kinds.flat_map(|(kind, subtype)| {

@@ -94,7 +94,7 @@ pub fn response(
     response
 }
 
-/// What is known of an answer before anything is spoken: its form, and who speaks.
+/// Headers that are known before anything is spoken: the format, the model and the voice.
 pub fn described(request: &SpeechRequest, content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();

@@ -29,7 +29,7 @@ pub struct Upload {
     _room: Room,
 }
 
-/// What a form holds.
+/// A form's fields and file.
 pub struct Form {
     /// The name of the part that is the file.
     part: &'static str,
@@ -135,7 +135,7 @@ impl Form {
     }
 }
 
-/// What the parts of a form hold.
+/// The form that is being read, part by part.
 #[derive(Default)]
 struct Parts {
     /// The file's name and content.
@@ -189,7 +189,7 @@ impl Reader {
         Ok(parts)
     }
 
-    /// The file in a part; `None` in one without a name and without content, as forms send what nobody chose.
+    /// The file in a part; `None` in one without a name and without content, as forms send where no file was chosen.
     async fn file(
         &mut self,
         part: Field<'_>,
@@ -224,7 +224,7 @@ impl Reader {
         let mut fits = true;
         while let Some(piece) = part.chunk().await.map_err(|error| self.broken(&error))? {
             fits = fits && bytes.len() + piece.len() <= most;
-            // What is too much is read and dropped, so that the client, which still sends, hears why.
+            // The excess is read and dropped, so that the client, which is still sending, gets the error.
             if fits {
                 self.room.grow(piece.len())?;
                 bytes.extend_from_slice(&piece);

@@ -1,4 +1,4 @@
-//! What probes and operators ask.
+//! Routes for probes and operators.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use chatterbox_engine::EngineState;
 
 use crate::state::{App, Shared};
 
-/// What probes ask for, from wherever they are and under any name.
+/// The probes, which are answered for every origin and `Host`.
 pub const PATHS: [&str; 4] = ["/health", "/livez", "/ping", "/readyz"];
 
 /// What is loaded, on what.

@@ -34,7 +34,7 @@ use crate::state::{App, Shared};
 const JSON_LIMIT: usize = 1024 * 1024;
 /// Most bytes of a character in JSON: a pair of surrogates, both escaped.
 const ESCAPED_CHARACTER: usize = 12;
-/// What a body needs beside a file or a text.
+/// Room in a body beside its file or text.
 const OVERHEAD: usize = 64 * 1024;
 
 /// Every route, with the layers that each request passes.
@@ -158,7 +158,7 @@ fn other_routes(app: &Shared) -> OpenApiRouter<Shared> {
         .merge(docs::routes())
 }
 
-/// What is there to choose from, which `PUBLIC_LISTINGS` shows to everybody.
+/// The listings, which `PUBLIC_LISTINGS` opens to requests without a key.
 fn listings() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(models::list))

@@ -33,7 +33,7 @@ use chatterbox_speech::{self as speech, Delivery, Speech, SpeechEvent, Summary};
 
 /// The part that is a clip.
 const PART: &str = "voice_file";
-/// How much of it is used, in seconds.
+/// Length of the clip that is used, in seconds.
 const LONGEST: &str = "max_reference_duration_sec";
 
 /// [`SpeechParams`] with a clip.
@@ -192,7 +192,7 @@ fn longest(form: &mut Form) -> Result<Option<f64>, Error> {
 
 /// Decodes a clip that is to be a voice, of which `longest` seconds are used.
 async fn once(app: &App, upload: Upload, longest: Option<f64>) -> Result<OneOff, Error> {
-    // It stays in memory until the request has been spoken, also while that waits in the queue.
+    // The clip stays in memory until the request has been spoken, also while it waits in the queue.
     let place = Arc::clone(&app.clips).try_acquire_owned();
     let place = place.map_err(|_| {
         let message = "Too many clips are being spoken with.";

@@ -12,7 +12,7 @@ use chatterbox_speech::error::{Code, Error};
 
 use crate::machine;
 
-/// How long figures are good: watching the processors takes a thread for a while, so everybody who asks meanwhile has them.
+/// How long figures are reused: measuring processor use takes a thread for a while.
 const FRESH: Duration = Duration::from_secs(1);
 /// The latest figures of this machine, and when they were taken.
 static LATEST: Mutex<Option<(Instant, Value)>> = Mutex::const_new(None);

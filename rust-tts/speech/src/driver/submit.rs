@@ -14,7 +14,7 @@ use chatterbox_text::Utterance;
 /// Longest audio of one utterance, in seconds: a guard against a model that does not end. A long number read slowly takes
 /// more than a minute; models that speak in tokens have a lower limit of their own.
 const UTTERANCE_SECONDS: f64 = 120.0;
-/// How often a voice that is replaced again and again is looked up.
+/// Most lookups of a voice that is replaced repeatedly.
 const VOICE_ATTEMPTS: u32 = 3;
 /// Silence that a model may put around an utterance, in seconds.
 const LEAD_AND_TAIL: f64 = 1.5;

@@ -1,4 +1,4 @@
-//! What became of the latest requests: exact figures for people, beside the histograms for Prometheus.
+//! Exact figures of the latest requests for people, beside the histograms for Prometheus.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Requests over which real-time factors are taken.
 const FACTORS: usize = 1000;
-/// How far back the throughput looks.
+/// The window of the throughput.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Requests that are remembered of the window: a bound on memory, which no server reaches.
 const ENDS: usize = 100_000;
@@ -27,7 +27,7 @@ pub struct Figures {
     pub audio_seconds_per_second: f64,
 }
 
-/// What is remembered.
+/// The latest requests.
 struct Recent {
     began: Instant,
     requests: u64,

@@ -36,10 +36,10 @@ pub trait Host {
     fn find_voice(&self, reference: &str) -> Result<String, Error>;
 }
 
-/// Names one running say inside the server; a client's `id` may come again after its end.
+/// Identifies one running stream inside the server; a client's `id` may come again after its end.
 pub type StreamKey = u64;
 
-/// What the socket has to do, in this order.
+/// Actions for the socket, in this order.
 #[derive(Debug)]
 pub enum Action {
     Send(Frame),
@@ -74,7 +74,7 @@ pub enum Frame {
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     pub max_streams: usize,
-    /// Characters of one say's text, appended text included.
+    /// Characters of one stream's text, appended text included.
     pub max_text_length: usize,
 }
 
@@ -137,9 +137,9 @@ impl Session {
         vec![send(&ServerMessage::error(None, &error))]
     }
 
-    /// A piece of a say's audio, its end or its failure.
+    /// A chunk of a stream's audio, its end or its failure.
     pub fn on_event(&mut self, key: StreamKey, event: Result<SpeechEvent, Error>) -> Vec<Action> {
-        // What was cancelled may still have pieces on their way.
+        // A cancelled stream may still have audio on its way.
         let Some(id) = self
             .streams
             .iter()

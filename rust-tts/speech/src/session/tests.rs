@@ -104,14 +104,14 @@ impl Host for FakeHost {
 }
 
 /// A session with its host.
-struct Talk {
+struct Harness {
     host: FakeHost,
     session: Session,
     /// What the driver of each stream would encode with.
     encoders: BTreeMap<StreamKey, AnswerEncoder>,
 }
 
-impl Talk {
+impl Harness {
     fn new() -> Self {
         Self {
             host: FakeHost::default(),
@@ -120,13 +120,13 @@ impl Talk {
         }
     }
 
-    fn hear(&mut self, text: &str) -> Vec<Action> {
+    fn receive(&mut self, text: &str) -> Vec<Action> {
         self.session.on_text(text, &self.host)
     }
 
-    /// Starts a say and returns its key.
+    /// Starts a stream and returns its key.
     fn say(&mut self, message: &str) -> StreamKey {
-        let actions = self.hear(message);
+        let actions = self.receive(message);
         let Some(Action::Start { key, request }) = actions.first() else {
             panic!("{message}: {actions:?}")
         };
@@ -192,8 +192,8 @@ fn only(actions: &[Action]) -> Value {
 }
 
 /// Everything but frames, in short.
-fn deeds(actions: &[Action]) -> Vec<String> {
-    let deeds = actions.iter().filter_map(|action| match action {
+fn non_frames(actions: &[Action]) -> Vec<String> {
+    let non_frames = actions.iter().filter_map(|action| match action {
         Action::Send(_) => None,
         Action::Start { key, .. } => Some(format!("start {key}")),
         Action::Text { key, utterances } => {
@@ -207,5 +207,5 @@ fn deeds(actions: &[Action]) -> Vec<String> {
         Action::Cancel { key } => Some(format!("cancel {key}")),
         Action::Close { code, .. } => Some(format!("close {code}")),
     });
-    deeds.collect()
+    non_frames.collect()
 }

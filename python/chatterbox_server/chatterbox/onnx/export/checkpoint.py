@@ -26,11 +26,11 @@ _TOKENIZER_MELS = 128
 
 
 def export(
-    model: str, files: CheckpointFiles, folder: Path, dtypes: Sequence[str], told: Callable[[Path], None]
+    model: str, files: CheckpointFiles, folder: Path, dtypes: Sequence[str], report: Callable[[Path], None]
 ) -> None:
     """Write ``folder/onnx`` and what belongs beside it, of ``model`` (turbo or nano), in each of ``dtypes``.
 
-    ``told`` is given each file. Raises ``CheckpointError`` for weights that cannot be exported, ``OSError``
+    ``report`` is given each file. Raises ``CheckpointError`` for weights that cannot be exported, ``OSError``
     where nothing can be written.
     """
     t3, s3gen, voice_encoder = (open_tensors(path) for path in (files.t3, files.s3gen, files.voice_encoder))
@@ -52,13 +52,13 @@ def export(
             folder=graphs,
             precision=precision,
         )
-        told(encoder)
-        told(write_embed_tokens(t3, graphs, precision))
-        told(write_language_model(t3, graphs, precision))
-        told(write_conditional_decoder(s3gen, graphs, precision))
+        report(encoder)
+        report(write_embed_tokens(t3, graphs, precision))
+        report(write_language_model(t3, graphs, precision))
+        report(write_conditional_decoder(s3gen, graphs, precision))
     _copy_tokenizer(files.tokenizer, folder)
     if files.conditionals is not None:
-        told(_write_voice(t3, files.conditionals, folder))
+        report(_write_voice(t3, files.conditionals, folder))
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

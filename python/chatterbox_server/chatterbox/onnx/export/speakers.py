@@ -38,11 +38,13 @@ def resampled(graph: Graph, audio: Name) -> Name:
     step, phases = SAMPLE_RATE // divisor, LISTEN_RATE // divisor
     padded = graph.add("Pad", audio, graph.ints(0, how.width, 0, how.width + step))
     kernel = graph.once("resampling", lambda: graph.constant(how.kernel.numpy()))
-    heard = graph.add("Conv", graph.add("Unsqueeze", padded, graph.ints(1)), kernel, strides=[step])
-    # The samples of the phases in turns, rounded up as many as the rate asks for.
-    heard = graph.reshape(graph.transpose(heard, 0, 2, 1), 1, -1)
+    samples = graph.add("Conv", graph.add("Unsqueeze", padded, graph.ints(1)), kernel, strides=[step])
+    # The samples of the phases interleaved, rounded up as many as the rate asks for.
+    samples = graph.reshape(graph.transpose(samples, 0, 2, 1), 1, -1)
     scaled = graph.add("Mul", graph.size(audio, 1), graph.ints(phases))
-    return graph.slice(heard, 1, 0, graph.add("Div", graph.add("Add", scaled, graph.ints(step - 1)), graph.ints(step)))
+    return graph.slice(
+        samples, 1, 0, graph.add("Div", graph.add("Add", scaled, graph.ints(step - 1)), graph.ints(step))
+    )
 
 
 def power(graph: Graph, audio: Name, frames: Array, hop: int) -> Name:
@@ -78,8 +80,8 @@ def reference_mel(graph: Graph, audio: Name) -> Name:
 
 def voice_mel(graph: Graph, audio: Name, mels: int) -> Name:
     """The voice encoder's mel ``[1 + n / 160, mels]`` of audio at 16 kHz."""
-    heard = power(graph, _reflected(graph, audio, _FFT // 2), _hann(_FFT), _HOP)
-    mel = graph.add("MatMul", graph.constant(_mel(LISTEN_RATE, _FFT, mels)), heard)
+    spectrum = power(graph, _reflected(graph, audio, _FFT // 2), _hann(_FFT), _HOP)
+    mel = graph.add("MatMul", graph.constant(_mel(LISTEN_RATE, _FFT, mels)), spectrum)
     return graph.add("Squeeze", graph.transpose(mel, 0, 2, 1), graph.ints(0))
 
 
@@ -176,9 +178,9 @@ def t3_speaker(layers: Layers, audio: Name) -> Name:
         given = [graph.constant(array) for array in (*weights, np.concatenate(biases)[None])]
         sequence, last = graph.split("LSTM", 2, x, *given, hidden_size=hidden)
         x = graph.add("Squeeze", sequence, graph.ints(1))
-    heard = layers.linear(graph.add("Squeeze", last, graph.ints(0)), "proj")
-    heard = graph.add("LpNormalization", graph.add("Relu", heard), axis=1, p=2)
-    return graph.add("LpNormalization", graph.add("ReduceMean", heard, graph.ints(0), keepdims=1), axis=1, p=2)
+    embeddings = layers.linear(graph.add("Squeeze", last, graph.ints(0)), "proj")
+    embeddings = graph.add("LpNormalization", graph.add("Relu", embeddings), axis=1, p=2)
+    return graph.add("LpNormalization", graph.add("ReduceMean", embeddings, graph.ints(0), keepdims=1), axis=1, p=2)
 
 
 def _conv(layers: Layers, x: Name, name: str, **how: Any) -> Name:
@@ -209,7 +211,7 @@ def _residual(layers: Layers, x: Name, stride: int) -> Name:
 
 
 def _dense(layers: Layers, x: Name, dilation: int) -> Name:
-    """A layer whose outputs are weighted by what it hears around them."""
+    """A layer whose outputs are weighted by the context around them."""
     graph = layers.graph
     x = _conv(layers, _relu(graph, _normed(layers, x, "nonlinear1.batchnorm")), "linear1")
     x = _relu(graph, _normed(layers, x, "nonlinear2.batchnorm"))
@@ -240,8 +242,8 @@ def _without_silence(graph: Graph, audio: Name) -> Name:
     mean = graph.constant(np.full((1, 1, _SILENCE_FRAME), 1 / _SILENCE_FRAME, np.float32))
     loud = graph.add("Conv", squares, mean, strides=[_SILENCE_HOP], pads=[_SILENCE_FRAME // 2] * 2)
     least = graph.add("Mul", graph.add("ReduceMax", loud, keepdims=1), graph.number(_SILENCE))
-    heard = graph.add("NonZero", graph.reshape(graph.add("Greater", loud, least), -1))
-    frames = graph.reshape(heard, -1)
+    above = graph.add("NonZero", graph.reshape(graph.add("Greater", loud, least), -1))
+    frames = graph.reshape(above, -1)
     first, last = graph.slice(frames, 0, 0, 1), graph.slice(frames, 0, -1)
     hop = graph.ints(_SILENCE_HOP)
     end = graph.add("Mul", graph.add("Add", last, graph.ints(1)), hop)

@@ -104,22 +104,22 @@ def write_speech_encoder(
     tokenizer = Layers(graph, s3gen, "tokenizer.")
     bank = tokenizer.array("_mel_filters") if "_mel_filters" in tokenizer else filters()
 
-    heard = resampled(graph, audio)
-    mel = log_mel(graph, graph.slice(heard, 1, 0, recipe.t3_seconds * LISTEN_RATE), bank)
+    audio_16k = resampled(graph, audio)
+    mel = log_mel(graph, graph.slice(audio_16k, 1, 0, recipe.t3_seconds * LISTEN_RATE), bank)
     mel = graph.slice(mel, 2, 0, MEL_FRAMES_PER_TOKEN * recipe.t3_tokens)
     features = _features(
-        Layers(graph, t3), t3_speaker(Layers(graph, voice_encoder, ""), heard), speech_tokens(tokenizer, mel)
+        Layers(graph, t3), t3_speaker(Layers(graph, voice_encoder, ""), audio_16k), speech_tokens(tokenizer, mel)
     )
 
     reference = graph.slice(audio, 1, 0, REFERENCE_SECONDS * SAMPLE_RATE)
-    reference_heard = resampled(graph, reference)
-    tokens = speech_tokens(tokenizer, log_mel(graph, reference_heard, bank))
+    reference_16k = resampled(graph, reference)
+    tokens = speech_tokens(tokenizer, log_mel(graph, reference_16k, bank))
     frames = reference_mel(graph, reference)
     # Whole tokens of two frames each, as ``conditionals.aligned``.
     halves = graph.add("Div", graph.size(frames, 1), graph.ints(FRAMES_PER_TOKEN))
     whole = graph.add("Min", graph.size(tokens, 1), halves)
     speakers = Layers(graph, s3gen, "speaker_encoder.")
-    speaker = s3_speaker(speakers, kaldi(graph, reference_heard, MEL_CHANNELS))
+    speaker = s3_speaker(speakers, kaldi(graph, reference_16k, MEL_CHANNELS))
 
     width = t3["speech_emb.weight"].shape[1]
     graph.output(features, "audio_features", TensorProto.FLOAT, 1, "positions", width)
@@ -133,5 +133,5 @@ def write_speech_encoder(
 def _features(t3: Layers, speaker: Name, tokens: Name) -> Name:
     """What stands before T3's text, ``[1, 1 + n, width]``: ``t3/conditioning.py``."""
     graph = t3.graph
-    told = graph.add("Unsqueeze", t3.linear(speaker, "cond_enc.spkr_enc"), graph.ints(1))
-    return graph.add("Concat", told, graph.add("Gather", t3.constant("speech_emb.weight"), tokens), axis=1)
+    speaker_position = graph.add("Unsqueeze", t3.linear(speaker, "cond_enc.spkr_enc"), graph.ints(1))
+    return graph.add("Concat", speaker_position, graph.add("Gather", t3.constant("speech_emb.weight"), tokens), axis=1)

@@ -41,13 +41,13 @@ def vocoder(layers: Layers, mel: Name, seed: int) -> Name:
             # A spectrum has one frame more than its signal has hops.
             x = graph.add("Pad", x, graph.ints(0, 0, 1, 0, 0, 0), mode="reflect")
         slower = math.prod(_UPSAMPLING[stage + 1 :])
-        heard = graph.add(
+        signal_features = graph.add(
             "Conv",
             *(spectrum, layers.constant(f"source_downs.{stage}.weight"), layers.constant(f"source_downs.{stage}.bias")),
             strides=[slower],
             pads=[0 if slower == 1 else slower // 2] * 2,
         )
-        x = graph.add("Add", x, _residual(layers.scope(f"source_resblocks.{stage}."), heard))
+        x = graph.add("Add", x, _residual(layers.scope(f"source_resblocks.{stage}."), signal_features))
         results = [_residual(layers.scope(f"resblocks.{blocks * stage + index}."), x) for index in range(blocks)]
         x = graph.add("Mul", graph.add("Sum", *results), graph.number(1 / blocks))
     x = _conv(layers, graph.add("LeakyRelu", x, alpha=0.01), "conv_post")

@@ -43,7 +43,7 @@ macro_rules! assets {
     };
 }
 
-/// What `/assets` has.
+/// The files under `/assets`.
 const ASSETS: &[Asset] = assets! {
     "page.js", "text/javascript; charset=utf-8", false, "page/page.js";
     "player.js", "text/javascript; charset=utf-8", false, "page/player.js";

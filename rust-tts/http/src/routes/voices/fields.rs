@@ -1,4 +1,4 @@
-//! What may be said of a voice.
+//! Validation of a voice's details.
 
 use chatterbox_speech::error::Error;
 use chatterbox_voices::{Consents, VoiceStore};

@@ -1,4 +1,4 @@
-//! When a socket is pinged, and when it is given up.
+//! Pings, and the timeouts after which a socket is closed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::state::App;
 /// Pings without any sign of life after which a socket is dead.
 const MISSED_PINGS: u32 = 2;
 
-/// Pings, and notices when nobody is there any more.
+/// Sends pings, and decides when the client is no longer there.
 pub struct KeepAlive {
     interval: Duration,
     idle_timeout: Duration,

@@ -126,7 +126,7 @@ struct Connection {
     events: mpsc::Sender<KeyedEvent>,
     /// Knows when the client has stopped reading.
     listener: Listener,
-    /// What the writer has not taken yet, in order.
+    /// Messages that the writer has not taken yet, in order.
     outgoing: VecDeque<Outgoing>,
     /// A close frame waits to be sent or was received.
     closing: bool,

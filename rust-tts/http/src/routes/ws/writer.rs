@@ -36,7 +36,7 @@ pub async fn write(
 ) {
     while let Some(first) = frames.recv().await {
         let mut next = Some(first);
-        // What waits already leaves with it, in one write.
+        // Messages that already wait are sent with it, in one write.
         while let Some(outgoing) = next {
             let is_audio = outgoing.key.is_some();
             if !(is_audio && stalled.is_cancelled()) && feed(&mut sink, outgoing).await.is_err() {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
-use super::{Action, Frame, Talk, sent, summary};
+use super::{Action, Frame, Harness, sent, summary};
 use crate::{SpeechEvent, Timing};
 
 fn data(message: &Value) -> Vec<u8> {
@@ -37,17 +37,17 @@ fn test_all_chunks_but_the_last_have_the_exact_length() {
         (48_000, 5000, 240_000),
     ] {
         for total in [1, exact - 1, exact, exact + 1, 3 * exact, 3 * exact + 7] {
-            let mut talk = Talk::new();
-            let key = talk.say(&format!(
+            let mut harness = Harness::new();
+            let key = harness.say(&format!(
                 r#"{{"type":"say","id":"a","text":"Hello.",
                      "audio":{{"format":"pcm_f32le","sample_rate":{rate},"chunk_size_ms":{chunk_ms}}}}}"#
             ));
             let samples = ramp(total);
             let mut messages = Vec::new();
             for piece in samples.chunks(exact / 3 + 1) {
-                messages.extend(sent(&talk.audio(key, piece)));
+                messages.extend(sent(&harness.audio(key, piece)));
             }
-            messages.extend(sent(&talk.finish(key)));
+            messages.extend(sent(&harness.finish(key)));
             let case = format!("{rate} Hz, {chunk_ms} ms, {total} samples");
             assert_eq!(messages.pop().unwrap()["type"], "done", "{case}");
             assert_eq!(messages.len(), total.div_ceil(exact), "{case}");
@@ -66,36 +66,38 @@ fn test_all_chunks_but_the_last_have_the_exact_length() {
 
 #[test]
 fn test_done_has_timings() {
-    let mut talk = Talk::new();
-    let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
+    let mut harness = Harness::new();
+    let key = harness.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
     assert!(
-        talk.session
+        harness
+            .session
             .on_event(key, Ok(SpeechEvent::Started(Timing::default())))
             .is_empty()
     );
     assert!(
-        talk.session
+        harness
+            .session
             .on_event(key, Ok(SpeechEvent::Progress { characters: 6 }))
             .is_empty()
     );
-    talk.audio(key, &ramp(100));
-    let messages = sent(&talk.finish(key));
+    harness.audio(key, &ramp(100));
+    let messages = sent(&harness.finish(key));
     let expected = serde_json::json!({
         "type": "done", "id": "a", "duration_seconds": summary().audio_seconds, "time_to_first_audio_ms": 120.0,
         "real_time_factor": summary().real_time_factor, "cancelled": false,
     });
     assert_eq!(*messages.last().unwrap(), expected);
-    assert!(talk.session.idle());
-    assert!(talk.finish(key).is_empty(), "it is done once");
+    assert!(harness.session.idle());
+    assert!(harness.finish(key).is_empty(), "it is done once");
 }
 
 #[test]
 fn test_error_is_last_message() {
-    let mut talk = Talk::new();
-    let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
-    let chunks = sent(&talk.audio(key, &ramp(2000)));
+    let mut harness = Harness::new();
+    let key = harness.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
+    let chunks = sent(&harness.audio(key, &ramp(2000)));
     assert!(!chunks.is_empty() && chunks.iter().all(|chunk| chunk["is_last"] == false));
-    let error = super::only(&talk.fail(key));
+    let error = super::only(&harness.fail(key));
     assert_eq!(
         (error["type"].as_str(), error["id"].as_str()),
         (Some("error"), Some("a"))
@@ -104,20 +106,20 @@ fn test_error_is_last_message() {
         (error["code"].as_str(), error["error"].as_str()),
         (Some("GENERATION_ERROR"), Some("It broke."))
     );
-    assert!(talk.audio(key, &ramp(2000)).is_empty());
-    assert!(talk.finish(key).is_empty());
-    assert!(talk.session.idle());
+    assert!(harness.audio(key, &ramp(2000)).is_empty());
+    assert!(harness.finish(key).is_empty());
+    assert!(harness.session.idle());
 }
 
 #[test]
 fn test_binary_frames_follow_their_header() {
-    let mut talk = Talk::new();
-    let key = talk.say(
+    let mut harness = Harness::new();
+    let key = harness.say(
         r#"{"type":"say","id":"a","text":"Hello.","audio":{"binary":true,"format":"pcm_f32le"}}"#,
     );
     let samples = ramp(2500);
-    let mut actions = talk.audio(key, &samples);
-    actions.extend(talk.finish(key));
+    let mut actions = harness.audio(key, &samples);
+    actions.extend(harness.finish(key));
     let done = actions.pop();
     assert!(matches!(done, Some(Action::Send(Frame::Text(text))) if text.contains("done")));
     let mut bytes = Vec::new();
@@ -142,13 +144,13 @@ fn test_binary_frames_follow_their_header() {
 #[test]
 fn test_whole_audio_comes_in_one_message() {
     for binary in [false, true] {
-        let mut talk = Talk::new();
-        let key = talk.say(&format!(
+        let mut harness = Harness::new();
+        let key = harness.say(&format!(
             r#"{{"type":"say","id":"a","text":"Hello.","stream":false,"audio":{{"format":"wav","binary":{binary}}}}}"#
         ));
-        assert!(talk.audio(key, &ramp(1500)).is_empty());
-        assert!(talk.audio(key, &ramp(500)).is_empty());
-        let actions = talk.finish(key);
+        assert!(harness.audio(key, &ramp(1500)).is_empty());
+        assert!(harness.audio(key, &ramp(500)).is_empty());
+        let actions = harness.finish(key);
         let messages = sent(&actions);
         assert_eq!(messages.len(), 2);
         assert_eq!(messages[0]["type"], "audio");
@@ -171,10 +173,10 @@ fn test_whole_audio_comes_in_one_message() {
 
 #[test]
 fn test_format_header_is_sent_once() {
-    let mut talk = Talk::new();
-    let key = talk.say(r#"{"type":"say","id":"a","text":"Hello.","audio":{"format":"wav"}}"#);
-    let mut messages = sent(&talk.audio(key, &ramp(2500)));
-    messages.extend(sent(&talk.finish(key)));
+    let mut harness = Harness::new();
+    let key = harness.say(r#"{"type":"say","id":"a","text":"Hello.","audio":{"format":"wav"}}"#);
+    let mut messages = sent(&harness.audio(key, &ramp(2500)));
+    messages.extend(sent(&harness.finish(key)));
     messages.pop();
     let bytes: Vec<u8> = messages.iter().flat_map(data).collect();
     assert_eq!(bytes.len(), 44 + 2 * 2500);
@@ -188,8 +190,8 @@ fn test_format_header_is_sent_once() {
 
 #[test]
 fn test_parts_of_unknown_keys_are_dropped() {
-    let mut talk = Talk::new();
-    assert!(talk.audio(7, &ramp(5000)).is_empty());
-    assert!(talk.finish(7).is_empty());
-    assert!(talk.fail(7).is_empty());
+    let mut harness = Harness::new();
+    assert!(harness.audio(7, &ramp(5000)).is_empty());
+    assert!(harness.finish(7).is_empty());
+    assert!(harness.fail(7).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Every message of a client, right and wrong.
 
 use super::super::MAX_ID;
-use super::{Talk, only, sent};
+use super::{Harness, only, sent};
 use crate::session::Session;
 
 #[test]
@@ -168,8 +168,8 @@ const WRONG: &[(&str, &str, &str, Option<&str>)] = &[
 #[test]
 fn test_invalid_messages_get_only_an_error() {
     for &(message, code, about, id) in WRONG {
-        let mut talk = Talk::new();
-        let error = only(&talk.hear(message));
+        let mut harness = Harness::new();
+        let error = only(&harness.receive(message));
         assert_eq!(error["type"], "error", "{message}");
         assert_eq!(error["code"], code, "{message}: {error}");
         assert_eq!(error["error"], error["message"], "{message}");
@@ -178,9 +178,9 @@ fn test_invalid_messages_get_only_an_error() {
             "{message}: {error}"
         );
         assert_eq!(error.get("id").and_then(|id| id.as_str()), id, "{message}");
-        assert!(talk.session.idle(), "{message}");
+        assert!(harness.session.idle(), "{message}");
         assert_eq!(
-            only(&talk.hear(r#"{"type":"ping"}"#)),
+            only(&harness.receive(r#"{"type":"ping"}"#)),
             serde_json::json!({"type": "pong"})
         );
     }
@@ -189,12 +189,13 @@ fn test_invalid_messages_get_only_an_error() {
 #[test]
 fn test_deep_json_is_refused() {
     let deep = "[".repeat(100_000);
-    assert_eq!(only(&Talk::new().hear(&deep))["code"], "PARSE_ERROR");
+    assert_eq!(only(&Harness::new().receive(&deep))["code"], "PARSE_ERROR");
 }
 
 #[test]
 fn test_out_of_range_numbers_name_field() {
-    let error = only(&Talk::new().hear(r#"{"type":"say","text":"a","voice":{"top_p":1e999}}"#));
+    let error =
+        only(&Harness::new().receive(r#"{"type":"say","text":"a","voice":{"top_p":1e999}}"#));
     assert_eq!(error["code"], "INVALID_PARAMETER", "{error}");
     assert!(
         error["error"].as_str().unwrap().contains("voice.top_p"),
@@ -205,18 +206,18 @@ fn test_out_of_range_numbers_name_field() {
 #[test]
 fn test_binary_messages_are_refused() {
     assert_eq!(
-        only(&Talk::new().session.on_binary())["code"],
+        only(&Harness::new().session.on_binary())["code"],
         "PARSE_ERROR"
     );
 }
 
 #[test]
 fn test_streams_without_id_get_one() {
-    let mut talk = Talk::new();
+    let mut harness = Harness::new();
     let ids: Vec<_> = (0..2)
         .map(|_| {
-            let key = talk.say(r#"{"type":"say","text":"Hello."}"#);
-            let id = sent(&talk.finish(key))[0]["id"]
+            let key = harness.say(r#"{"type":"say","text":"Hello."}"#);
+            let id = sent(&harness.finish(key))[0]["id"]
                 .as_str()
                 .unwrap()
                 .to_owned();
@@ -229,22 +230,25 @@ fn test_streams_without_id_get_one() {
 
 #[test]
 fn test_id_is_taken_until_stream_ends() {
-    let mut talk = Talk::new();
-    let key = talk.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
-    let error = only(&talk.hear(r#"{"type":"say","id":"a","text":"Again."}"#));
+    let mut harness = Harness::new();
+    let key = harness.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
+    let error = only(&harness.receive(r#"{"type":"say","id":"a","text":"Again."}"#));
     assert_eq!(
         (error["code"].as_str(), error["id"].as_str()),
         (Some("INVALID_PARAMETER"), Some("a"))
     );
-    talk.finish(key);
-    assert_ne!(talk.say(r#"{"type":"say","id":"a","text":"Again."}"#), key);
+    harness.finish(key);
+    assert_ne!(
+        harness.say(r#"{"type":"say","id":"a","text":"Again."}"#),
+        key
+    );
 }
 
 #[test]
 fn test_id_length_is_limited() {
     let say = |id: &str| format!(r#"{{"type":"say","id":"{id}","text":"Hello."}}"#);
-    Talk::new().say(&say(&"i".repeat(MAX_ID)));
-    let error = only(&Talk::new().hear(&say(&"i".repeat(MAX_ID + 1))));
+    Harness::new().say(&say(&"i".repeat(MAX_ID)));
+    let error = only(&Harness::new().receive(&say(&"i".repeat(MAX_ID + 1))));
     assert_eq!(error["code"], "INVALID_PARAMETER");
     assert!(
         error.get("id").is_none(),
@@ -254,14 +258,14 @@ fn test_id_length_is_limited() {
 
 #[test]
 fn test_streams_per_connection_are_limited() {
-    let mut talk = Talk::new();
+    let mut harness = Harness::new();
     let say = r#"{"type":"say","text":"Hello."}"#;
-    let first = talk.say(say);
-    talk.say(say);
-    talk.say(say);
-    let error = only(&talk.hear(say));
+    let first = harness.say(say);
+    harness.say(say);
+    harness.say(say);
+    let error = only(&harness.receive(say));
     assert_eq!(error["code"], "TOO_MANY_REQUESTS");
     assert!(error["retry_after"].as_u64().unwrap() >= 1);
-    talk.finish(first);
-    talk.say(say);
+    harness.finish(first);
+    harness.say(say);
 }

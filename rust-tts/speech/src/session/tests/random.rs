@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Action, Frame, LIMITS, StreamKey, Talk};
+use super::{Action, Frame, Harness, LIMITS, StreamKey};
 
 /// One thing that happens to a session.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What an observer of the actions knows of one say.
+/// What the actions so far show of one stream.
 #[derive(Default)]
 struct Seen {
     next_index: u64,
@@ -142,7 +142,7 @@ impl Observer {
                 let seen = self
                     .seen
                     .get_mut(&id)
-                    .expect("a chunk of a say that does not run");
+                    .expect("a chunk of a stream that does not run");
                 assert!(!seen.last, "a chunk after the last");
                 assert_eq!(message["index"], seen.next_index);
                 seen.next_index += 1;
@@ -153,7 +153,7 @@ impl Observer {
                 let seen = self
                     .seen
                     .get_mut(&id)
-                    .expect("audio of a say that does not run");
+                    .expect("audio of a stream that does not run");
                 assert!(!std::mem::replace(&mut seen.last, true), "audio twice");
                 self.binary_due = message.get("data").is_none();
             }
@@ -171,21 +171,21 @@ impl Observer {
     }
 }
 
-fn take(talk: &mut Talk, step: &Step) -> Vec<Action> {
+fn take(harness: &mut Harness, step: &Step) -> Vec<Action> {
     match step {
-        Step::Message(text) => talk.hear(text),
-        Step::Binary => talk.session.on_binary(),
-        Step::Audio(key, samples) => talk.audio(*key, &vec![0.25; *samples]),
-        Step::Finish(key) => talk.finish(*key),
-        Step::Fail(key) => talk.fail(*key),
-        Step::Drain => talk.session.drain(),
+        Step::Message(text) => harness.receive(text),
+        Step::Binary => harness.session.on_binary(),
+        Step::Audio(key, samples) => harness.audio(*key, &vec![0.25; *samples]),
+        Step::Finish(key) => harness.finish(*key),
+        Step::Fail(key) => harness.fail(*key),
+        Step::Drain => harness.session.drain(),
     }
 }
 
 proptest! {
     #[test]
     fn test_protocol_holds_for_random_sequences(steps in prop::collection::vec(step(), 0..60)) {
-        let mut talk = Talk::new();
+        let mut harness = Harness::new();
         let mut observer = Observer::default();
         for step in &steps {
             let known_key = match step {
@@ -195,7 +195,7 @@ proptest! {
                 _ => true,
             };
             let step_is_failure = matches!(step, Step::Fail(_));
-            let actions = take(&mut talk, step);
+            let actions = take(&mut harness, step);
             prop_assert!(known_key || actions.is_empty(), "{:?}: {:?}", step, actions);
             prop_assert!(!(known_key && step_is_failure && actions.is_empty()), "a failure is always told");
             // A key that has not started yet may still come to life.
@@ -205,14 +205,14 @@ proptest! {
             }
             let running = observer.started.difference(&observer.gone).count();
             prop_assert!(running <= LIMITS.max_streams);
-            prop_assert_eq!(talk.session.idle(), running == 0);
+            prop_assert_eq!(harness.session.idle(), running == 0);
             if observer.closed {
                 prop_assert_eq!(running, 0);
                 break;
             }
         }
         // Whatever still runs ends in order.
-        talk.hear(r#"{"type":"cancel"}"#);
-        prop_assert!(talk.session.idle());
+        harness.receive(r#"{"type":"cancel"}"#);
+        prop_assert!(harness.session.idle());
     }
 }
