@@ -90,11 +90,11 @@ def _device(report: _Report, settings: dict[str, Any], missing: list[str]) -> No
     if missing:
         report.problem("device", f"{device} cannot be used without torch", _INSTALL)
         return
-    from .chatterbox import loading
+    from .chatterbox import assembly
 
     try:
-        report.fine("device", loading.choose_device(device, settings["backend"]).type)
-    except loading.SettingError as error:
+        report.fine("device", assembly.choose_device(device, settings["backend"]).type)
+    except assembly.SettingError as error:
         report.problem("device", str(error), "chatterbox-server --device auto")
 
 

@@ -53,14 +53,14 @@ def _check_device(device: str, backend: str) -> None:
     if device in ("auto", "cpu"):
         return
     try:
-        from .chatterbox import loading
+        from .chatterbox import assembly
     except ImportError as error:
         raise LoadError(
             f"DEVICE: {device} cannot be used, since torch is missing ({error}); use cpu, or auto."
         ) from error
     try:
-        loading.choose_device(device, backend)
-    except loading.SettingError as error:
+        assembly.choose_device(device, backend)
+    except assembly.SettingError as error:
         raise LoadError(str(error)) from error
 
 
@@ -75,7 +75,7 @@ def _load_chatterbox(
         for package in ("torch", "chatterbox", "soxr", "torchaudio"):
             if importlib.util.find_spec(package) is None:
                 raise ModuleNotFoundError(f"No module named {package!r}")
-        from .chatterbox import loading
+        from .chatterbox import assembly
         from .chatterbox.tensors import CheckpointError
         from .chatterbox.watermark.perth import WatermarkError
     except ImportError as error:
@@ -84,9 +84,9 @@ def _load_chatterbox(
             f"{how_to_install('chatterbox')}"
         ) from error
     try:
-        runners = loading.load(models, settings, progress)
-        return runners, loading.choose_device(settings.device, settings.backend).type
-    except (CheckpointError, WatermarkError, loading.SettingError) as error:
+        runners = assembly.load(models, settings, progress)
+        return runners, assembly.choose_device(settings.device, settings.backend).type
+    except (CheckpointError, WatermarkError, assembly.SettingError) as error:
         raise LoadError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ mod doctor;
 mod environment;
 mod help;
 mod kernels;
-mod loading;
+mod load_progress;
 mod log_options;
 mod offline;
 mod python;

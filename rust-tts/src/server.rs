@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::announce::{Announcement, announce};
 use crate::cli::ServerOptions;
 use crate::shutdown::{self, Signals, status};
-use crate::{loading, python};
+use crate::{load_progress, python};
 
 /// Time between two looks at whether the engine's step has ended.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
@@ -94,7 +94,7 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
 
     let signals = tokio::spawn(signals.obey(speech.drain.clone()));
     let loaded = Arc::clone(&speech);
-    tokio::spawn(async move { loading::report(loaded.engine.status()).await });
+    tokio::spawn(async move { load_progress::report(loaded.engine.status()).await });
     let stored = Arc::clone(&speech);
     tokio::spawn(async move {
         let enrolments = &stored.enrolments;

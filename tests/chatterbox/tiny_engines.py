@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from chatterbox_server._core import Enroll, LoadSettings
+from chatterbox_server.chatterbox.assembly import load
 from chatterbox_server.chatterbox.checkpoint import locate
-from chatterbox_server.chatterbox.loading import load
 from chatterbox_server.chatterbox.onnx.export.checkpoint import export
 from chatterbox_server.engine import Engine
 from engine_helpers import replace

@@ -42,8 +42,8 @@ def test_lite_is_loaded() -> None:
 def test_unusable_device_is_refused(device: Literal["cuda", "mps"], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     # Tests before this one may have imported it, where torch is installed.
-    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
-    monkeypatch.delattr("chatterbox_server.chatterbox.loading", raising=False)
+    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.assembly", raising=False)
+    monkeypatch.delattr("chatterbox_server.chatterbox.assembly", raising=False)
     with pytest.raises(LoadError, match=f"DEVICE: {device} cannot be used, since torch is missing"):
         load(LoadSettings(models=["lite"], device=device))
 
@@ -56,7 +56,7 @@ def test_no_model_is_refused() -> None:
 @pytest.mark.parametrize("name", ["standard", "turbo", "multilingual", "nano"])
 def test_without_torch_chatterbox_model_names_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.loading", raising=False)
+    monkeypatch.delitem(sys.modules, "chatterbox_server.chatterbox.assembly", raising=False)
     with pytest.raises(LoadError, match=f"{name}: .*make install-chatterbox"):
         load(LoadSettings(models=["lite", name]))
 

@@ -24,7 +24,7 @@ pub use say::{SayOptions, say};
 
 use crate::log_options::LogOptions;
 use crate::shutdown::{self, status};
-use crate::{loading, python, server, telemetry};
+use crate::{load_progress, python, server, telemetry};
 use sink::Sink;
 
 /// Arguments of both commands.
@@ -156,7 +156,7 @@ async fn start(options: &OutputOptions) -> Result<(SpeechService, JoinHandle<()>
     }
     let (handle, thread) = chatterbox_engine::spawn(move |worker| python::run(worker, settings))
         .map_err(|error| format!("the engine's thread cannot be started: {error}"))?;
-    loading::report(handle.status()).await;
+    load_progress::report(handle.status()).await;
     if let EngineState::Failed(reason) = handle.status().state() {
         return Err(reason);
     }

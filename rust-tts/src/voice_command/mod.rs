@@ -28,7 +28,7 @@ pub enum VoiceCommand {
     /// Make a voice of all the recordings in a folder
     Clone(CloneOptions),
     /// Turn voices of Chatterbox's Python package (.pth, .pt) into voices that the server reads
-    Convert(ConvertOptions),
+    Convert(ConvertVoiceOptions),
 }
 
 #[derive(Args)]
@@ -68,7 +68,7 @@ pub struct CloneOptions {
 }
 
 #[derive(Args)]
-pub struct ConvertOptions {
+pub struct ConvertVoiceOptions {
     /// The files; each keeps its name. Nothing in them is run
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -213,7 +213,7 @@ fn read_clip(path: &Path) -> Result<decode::Clip, String> {
     decode::decode(&bytes, &decode::Limits::default()).map_err(|error| error.to_string())
 }
 
-fn convert(store: &VoiceStore, options: &ConvertOptions) -> Result<i32, String> {
+fn convert(store: &VoiceStore, options: &ConvertVoiceOptions) -> Result<i32, String> {
     let place = tempfile::tempdir().map_err(|error| error.to_string())?;
     let details = Details {
         source: Some("voice convert".to_owned()),

@@ -1,7 +1,7 @@
 //! One WebSocket's conversation as a pure state machine: messages in, frames and actions out. No socket, no clock.
 
-mod messages;
 mod stream;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::fields::{Fields, NotAnObject, Wtf8};
 use crate::params::SpeechParams;
 use crate::request::SpeechRequest;
 use chatterbox_text::Utterance;
-use messages::{SayFields, ServerMessage, SetVoice, StreamId};
 use stream::UtteranceStream;
+use wire::{SayFields, ServerMessage, SetVoice, StreamId};
 
 /// Close codes of RFC 6455 that this server sends.
 pub mod close {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::messages::ServerMessage;
+use super::wire::ServerMessage;
 use super::{Action, Frame, StreamKey, send};
 use crate::fields::Wtf8;
 use crate::request::{Output, SpeechRequest};

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audio;
-mod messages;
 mod random;
 mod texts;
 mod voices;
+mod wire;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
