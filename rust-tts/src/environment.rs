@@ -123,15 +123,16 @@ fn clean(name: &str, arg: &Arg, value: &str, from_file: bool) -> Change {
     }
 }
 
-/// `value` without the quotes that enclose it, or each part of a list.
+/// `value` without the quotes that enclose it, or parts of a list; `None` where there are none.
 fn unquoted(value: &str, delimiter: Option<char>) -> Option<String> {
     if let Some(inner) = quoted(value) {
         return Some(inner.to_owned());
     }
     let delimiter = delimiter?;
-    let parts = value.split(delimiter).map(|part| quoted(part.trim()));
-    let parts: Option<Vec<_>> = parts.collect();
-    parts.map(|parts| parts.join(&delimiter.to_string()))
+    let parts: Vec<_> = value.split(delimiter).map(str::trim).collect();
+    let inner = parts.iter().map(|part| quoted(part).unwrap_or(part));
+    let inner: Vec<_> = inner.collect();
+    (inner != parts).then(|| inner.join(&delimiter.to_string()))
 }
 
 /// `value` without a pair of quotes that encloses all of it.
@@ -250,6 +251,8 @@ mod tests {
             assert_eq!(unquoted(value, None).as_deref(), inner, "{value}");
         }
         assert_eq!(unquoted("'a', 'b'", Some(',')).as_deref(), Some("a,b"));
-        assert_eq!(unquoted("'a',b", Some(',')), None);
+        assert_eq!(unquoted("'a', b", Some(',')).as_deref(), Some("a,b"));
+        assert_eq!(unquoted("a,\"\"", Some(',')).as_deref(), Some("a,"));
+        assert_eq!(unquoted("a, b", Some(',')), None);
     }
 }

@@ -75,6 +75,28 @@ def test_page_plays_to_end(browser: Chrome, steady: Server, form: str) -> None:
     assert complaints(browser) == []
 
 
+@pytest.mark.parametrize("refusal", ["", "NotAllowedError"])
+def test_page_plays_without_media_source_extensions(browser: Chrome, steady: Server, refusal: str) -> None:
+    """As on an iPhone, whose browser may refuse to start by itself what has taken long to arrive."""
+    source = "delete window.MediaSource; delete window.ManagedMediaSource;"
+    if refusal:
+        source += f"""
+            HTMLMediaElement.prototype.play = async () => {{ throw new DOMException("no", "{refusal}"); }};
+        """
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    try:
+        browser.get(steady.url)
+        choose(browser, format="mp3")
+        speak(browser, "x" * 25)
+        heard = "a.duration" if refusal else "a.ended && a.duration"
+        length = wait(browser, f"const a = document.querySelector('audio'); return {heard}")
+        assert length == pytest.approx(1.5, abs=0.15)
+        wait(browser, "return document.getElementById('status').dataset.state === 'arrived'")
+        assert browser.execute_script("return document.querySelector('audio').src").startswith("blob:")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
 @pytest.mark.parametrize("form", ["flac", "opus", "wav"])
 def test_page_plays_other_formats_once_complete(browser: Chrome, steady: Server, form: str) -> None:
     browser.get(steady.url)

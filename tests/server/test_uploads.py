@@ -73,6 +73,29 @@ def test_decompression_bomb_in_folder_is_skipped(server: StartServer, bomb: byte
     assert_alive(one)
 
 
+DECODING_ROUTES = {
+    "/api/voices/upload": "file",
+    "/api/vc": "file",
+    "/voices": "file",
+    "/voices/register": "voice_file",
+    "/tts": "voice_file",
+    "/v1/audio/voices": "audio_sample",
+    "/v1/audio/voice_consents": "recording",
+}
+
+
+@pytest.mark.parametrize("path", DECODING_ROUTES)
+def test_fragment_with_billions_of_samples_is_refused(fake: Server, path: str) -> None:
+    clip = bytearray((Path(__file__).parents[1] / "data" / "tone-fragmented.m4a").read_bytes())
+    run = clip.index(b"trun")
+    # Flags without any field for each sample, and the count.
+    clip[run + 4 : run + 12] = struct.pack(">II", 1, 2**32 - 1)
+    texts = {"text": "Hi.", "name": "x", "language": "en", "consent": "yes"}
+    answer = HTTP.post(fake.url + path, files={DECODING_ROUTES[path]: ("a.m4a", bytes(clip))}, data=texts)
+    assert answer.status_code in (400, 415, 422), answer.text
+    assert "more samples than bytes" in answer.text
+
+
 def wav_header(channels: int, rate: int, bits: int, claimed: int) -> bytes:
     """A WAV file that claims things about the second of noise in it."""
     frame = channels * bits // 8

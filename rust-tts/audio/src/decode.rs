@@ -7,6 +7,7 @@ mod error;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 mod limits;
+mod mp4;
 mod opus;
 mod sniff;
 mod source;
@@ -81,6 +82,7 @@ impl Clip {
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Clip, DecodeError> {
     let due = Instant::now() + limits.deadline;
     let bytes = &*sniff::audio(bytes)?;
+    mp4::check(bytes)?;
     // The demuxer of MP4 computes with offsets from the file unchecked, and panics where overflow is checked. A file
     // must not end the thread that happens to read it.
     let result = catch_unwind(|| decode_until(due, bytes, limits))

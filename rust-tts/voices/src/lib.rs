@@ -145,7 +145,7 @@ impl VoiceStore {
     /// # Errors
     ///
     /// [`VoiceError::NotFound`] also for every reference that leads out of the folder or is a URL: such a reference is
-    /// never opened. [`VoiceError::Ambiguous`] for a display name of several voices. [`VoiceError::Io`] when the folder
+    /// never opened. [`VoiceError::Ambiguous`] for a name of several voices. [`VoiceError::Io`] when the folder
     /// cannot be read.
     pub fn find(&self, reference: &str) -> Result<Voice, VoiceError> {
         let Some(name) = id::reduce(reference, &self.prefixes) else {
@@ -162,16 +162,39 @@ impl VoiceStore {
         {
             return Ok(voice);
         }
-        let stem = name.strip_suffix(".pth").unwrap_or(name);
-        for folder in self.folders() {
-            let ids = self.names(folder)?;
-            let mut of_stem = ids.iter().filter(|id| id::stem(id) == stem);
-            if let Some(voice) = of_stem.find_map(|id| self.index.inspect(folder, id, &self.limits))
-            {
-                return Ok(voice);
-            }
+        if let Some(voice) = self.find_stem(name)? {
+            return Ok(voice);
         }
         self.find_name(reference)?.ok_or(VoiceError::NotFound)
+    }
+
+    /// The one voice whose id without its extension is `name`, in the first folder that has any. What was called
+    /// `NAME.pth` elsewhere is the voice that was converted, if there is one.
+    fn find_stem(&self, name: &str) -> Result<Option<Voice>, VoiceError> {
+        let (stem, was_converted) = match name.strip_suffix(".pth") {
+            Some(stem) => (stem, true),
+            None => (name, false),
+        };
+        for folder in self.folders() {
+            let ids = self.names(folder)?;
+            let of_stem = ids.iter().filter(|id| id::stem(id) == stem);
+            let voices = of_stem.filter_map(|id| self.index.inspect(folder, id, &self.limits));
+            let mut voices: Vec<Voice> = voices.collect();
+            if was_converted {
+                voices.sort_by_key(|voice| !id::is_portable(&voice.id));
+                voices.truncate(1);
+            }
+            // The same clip is the same voice, whatever its file is called.
+            voices.dedup_by(|a, b| a.key == b.key);
+            if voices.len() > 1 {
+                let ids = voices.into_iter().map(|voice| voice.id).collect();
+                return Err(VoiceError::Ambiguous(ids));
+            }
+            if let Some(voice) = voices.pop() {
+                return Ok(Some(voice));
+            }
+        }
+        Ok(None)
     }
 
     /// The one voice with this display name.

@@ -57,20 +57,26 @@ impl VoiceStore {
         }
         let named = details.name.as_deref();
         let named = named.and_then(|name| id::of_name(name, usual));
-        for id in std::iter::once(id).chain(named) {
-            match self.check_free(&id, false) {
-                Ok(()) => return self.store(&id, bytes, sound(&clip), false, details),
+        for id in std::iter::once(&id).chain(&named) {
+            match self.check_free(id, false) {
+                Ok(()) => return self.store(id, bytes, sound(&clip), false, details),
                 Err(VoiceError::Exists) => {}
                 Err(error) => return Err(error),
             }
-            let there = self.index.inspect(&self.folder, &id, &self.limits);
+            let there = self.index.inspect(&self.folder, id, &self.limits);
             if let Some(same) = there.filter(|voice| voice.key == key) {
                 let merged = details.clone().or(details::read(&same));
                 details::write(&self.folder, &same.id, &key, &merged)?;
                 return Ok(same);
             }
         }
-        Err(VoiceError::Exists)
+        // A voice of the other folder cannot be replaced on demand either.
+        let is_own = fs::symlink_metadata(self.folder.join(&id)).is_ok();
+        Err(if is_own {
+            VoiceError::Exists
+        } else {
+            VoiceError::ReadOnly
+        })
     }
 
     /// Stores an upload under an id that follows from its content, unless a voice has this content already. The file

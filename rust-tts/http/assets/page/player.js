@@ -52,7 +52,10 @@ export async function playWhole(audio, response) {
   const address = URL.createObjectURL(await response.blob());
   audio.src = address;
   audio.addEventListener("emptied", () => URL.revokeObjectURL(address), { once: true });
-  await audio.play();
+  await audio.play().catch((error) => {
+    // The browser does not start by itself so long after a click; the controls remain.
+    if (error.name !== "NotAllowedError") throw error;
+  });
 }
 
 /** Appends once: a buffer takes the next piece when it has dealt with the last, and throws until then. */

@@ -89,6 +89,29 @@ fn test_voice_is_found_by_a_display_name_that_is_its_own_alone() {
 }
 
 #[test]
+fn test_stem_of_several_voices_is_none_of_them() {
+    let place = Place::new();
+    let store = place.open();
+    let none = Details::default();
+    let wav = store
+        .save("anna.wav", &clip(1.0), Existing::Keep, &none)
+        .unwrap();
+    assert_eq!(store.find("anna").unwrap(), wav);
+    let same = store
+        .save("anna.ogg", &clip(1.0), Existing::Keep, &none)
+        .unwrap();
+    assert_eq!(store.find("anna").unwrap().key, same.key);
+    let webm = include_bytes!("../../../../tests/data/tone.webm");
+    store
+        .save("anna.webm", webm, Existing::Keep, &none)
+        .unwrap();
+    let error = store.find("anna").unwrap_err();
+    assert!(matches!(&error, VoiceError::Ambiguous(ids) if ids.contains(&"anna.webm".to_owned())));
+    assert!(store.delete("anna").is_err());
+    assert_eq!(store.find("anna.wav").unwrap(), wav);
+}
+
+#[test]
 fn test_near_names_are_suggested() {
     let place = Place::new();
     let store = place.open();
