@@ -27,7 +27,7 @@ STAGE_SHARES = {"engine": 0.5, "turbo": 0.6, "standard": 1.0}
 
 
 def device() -> dict[str, Any]:
-    """What the figures are of."""
+    """The machine and versions behind the figures."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What every benchmark needs: a running server, the load generator, the engine by itself, and what they cost."""
+"""Shared by all benchmarks: a running server, the load generator, the engine by itself, and resource use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_load() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process used over a span of time."""
+    """A process's use of the machine over a span of time."""
 
     cores: float
     """CPU seconds per second."""
@@ -211,7 +211,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """What the figures were taken on."""
+    """The machine that the figures were taken on."""
     return {
         "cores": psutil.cpu_count(),
         "load_average": os.getloadavg()[0],

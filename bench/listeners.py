@@ -24,7 +24,7 @@ from chatterbox_server.loading import load
 TEXT = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep until the sun is up again. " * 3
 BYTES_PER_SECOND = 4 * 24_000
 LATE_SECONDS = 0.02
-"""What a player has in hand against the network."""
+"""A player's buffer against jitter of the network."""
 CARRIED_SHARE = 0.01
 """Utterances that may have a gap."""
 
@@ -71,14 +71,14 @@ class Room:
             made += self._take(self.engine.step(commands), asking)
         made /= time.perf_counter() - began
         for playback in self.busy.values():
-            # Whoever has waited long and heard nothing counts as well.
+            # A listener that has waited long without audio counts as well.
             playback.first = time.perf_counter() - playback.asked if playback.first is None else playback.first
             self.playbacks.append(playback)
         self._empty()
         return made
 
     def whole(self, requests: int, *, at_once: bool) -> float:
-        """Seconds for utterances that nobody hears before their ends."""
+        """Seconds for utterances that are delivered whole."""
         self.stream = False
         began = time.perf_counter()
         groups = [requests] if at_once else [1] * requests
@@ -138,7 +138,7 @@ def measure(engine: Engine, listeners: int, *, seconds: float, duration: float) 
 
 
 def carried(row: dict[str, Any], first_audio: float) -> bool:
-    """Whether all of them heard speech in real time."""
+    """Whether all listeners were served in real time."""
     return bool(row["share_with_gap"] <= CARRIED_SHARE and row["first_audio_p95"] <= first_audio)
 
 

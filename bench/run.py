@@ -28,7 +28,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "soak": soak,
 }
 UNASKED = ("overhead", "streams", "lite", "engine", "server")
-"""What runs when nothing is named: the soak takes half an hour."""
+"""The default benchmarks: without the soak, which takes half an hour."""
 RESULTS = Path(__file__).with_name("results")
 
 

@@ -71,7 +71,7 @@ def _trial(generator: Path, server: Server, streams: int, *, binary: bool, quick
     costs = {name: meter.read() for name, meter in meters.items()}
     report = run.report()
     carried = not report["errors"] and report["streams_served"] == streams and report["lateness_ms"]["p99"] < LATE_MS
-    # What it was asked to end must be gone before the next trial.
+    # Cancelled requests must have ended before the next trial.
     time.sleep(0.5)
     return {
         "streams": streams,

@@ -1,4 +1,4 @@
-"""A speech server: a Rust host and, in this package, the models that it speaks with."""
+"""A speech server: a Rust host and, in this package, its models."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -7,7 +7,7 @@ import json
 __all__ = ["ANNOUNCE_JSON", "ready_url"]
 
 ANNOUNCE_JSON = {"ANNOUNCE": "json"}
-"""What asks for the line in the server's environment."""
+"""The environment variable that asks for the line."""
 
 
 def ready_url(line: str) -> str | None:

@@ -78,7 +78,7 @@ class Engine:
         return runner
 
     def _begin(self, command: Speak | Convert | Enroll) -> list[Event]:
-        # Two live requests under one id could not be told apart by the host either: its bug, not a request's.
+        # The host could not distinguish two live requests of one id either: its bug, not a request's.
         if command.id in self._owners:
             raise ValueError(f"request id {command.id} is in use")
         runner: ModelRunner | None = None

@@ -1,4 +1,4 @@
-"""What the engine needs of a model: the ``ModelRunner`` protocol."""
+"""The engine's interface to a model: the ``ModelRunner`` protocol."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ class Child:
         self.seconds = time.perf_counter() - started
 
     def ask(self, measure: str, **arguments: object) -> Any:
-        """What the worker answers. Raises ``BenchError`` with its reason if it cannot."""
+        """The worker's answer. Raises ``BenchError`` with its reason if it fails."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"measure": measure, **arguments}) + "\n")
             self._process.stdin.flush()
         except OSError:
-            # It has ended; why, the answer that does not come tells.
+            # The worker has ended: reading its answer raises the reason.
             pass
         return self._answer()
 

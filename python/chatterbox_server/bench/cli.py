@@ -57,7 +57,7 @@ def _run(given: argparse.Namespace) -> int:
     # Now, and not after half an hour of measuring.
     _check_plot(given.plot)
     results: dict[str, Any] = {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": _machine()}
-    results |= given.module.measure(given, _tell)
+    results |= given.module.measure(given, _log)
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -79,7 +79,7 @@ def _check_plot(path: Path | None) -> None:
 
 
 def _machine() -> dict[str, object]:
-    """What the figures were taken on."""
+    """The machine that the figures were taken on."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
@@ -96,6 +96,6 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def _tell(what: str) -> None:
-    """How far it is, for who waits."""
+def _log(what: str) -> None:
+    """Progress, for people."""
     print(what, file=sys.stderr, flush=True)

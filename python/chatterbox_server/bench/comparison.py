@@ -1,4 +1,4 @@
-"""What is measured of a model in one precision: both sides in turns, so that they meet the same machine."""
+"""Measures one model in one precision: both sides alternate, so that load on the machine affects both alike."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Comparison:
                 row.pair(ours, theirs)
 
     def loading(self) -> None:
-        """What both processes took to be ready."""
+        """Seconds until both processes were ready."""
         theirs = [] if self.upstream is None else [self.upstream]
         self.row("load", "s").pair([self.ours.seconds], [child.seconds for child in theirs])
         self.row("peak memory", "MB").pair([self.ours.loaded["peak_mb"]], [child.loaded["peak_mb"] for child in theirs])

@@ -19,7 +19,7 @@ __all__ = ["PRECISIONS", "EngineOptions", "measure"]
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """What an engine is loaded with, by the settings' names."""
+    """An engine's settings, by their names."""
 
     model_dtype: str
     s3gen: Mapping[str, object]
@@ -42,11 +42,11 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What is measured, and how long."""
+    """The models, precisions and lengths to measure."""
 
     models: Sequence[str]
     precisions: Sequence[str]
-    """Names in ``PRECISIONS``; those that the engine does not have are passed over."""
+    """Names in ``PRECISIONS``; those that the engine does not have are skipped."""
     sections: Sequence[str]
     """Names in ``comparison.SECTIONS``."""
     device: str

@@ -1,4 +1,4 @@
-"""Listeners, each of which asks for speech and hears it as a player would, and sweeps over numbers of them."""
+"""Listeners, each of which asks for speech and plays it in real time, and sweeps over numbers of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["TRANSPORTS", "Listener", "Playback", "Request", "Sweep", "open_liste
 
 TRANSPORTS = ("ws", "http")
 LATE_SECONDS = 0.02
-"""What a player has in hand against the network."""
+"""A player's buffer against jitter of the network."""
 _SAMPLE_RATE = 24_000
 _BYTES_PER_SECOND = 2 * _SAMPLE_RATE
 _PATIENCE_SECONDS = 600.0
@@ -30,7 +30,7 @@ _PATIENCE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for, and of whom."""
+    """A request and its server."""
 
     url: str
     """Of the server: ``http://host:port``."""
@@ -65,16 +65,16 @@ class Playback:
 
     started: float = field(default_factory=time.perf_counter)
     first_audio: float | None = None
-    """Seconds from asking to hearing."""
+    """Seconds from the request to the first audio."""
     ended: float = 0.0
-    """Seconds from asking to the end."""
+    """Seconds from the request to the end."""
     audio_seconds: float = 0.0
     chunks: int = 0
     late: int = 0
     error: str | None = None
 
     def take(self, size: int) -> None:
-        """So many bytes of audio have come."""
+        """Record ``size`` bytes of audio."""
         now = time.perf_counter() - self.started
         if self.first_audio is None:
             self.first_audio = now
@@ -195,7 +195,7 @@ class _Http:
 
 
 _LATE_SHARE = 0.01
-"""Of all chunks: what a listener does not hear as a stutter."""
+"""The share of late chunks that is still tolerated."""
 
 Log = Callable[[str], None]
 
@@ -213,7 +213,7 @@ class Sweep:
     transport: str
     requests: int
     first_audio_limit: float | None
-    """Seconds within which 95 % must have heard something for a level to count as carried."""
+    """Seconds within which 95 % must have had their first audio for a level to count as carried."""
     log: Log
 
     async def levels(self, concurrencies: Sequence[int]) -> list[dict[str, Any]]:
@@ -233,7 +233,7 @@ class Sweep:
         return [results[count] for count in sorted(results)]
 
     async def level(self, concurrency: int) -> dict[str, Any]:
-        """What ``concurrency`` listeners hear at once, each of whom asks again as soon as the answer has ended."""
+        """Figures of ``concurrency`` listeners at once, each of which asks again as soon as its answer has ended."""
         self.log(f"{self.transport}: {concurrency} at once")
         requests_left: Iterator[int] = iter(range(max(self.requests, 2 * concurrency)))
         playbacks: list[Playback] = []
@@ -271,7 +271,7 @@ class Sweep:
         return result | {"carried": self._carried(result)}
 
     def _carried(self, result: dict[str, Any]) -> bool:
-        """Whether all of them heard speech in real time."""
+        """Whether all listeners were served in real time."""
         if result["errors"] or not result["chunks"]:
             return False
         in_time = result["late_chunks"] <= _LATE_SHARE * result["chunks"] and result["rtf"]["p95"] < 1

@@ -66,7 +66,7 @@ class Ours:
         return runner.parts
 
     def work(self, characters: int) -> dict[str, int]:
-        """What has to be done, as ``work.Work``."""
+        """The model's operations, as ``work.Work``."""
         parts, prompt = self._parts, self._prompt(characters)
         reference = min(len(prompt.voice.s3_tokens), self._reference_seconds * TOKENS_PER_SECOND)
         return dataclasses.asdict(
@@ -138,7 +138,7 @@ class Ours:
         return [self._clock.milliseconds(lambda: watermarker.whole(samples))]
 
     def utterance(self, seconds: float) -> Samples:
-        """Milliseconds for a whole utterance of so many seconds that nobody hears before its end."""
+        """Milliseconds for a whole utterance of so many seconds, delivered at its end."""
         for seed in range(_ATTEMPTS):
             started = self._clock.now()
             (done,) = self._spoken([self._speak(seconds, seed, stream=False)])
@@ -148,8 +148,8 @@ class Ours:
         raise Unavailable(f"the model stops before {seconds:g} s")
 
     def streamed(self, seconds: float) -> dict[str, Samples]:
-        """Milliseconds until an utterance of so many seconds is first heard, and until it has been heard to its end if
-        nothing waits for a listener. Its voice has been used before."""
+        """Milliseconds to the first audio of an utterance of so many seconds, and to its last if nothing waits for a
+        listener. Its voice has been used before."""
         speak = self._speak(seconds, 0, stream=True)
         first: Samples = []
         started = self._clock.now()
@@ -265,7 +265,7 @@ class Ours:
 
 
 def _quietly(what: str, done: int, total: int) -> None:
-    """Tells nobody of a download."""
+    """Discards the progress of downloads."""
 
 
 def _whole(done: Done, seconds: float) -> bool:

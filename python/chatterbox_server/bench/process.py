@@ -1,4 +1,4 @@
-"""What a process costs, as the system counts it."""
+"""A process's memory and processor time, as the system counts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def peak_memory_mb() -> float:
 
 
 def memory_mb() -> float:
-    """Memory that this process has now, in MB; the peak where the system does not tell."""
+    """Memory that this process has now, in MB; the peak where the system has no such figure."""
     return _kilobytes("VmRSS") / 1024 if _STATUS.exists() else peak_memory_mb()
 
 

@@ -43,7 +43,7 @@ def ensure(kind: str, root: Path, *, full: bool = True) -> Path:
     folder = root / kind
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)
-        # Under another name until it is whole: whoever stops in the middle leaves no half of one.
+        # Under another name until it is complete: an interrupted run leaves no partial file.
         with tempfile.TemporaryDirectory(prefix=f".{kind}-", dir=root) as unfinished:
             write(kind, Path(unfinished, kind), full=full)
             try:

@@ -73,13 +73,13 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better than upstream: the median over the rounds, each with its own neighbour."""
+        """The ratio to upstream: the median over the rounds, each against the round beside it."""
         pairs = list(zip(self.upstream, self.ours, strict=False))
         return median(theirs / ours for theirs, ours in pairs) if pairs and all(self.ours) else None
 
     @property
     def of_floor(self) -> float | None:
-        """How many times the floor it takes."""
+        """The ratio to the floor."""
         return median(self.ours) / self.floor if self.floor and self.ours else None
 
     def as_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What both sides are given to do, so that they do the same."""
+"""The workload, the same for both sides."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mel_frames(seconds: float) -> Tensor:
 
 
 class Clock:
-    """Measures time until a device has done what it was told."""
+    """Measures time until a device has finished its work."""
 
     def __init__(self, device: str) -> None:
         self._wait: Callable[[], None] = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(

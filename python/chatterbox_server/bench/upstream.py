@@ -37,7 +37,7 @@ def _never_stop() -> None:
 
 
 class Upstream:
-    """One of upstream's models, which speaks as many tokens as it is told to."""
+    """One of upstream's models, made to speak a given number of tokens."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._kind: str = settings["models"][0]
@@ -112,7 +112,7 @@ class Upstream:
             delattr(t3, name)
 
     def _decode_only(self, text: str) -> None:
-        """What ``generate`` does up to the tokens, with its own defaults."""
+        """The part of ``generate`` up to the tokens, with its own defaults."""
 
         class Decoded(Exception):
             pass

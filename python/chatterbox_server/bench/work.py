@@ -1,4 +1,4 @@
-"""What has to be done at least, and how long that takes at the rates that a machine was seen to reach."""
+"""A model's least operations and memory traffic, and the time that they take at a machine's measured rates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a model computes, counted from the shapes of its weights."""
+    """A model's operations, counted from the shapes of its weights."""
 
     layer_weights: int
     """T3's weights that every token passes, the head apart."""

@@ -103,7 +103,7 @@ def _watermarker(device: torch.device) -> Watermarker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Networks:
-    """What a model's files hold."""
+    """The contents of a model's files."""
 
     text: TextEncoder
     tags: tuple[str, ...]

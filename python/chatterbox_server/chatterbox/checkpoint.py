@@ -46,13 +46,13 @@ class _Layout:
 
     @property
     def required(self) -> tuple[tuple[_Names, ...], ...]:
-        """What must be there: of each row one set of files, whole."""
+        """The required files: of each row one complete set."""
         rows = (((self.t3,),), *(tuple((name,) for name in row) for row in (self.s3gen, self.voice_encoder)))
         return (*rows, self.tokenizer)
 
     @property
     def download(self) -> _Names:
-        """What is fetched from the hub."""
+        """The files that are fetched from the hub."""
         extras = (*self.tokenizer_extras, self.conditionals, self.cangjie)
         return (*(name for row in self.required for name in row[0]), *(name for name in extras if name))
 
@@ -166,7 +166,7 @@ def _folder(model: str, layout: _Layout, root: Path) -> Path:
 
 
 def _missing(layout: _Layout, names: Collection[str]) -> list[str]:
-    """What the model needs and ``names`` do not have."""
+    """The model's required files that ``names`` lacks."""
     return [
         " or ".join(" with ".join(alternative) for alternative in row)
         for row in layout.required

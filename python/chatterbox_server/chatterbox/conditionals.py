@@ -1,4 +1,4 @@
-"""What the models know of a voice."""
+"""The conditionals of a voice: what the models compute of a reference clip."""
 
 from __future__ import annotations
 

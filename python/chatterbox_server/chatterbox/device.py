@@ -1,4 +1,4 @@
-"""What a device does besides computing: CUDA graphs, and running out of memory.
+"""CUDA graphs, and errors of a device that is out of memory.
 
 A CUDA graph repeats its launches on the same addresses, with the same shapes. What differs between calls stands in
 tensors that are filled before.
@@ -25,7 +25,7 @@ Replay = Callable[[], Tensor]
 
 
 class Capturer(Protocol):
-    """What graphs need of a device."""
+    """The operations that graphs need of a device."""
 
     def free_bytes(self) -> int:
         """Memory that is not in use."""

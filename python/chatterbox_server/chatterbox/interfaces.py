@@ -1,4 +1,4 @@
-"""What the runner drives a model through, whatever computes it: torch, this package's own CPU kernels, or ONNX graphs.
+"""The runner's interface to a model, whichever backend computes it: torch, this package's CPU kernels, or ONNX graphs.
 
 Implementations inherit nothing from each other; what they share are functions and parts.
 """
@@ -99,7 +99,7 @@ class AcousticModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A run of an utterance's tokens, by position: rendered from ``context`` on, heard from ``start`` on to ``end``."""
+    """A run of an utterance's tokens, by position: rendered from ``context`` on, output from ``start`` to ``end``."""
 
     context: int
     start: int
@@ -113,7 +113,7 @@ class MelJob:
 
     voice: Conditionals
     tokens: Tensor
-    """``[n]`` int64 below 6561: context and what is to be heard, at least one more than the lookahead if not final."""
+    """``[n]`` int64 below 6561: context and the slice itself, at least one more than the lookahead if not final."""
     noise: Tensor
     """Normal noise ``[80, 2 n]`` of these tokens' frames."""
     prompt_noise: Tensor
@@ -128,7 +128,7 @@ class SliceDecoder(Protocol):
     """One utterance's slices on their way to samples, in order."""
 
     def job(self, tokens: Sequence[int], part: Slice) -> MelJob:
-        """What ``MelDecoder.begin`` is to make of the slice ``part``, whose ``tokens`` begin with its context."""
+        """The job for ``MelDecoder.begin`` of the slice ``part``, whose ``tokens`` begin with its context."""
 
     def push(self, made: Tensor, part: Slice) -> Samples:
         """The samples that are ready to leave with what was ``made`` of ``part``; with a final one, all of them."""

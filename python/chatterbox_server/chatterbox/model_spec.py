@@ -1,4 +1,4 @@
-"""What tells one Chatterbox model, backend, precision and profile from another, and what a runner is made of.
+"""The differences between Chatterbox models, backends, precisions and profiles, and the parts of a runner.
 
 Figures are upstream's.
 """
@@ -35,7 +35,7 @@ __all__ = [
 
 
 _SAME = {"q8": "int8", "q4": "int4"}
-"""What the published graphs call precisions, and what the other backends do."""
+"""Precisions by the published graphs' names, and by those of the other backends."""
 _OFFERED = {
     "native": ("fp32", "bf16", "int8", "int4"),
     "torch": ("fp32", "bf16", "fp16"),
@@ -92,7 +92,7 @@ def _offers(backend: str, dtype: str) -> bool:
 
 
 def _names(dtype: str) -> set[str]:
-    """What a precision is called, here and there."""
+    """A precision's two names."""
     return {dtype, *(name for pair in _SAME.items() if dtype in pair for name in pair)}
 
 
@@ -118,16 +118,16 @@ class Profile:
     """Choices that set early audio against much of it. They change an utterance's samples only through its slices."""
 
     schedule: tuple[int, ...]
-    """Tokens of the first slices of a streamed utterance; the last one repeats. A small first slice is heard early,
+    """Tokens of the first slices of a streamed utterance; the last one repeats. A small first slice gives early audio,
     large ones cost less, for each renders the voice's own frames and its context again.
 
-    Vocoder and watermark hold up to 450 ms back, so that of a first slice below 13 tokens nothing would be heard."""
+    Vocoder and watermark hold up to 450 ms back, so that of a first slice below 13 tokens no audio would leave."""
     cpu_schedule: tuple[int, ...]
     """The same on a CPU, which is not as far ahead of its listeners: two cores that make a second of audio in 0.7 s
     have the next slice ready before the last one has been played if the first ones are as large as in ``balanced``,
     and are silent after each of the first if they are as in ``latency``."""
     first_audio_seconds: float
-    """How soon a listener is to hear something. Until then a new request goes before all whose audio lasts longer."""
+    """Target time to the first audio. Until then a new request goes before all whose audio lasts longer."""
     together: int
     """Utterances that a GPU renders together: more are more work in a second, and the first one waits for the last."""
 
@@ -213,7 +213,7 @@ def variant(name: str, multilingual_version: str) -> Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParts:
-    """What a runner is made of."""
+    """The parts of a runner."""
 
     model: Model
     variant: Variant

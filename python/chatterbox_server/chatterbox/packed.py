@@ -34,7 +34,7 @@ class PackedLinear:
 
 
 def to_array(tensor: Tensor) -> NDArray[np.float32]:
-    """What the compiled module takes: C-contiguous float32, which shares the tensor's memory if that is so already."""
+    """Input of the compiled module: C-contiguous float32, which shares the tensor's memory where that is so already."""
     whole = tensor.detach().float().contiguous()
     # A file may hold its tensors at any byte.
     array: NDArray[np.float32] = (whole.clone() if whole.data_ptr() % whole.element_size() else whole).numpy()

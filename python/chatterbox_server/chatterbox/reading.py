@@ -1,4 +1,4 @@
-"""Reads checkpoints ahead of their use, and tells them apart."""
+"""Reads checkpoints ahead of their use, and fingerprints them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReadingAhead:
         self, *, packed: Iterable[Path], mapped: Iterable[Path], hashed: Sequence[Path], progress: Progress
     ) -> None:
         """In this order: ``packed`` are asked for, as whoever packs them reads all of them once; ``mapped`` are read;
-        so are ``hashed``, of which ``fingerprint`` tells the content."""
+        so are ``hashed``, of whose content ``fingerprint`` is the hash."""
         self._stopped = threading.Event()
         self._digest = hashlib.sha256()
         self._error: BaseException | None = None
@@ -45,7 +45,7 @@ class ReadingAhead:
                 for path in hashed:
                     read_ahead(path, progress, self._digest.update, stopped=self._stopped.is_set)
                 self._all_read = not self._stopped.is_set()
-            except BaseException as error:  # whoever asks for the fingerprint is to have it
+            except BaseException as error:  # raised where the fingerprint is asked for
                 self._error = error
 
         self._thread = threading.Thread(target=read, name="read-ahead", daemon=True)

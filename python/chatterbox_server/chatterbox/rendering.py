@@ -23,7 +23,7 @@ __all__ = ["FADE_IN", "Marker", "RenderOptions", "Rendering", "Slicer"]
 CONTEXT_TOKENS = 25
 CROSSFADE_MS = 30.0
 _MUTED = 480
-"""20 ms, in which what is left of the reference clip may be heard."""
+"""20 ms, in which a rest of the reference clip may be audible."""
 FADE_IN = torch.cat([torch.zeros(_MUTED), (torch.cos(torch.linspace(math.pi, 0, _MUTED)) + 1) / 2]).numpy()
 """Gains ``[960]`` of an utterance's first samples: 20 ms of silence, then 20 ms of rise. Equals ``trim_fade`` of
 upstream's ``s3gen.py``."""
@@ -32,7 +32,7 @@ _CUT_FADE = SAMPLE_RATE // 100
 
 
 class Marker(Protocol):
-    """Marks samples as machine-made, piece by piece."""
+    """Marks a stream of samples as machine-made."""
 
     def push(self, samples: Samples) -> Samples:
         """Samples that are marked, all of them sooner or later."""
@@ -43,7 +43,7 @@ class Marker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderOptions:
-    """What a request may say of its rendering."""
+    """A request's parameters of rendering."""
 
     slicing: Slicing
     schedule: tuple[int, ...]
@@ -84,7 +84,7 @@ class Slicer:
         return part
 
     def ready(self, tokens: int, *, ended: bool) -> int:
-        """How many slices ``next`` would give one after the other."""
+        """The number of slices that ``next`` would give one after the other."""
         count, taken = 0, self.taken
         while taken < tokens and (cut := self._cut(self._index + count, taken, tokens, ended=ended)):
             taken = cut[0]
@@ -165,18 +165,18 @@ class Rendering:
 
     @property
     def waiting(self) -> int:
-        """How many slices of the tokens can be rendered one after the other."""
+        """The number of slices that the tokens so far suffice for."""
         return int(self.due) + self._slicer.ready(len(self._tokens), ended=self._ended)
 
     @property
     def due_tokens(self) -> int:
-        """How many tokens S3Gen works on for the slice that is due, the voice's own and the lookahead included."""
+        """The number of tokens that S3Gen decodes for the due slice, the voice's own and the lookahead included."""
         part = self._slice
         assert part is not None, "no slice is due"
         return self._voice.s3_tokens.numel() + part.end - part.context + (0 if part.final else LOOKAHEAD)
 
     def job(self) -> MelJob:
-        """What the decoder is to make of the slice that is due; ``accept`` takes it."""
+        """The decoder's job for the due slice; ``accept`` takes its result."""
         part = self._slice
         assert part is not None, "no slice is due"
         return self._decoder.job(self._tokens[part.context : part.end + (0 if part.final else LOOKAHEAD)], part)

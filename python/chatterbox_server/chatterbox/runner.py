@@ -24,7 +24,7 @@ __all__ = ["BUILTIN_VOICE", "ChatterboxRunner"]
 
 
 _LONGEST_SECONDS = 86_400.0
-"""So that no number of samples is beyond all bounds."""
+"""Keeps the number of samples finite."""
 
 
 def _language_of(model: Model, tag: str | None) -> str | None:
@@ -69,7 +69,7 @@ class ChatterboxRunner:
 
     @property
     def parts(self) -> ModelParts:
-        """What it is made of, to be measured one by one while the runner is idle."""
+        """The runner's parts, to be measured one by one while it is idle."""
         return self._parts
 
     @property
@@ -162,7 +162,7 @@ class ChatterboxRunner:
             voices.put(command.voice, self._parts.preparer.read_portable(command.portable))
         known = voices.get(command.voice) is not None
         stages = iter(()) if known else self._parts.preparer.prepare(_clip_of(command), command.sample_rate)
-        # Somebody may be waiting to hear it.
+        # A listener may be waiting for this audio.
         due = self._due(stream=True)
         self._preparations.add(Preparation(id=command.id, deadline=due, stages=stages, finish=finish))
 
@@ -198,7 +198,7 @@ class ChatterboxRunner:
         lives: Iterable[LiveRequest] = self._live.values()
         decoder = self._parts.decoder
         if decoder.full:
-            # Decoding for whoever waits for a slot would be decoding for others, whose audio may be about to end.
+            # Decoding for a request that waits for a slot would delay others, whose audio may be about to run out.
             lives = [live for live in lives if not live.decoding or decoder.holds(live.id)]
         return min(lives, key=lambda live: live.deadline.at, default=None)
 

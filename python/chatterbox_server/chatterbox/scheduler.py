@@ -1,4 +1,4 @@
-"""What a step works on: deadlines of live requests, clips that are being prepared, and batches of slices to render."""
+"""Decides what a step works on, by deadlines: live requests, clips in preparation, batches of slices to render."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["WHOLE_SECONDS", "Deadline", "LiveRequest", "Preparation", "Preparati
 
 
 WHOLE_SECONDS = 10.0
-"""Whoever wants an utterance as a whole waits this long behind all who listen already, and then no longer."""
+"""Longest time, in seconds, that a whole utterance yields to those that are streamed."""
 
 
 class Deadline:
@@ -30,7 +30,7 @@ class Deadline:
 
     A listener without audio is late some time after the request, and one with audio when that is played
     out. Each piece of audio moves a deadline beyond the present, so that every other one is the earliest sooner or
-    later: nobody waits for ever.
+    later: no request starves.
     """
 
     def __init__(self, first: float, *, playing: bool = False) -> None:
@@ -47,32 +47,32 @@ class Deadline:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveRequest:
-    """What a runner keeps of a request."""
+    """A request's rendering, its deadline, and its tokens so far."""
 
     id: int
     rendering: Rendering
     deadline: Deadline
     returns_tokens: bool = False
     tokens: list[int] = field(default_factory=list)
-    """What T3 has made, marks included, as upstream's returns it."""
+    """T3's output, marks included, as upstream's returns it."""
     decoding: bool = True
     compute_seconds: float = 0.0
 
 
 STAGE_SECONDS = 0.2
-"""How soon a clip wants its next stage after one."""
+"""Deadline of a clip's next stage, in seconds after the one before."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
 class Preparation:
-    """A clip on its way through the voice preparation, and what is done with what comes out."""
+    """A clip in the voice preparation, and what is done with its result."""
 
     id: int
     deadline: float
     """When its request is late; each stage moves it beyond the present, as audio does a listener's: a long clip that is
-    late must not silence everybody until it is done."""
+    late must not interrupt all streams until it is done."""
     stages: Iterator[None]
     finish: Callable[[Any], list[Event]]
 
@@ -89,7 +89,7 @@ class Preparations:
 
     @property
     def deadline(self) -> float:
-        """When the first request is late: whoever stands before it must be done by then. Infinite if there is none."""
+        """The earliest deadline: work for other requests must be done by then. Infinite if there is none."""
         return min((clip.deadline for clip in self._waiting), default=math.inf)
 
     def add(self, clip: Preparation) -> None:
@@ -152,7 +152,7 @@ class RenderBatch:
         self._running: list[_Running] = []
 
     def drop(self, request_id: int) -> None:
-        """Nobody waits for this request any more."""
+        """Drop a request that was cancelled."""
         for running in self._running:
             if any(live.id == request_id for live in running.lives):
                 running.dropped.add(request_id)

@@ -39,7 +39,7 @@ LOOKAHEAD = 3
 
 _LONGEST_PERIOD = TOKENS_PER_SECOND
 _LOOP_TOKENS = 5 * TOKENS_PER_SECOND
-"""Nobody holds a sound, or says the same syllable, for five seconds."""
+"""Five seconds: speech does not hold a sound, or repeat a syllable, for so long."""
 _TAIL_TOKENS = 2 * TOKENS_PER_SECOND
 """No reader pauses for longer within an utterance; a model that does has lost its place."""
 _BASE_TOKENS, _TOKENS_PER_CHARACTER = 10 * TOKENS_PER_SECOND, 8

@@ -55,7 +55,7 @@ class Tensors(Mapping[str, Tensor]):
         return Tensors(self.path, self._tensors, self._prefix + prefix, mapped=self._mapped)
 
     def reopened(self) -> Tensors:
-        """The same, mapped anew: what is read through it counts as this process's memory as long as it lives itself."""
+        """The same file, mapped again: pages read through it count as this process's memory while it lives."""
         return open_tensors(self.path).scope(self._prefix) if self._mapped else self
 
     def shaped(self, name: str, *shape: int) -> Tensor:
@@ -121,7 +121,7 @@ def open_tensors(path: Path) -> Tensors:
 
 
 def _trouble(path: Path, error: Exception) -> str:
-    """What is to be said of a file that could not be opened because of ``error``."""
+    """The message for a file that could not be opened because of ``error``."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_POINTER))

@@ -28,7 +28,7 @@ without the platform), --rp_api_host, --rp_api_port, --rp_log_level."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Works until it is told to end; returns the exit status."""
+    """Runs until it is stopped; returns the exit status."""
     try:
         given, rest = _parser().parse_known_args(list(arguments))
     except SystemExit as end:
@@ -71,7 +71,7 @@ def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _work(server: Server, concurrency: int, arguments: list[str]) -> None:
-    """Takes jobs until the SDK is told to end."""
+    """Takes jobs until the SDK is stopped."""
     if "RUNPOD_DEBUG_LEVEL" not in os.environ:
         # By itself, the SDK would write all audio into the log.
         os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")

@@ -1,4 +1,4 @@
-"""A job's way: checked, spoken by the server, and answered piece by piece as the audio comes."""
+"""Handles a job: checks it, has the server speak it, and streams its audio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .process import Server, ServerDown
 __all__ = ["Worker"]
 
 _LOG = logging.getLogger(__name__)
-# The server itself ends what takes too long; whoever does not even do that is given up.
+# The server itself ends requests that take too long; one that does not is given up.
 _TIMEOUT = httpx.Timeout(30, read=900)
 
 Item = dict[str, Any]
@@ -112,7 +112,7 @@ class _Refused(Exception):
 
 
 class _Clock:
-    """What has been sent of a job, and when."""
+    """A job's sent audio and its times."""
 
     def __init__(self) -> None:
         self.pieces = 0

@@ -1,4 +1,4 @@
-"""What a job asks for, checked: after this, nothing looks at a parameter again but the server itself."""
+"""Checks a job's input: after this, only the server itself looks at a parameter again."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class SpeechJob:
     """A job that has been checked."""
 
     fields: Mapping[str, str | int | float]
-    """What is sent to the server, by the names of its form."""
+    """The fields that are sent to the server, by the names of its form."""
     clip: bytes | None
     """The reference clip of a job that clones, an audio file."""
     format: str
     sample_rate: int
     """In Hz."""
     print_metrics: bool
-    """Whether the client, and the log, are told how long it took."""
+    """Whether the result and the log have timings."""
 
 
 def read_job(given: object) -> SpeechJob:
@@ -66,7 +66,7 @@ def read_job(given: object) -> SpeechJob:
         "audio_tokens_per_slice": parameters.whole("chunk_size", 1, 1000),
         "context_window": parameters.whole("context_window", 0, 1000),
         "crossfade_duration_milliseconds": None if fade is None else fade * 1000,
-        # Of a clip that is not used as well: a wrong value is told whatever else the job says.
+        # Also for a clip that is not used: a wrong value is refused whatever else the job says.
         "max_reference_duration_sec": parameters.number("max_reference_duration_sec", 1, 60),
         "format": output_format,
         "sample_rate": sample_rate,

@@ -1,4 +1,4 @@
-"""How long audio is, from the bytes that the server sends."""
+"""The length of audio, from the bytes that the server sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def audio_seconds(output_format: str, sample_rate: int, audio: bytes | bytearray
 
 
 def _opus(audio: bytes | bytearray) -> float:
-    """The last page says how many samples there are by its end, the first how many of them are not to be heard."""
+    """The last page says how many samples there are by its end, the first how many of them are skipped."""
     head, page = audio.find(b"OpusHead"), audio.rfind(b"OggS")
     if head < 0 or page < 0:
         return 0.0

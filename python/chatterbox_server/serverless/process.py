@@ -1,4 +1,4 @@
-"""The server that the worker speaks with: one that runs somewhere, or a child that is started again when it ends."""
+"""The worker's server: one that runs elsewhere, or a child process that is restarted when it ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Server(Protocol):
 
 
 class RunningServer:
-    """A server that somebody else started."""
+    """A server that runs elsewhere."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self.key = key
@@ -121,7 +121,7 @@ class ChildServer:
             if self._stopping.is_set():
                 break
             if not self._started.is_set():
-                # What cannot be loaded once is not loaded by trying again: the platform is told.
+                # A model that failed to load would fail again: the platform is to replace the worker.
                 _LOG.error("%s", end)
                 break
             pause = self._restart_seconds if was_ready else min(2 * pause, _MAX_RESTART_SECONDS)

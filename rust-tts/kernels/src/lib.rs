@@ -14,6 +14,8 @@ pub mod sampling;
 mod shared;
 mod simd;
 pub mod t3;
+#[cfg(test)]
+mod testing;
 pub mod vocoder;
 
 pub use matrix::{Matrix, Precision};

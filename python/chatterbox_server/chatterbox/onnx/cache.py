@@ -13,7 +13,7 @@ __all__ = ["Block", "OnnxCache", "Row"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """What one run gave: for each layer keys, then values, ``[rows, heads, positions, channels]``. Never changed."""
+    """One run's output: for each layer keys, then values, ``[rows, heads, positions, channels]``. Never changed."""
 
     values: list[OrtValue]
 

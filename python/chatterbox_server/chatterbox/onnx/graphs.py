@@ -20,7 +20,7 @@ GRAPHS = ("speech_encoder", "embed_tokens", "language_model", "conditional_decod
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "q4": "_q4", "q4f16": "_q4f16"}
 """Of the files' names, by precision."""
 VOICE = "default_voice.safetensors"
-"""What ``speech_encoder`` would give for the voice that comes with the weights. The published folder has none."""
+"""The output of ``speech_encoder`` for the voice that comes with the weights. The published folder has none."""
 _FOLDER = "onnx"
 _TOKENIZER = "tokenizer.json"
 _REPOSITORIES = {"turbo": "ResembleAI/chatterbox-turbo-ONNX"}

@@ -41,7 +41,7 @@ class Seam:
         self._tail: Samples | None = None
 
     def push(self, samples: Samples, start: int, end: int, *, final: bool) -> Samples:
-        """What may leave of a rendering ``samples``, whose slice is ``start`` to ``end``. Context stands before it."""
+        """The part of a rendering ``samples`` that may leave; its slice is ``start`` to ``end``, after the context."""
         if self._tail is not None:
             start, head = self._faded(self._tail, samples, start)
         else:
@@ -51,7 +51,7 @@ class Seam:
         return np.concatenate([head, samples[start:kept]])
 
     def _faded(self, tail: Samples, samples: Samples, start: int) -> tuple[int, Samples]:
-        """Where the slice goes on behind the seam, and the seam itself."""
+        """The offset at which the slice continues after the seam, and the seam itself."""
         begin = start - tail.size
         reach = max(0, min(_SHIFT, begin, samples.size - start))
         shift, likeness = _best_shift(tail, samples[begin - reach : start + reach], reach)

@@ -25,7 +25,7 @@ __all__ = ["OnnxBackbone", "OnnxT3", "OnnxText"]
 
 _PAST = "past_key_values."
 _AGREEMENT = 0.02
-"""How far apart, against the largest logit, rows may be that should be the same: products are quantised by the row."""
+"""Tolerance, relative to the largest logit, between rows that should be equal: products are quantised by the row."""
 _TRIED = 3
 """Positions of the shorter row that is tried beside a longer one."""
 
@@ -110,7 +110,7 @@ class OnnxBackbone:
     def _mixes(self, width: int) -> bool:
         """Try whether rows have the logits that they have alone beside a longer one, which leaves room before them.
 
-        Attention that is told a row's length alone, as in ``GroupQueryAttention``, reads that room as positions.
+        Attention that is given a row's length alone, as in ``GroupQueryAttention``, reads that room as positions.
         """
         waves = np.sin(np.arange(3 * _TRIED * width, dtype=np.float32)).reshape(1, -1, width)
         prompts = [waves[:, :_TRIED], waves[:, _TRIED:]]
@@ -195,7 +195,7 @@ class OnnxT3:
         return self.forward(embedded, cache, Span.token(lengths, positions))[:, 0]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """What ``forward`` gave: the head is in the graph."""
+        """The output of ``forward`` itself: the head is in the graph."""
         return hidden
 
     def _embedded(self, ids: list[list[int]]) -> NDArray[np.float32]:

@@ -25,15 +25,15 @@ from .graphs import Providers, open_session, single
 __all__ = ["OnnxVoicePreparer", "conditionals", "load_voice", "save_voice"]
 
 _MAX_SECONDS = 30
-"""How much of a clip is heard. Half of it would do for all but T3's vector of the speaker, which takes in all."""
+"""Seconds of a clip that are used. Half of it would do for all but T3's speaker embedding, which is of the whole."""
 _OUTPUTS = ("audio_features", "audio_tokens", "speaker_embeddings", "speaker_features")
 
 
 def conditionals(features: Tensor, tokens: Tensor, speaker: Tensor, mel: Tensor) -> Conditionals:
     """A voice of what ``speech_encoder`` gives, each ``[1, …]``.
 
-    What T3 is told comes embedded, as ``[prefix, width]``, and takes the place of the speaker's vector; of the prompt's
-    tokens, which are in it, there is only the number.
+    T3's conditioning comes embedded, as ``[prefix, width]``, and takes the place of the speaker's vector; of the
+    prompt's tokens, which are in it, there is only the number.
     """
     s3_tokens, s3_mel = aligned(tokens[0].long(), mel[0].float())
     return Conditionals(

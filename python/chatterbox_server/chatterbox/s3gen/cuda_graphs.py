@@ -30,13 +30,13 @@ GENERATOR_FRAMES = (32, 64, 96, 128, 160, 192, 256, 320, 448)
 
 
 class Evaluate(Protocol):
-    """What ``Estimator`` does."""
+    """The interface of ``Estimator``."""
 
     def __call__(self, x: Tensor, biases: Tensor, real: Tensor | None) -> Tensor: ...
 
 
 class Synthesize(Protocol):
-    """What ``Generator`` does."""
+    """The interface of ``Generator``."""
 
     def __call__(self, mel: Tensor, source: Tensor) -> Tensor: ...
 

@@ -101,7 +101,7 @@ class Schedule:
     lengths: Tensor
     """``[steps]``, sum 1."""
     biases: Tensor
-    """What the network learns of a step's time, ``[steps, blocks, channels]``."""
+    """The embedding of each step's time, ``[steps, blocks, channels]``."""
 
 
 class Network(Protocol):
@@ -124,7 +124,7 @@ class Estimator:
         self._time_out = weights.linear("time_mlp.linear_2")
         self._time_width = weights.tensor("time_mlp.linear_1.weight", -1, -1).shape[1]
         self.mean_flow = "time_embed_mixer.weight" in weights
-        """Whether a step's end is told to the network too, which makes two steps enough."""
+        """Whether the network takes a step's end too, which makes two steps enough."""
         self._mix_times = weights.linear("time_embed_mixer", bias=False) if self.mean_flow else None
         self._device = weights.device
         self._dtype = weights.dtype

@@ -103,7 +103,7 @@ class Flow:
         return self._project(self._encoder(embedded, real))
 
     def _conditions(self, jobs: Sequence[MelJob], features: Tensor) -> Tensor:
-        """What guides every step, ``[B, T, 240]``: coarse mel, speaker, and the voice's own mel where it is known."""
+        """The conditions of every step, ``[B, T, 240]``: coarse mel, speaker, and the voice's own mel in its frames."""
         batch, frames, channels = features.shape
         speakers = torch.stack([job.voice.s3_speaker for job in jobs]).to(features)
         speakers = self._speaker(functional.normalize(speakers, dim=1)).unsqueeze(1).expand(batch, frames, -1)

@@ -90,7 +90,7 @@ class Weights:
         return Weights(tensors, device=self.device, dtype=self.dtype, make_linear=make)
 
     def layers(self, prefix: str) -> list[Weights]:
-        """What is below ``prefix0.``, ``prefix1.`` and so on, as far as there are names."""
+        """The scopes ``prefix0.``, ``prefix1.`` and so on, as far as there are names."""
         count = len({name.split(".", 1)[0] for name in self._tensors.scope(prefix)})
         return [self.scope(f"{prefix}{index}.") for index in range(count)]
 

@@ -43,7 +43,7 @@ class S3Gen:
         self.mean_flow = flow.mean_flow
         """Whether two Euler steps without guidance are enough, as in turbo's model; else it takes ten with."""
         self.lookahead = flow.lookahead
-        """Tokens that follow those to be heard in a job that is not final."""
+        """Lookahead tokens after those to be rendered in a job that is not final."""
 
     @classmethod
     @torch.inference_mode()

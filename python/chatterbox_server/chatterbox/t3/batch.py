@@ -20,7 +20,7 @@ __all__ = ["Batch", "Pending", "Prefixes", "SampledTokens"]
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the rows of a step are to be fed, one entry for each."""
+    """Inputs of a step's rows, one entry for each."""
 
     slots: list[int]
     """Whose latest token."""
@@ -77,7 +77,7 @@ class Batch:
         return owner.length
 
     def pending(self, rows: int) -> Pending:
-        """What the first ``rows`` rows are to be fed."""
+        """Inputs of the first ``rows`` rows."""
         owners = self._owners[:rows]
         return Pending(
             slots=[owner.slot for owner in owners],

@@ -65,7 +65,7 @@ class Span:
         """
         positions = positions[:, None]
         hidden = torch.arange(end, device=positions.device) > positions
-        # Added to the scores, since booleans would be made into such numbers in every layer anew.
+        # Added to the scores, since booleans would be converted to such numbers again in every layer.
         mask = torch.zeros(hidden.shape, device=positions.device, dtype=dtype).masked_fill_(hidden, float("-inf"))
         return cls(0, positions, None, end, targets[:, None], mask[:, None, None], causal=False)
 
@@ -123,7 +123,7 @@ class KeyValueCache:
             self._fixed.zero_()
 
     def fixed_bytes(self, positions: int) -> int:
-        """What ``fix`` takes."""
+        """The arguments of ``fix``."""
         row = 2 * self._layers * self._heads * self._channels * self._dtype.itemsize * positions
         return (self._most_rows + 1) * row
 
@@ -189,7 +189,7 @@ class KeyValueCache:
         """Drop ``row``; the last one, of which ``last_length`` positions count, takes its number."""
         last = self.rows - 1
         if self.in_place and self._fixed is not None:
-            # This space is never given back, so that a NaN left in it would reach whoever gets the row.
+            # This space is never given back: a NaN left in it would reach the row's next request.
             if row != last:
                 self._fixed[:, row, :, :last_length] = self._fixed[:, last, :, :last_length]
                 self._fixed[:, row, :, last_length:] = 0

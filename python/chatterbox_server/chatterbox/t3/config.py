@@ -1,4 +1,4 @@
-"""What kind of T3 a checkpoint holds, from the names and shapes of its tensors, and what it allows of a request."""
+"""The kind of a checkpoint's T3, from the names and shapes of its tensors, and its limits on a request."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class T3Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What is to be said, and how."""
+    """The text to speak, and how."""
 
     text_ids: tuple[int, ...]
     """As the model's tokeniser gives them, with the start and stop ids that the Llama models want."""

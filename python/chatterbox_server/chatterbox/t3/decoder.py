@@ -149,7 +149,7 @@ class Decoder:
             self._waiting = deque(each for each in self._waiting if each.request_id != request_id)
 
     def forget_voice(self, key: str) -> None:
-        """Drop what was computed for a voice. Requests that speak with it go on."""
+        """Drop what was computed for a voice. Requests that use it go on."""
         self._prefixes.forget(key)
 
     @torch.inference_mode()

@@ -77,7 +77,7 @@ class NativeBackbone:
         from ..._core import T3Backbone
 
         self._packed: T3Backbone
-        # Mapped anew: pages that were read count as this process's memory for as long as their mapping is there.
+        # Mapped again: pages that were read count as this process's memory for as long as their mapping is there.
         tensors = tensors.reopened()
         body, width = tensors.scope("tfmr."), config.width
         head = _array(tensors, "speech_head.weight", -1, width)[:SPEECH_IDS]

@@ -68,7 +68,7 @@ def check_level(pcm: Samples, rate: int) -> None:
 def resample(pcm: Samples, rate: int, target: int) -> Samples:
     """``pcm`` at ``target`` Hz, writable, the bits that upstream's ``librosa.load`` and ``librosa.resample`` give."""
     if rate != target:
-        import soxr  # not at the top: most processes never hear a clip
+        import soxr  # not at the top: most processes never resample a clip
 
         size = math.ceil(pcm.size * (target / rate))
         resampled = soxr.resample(pcm, rate, target, "soxr_hq")[:size]

@@ -32,9 +32,9 @@ from .tokenizer import SpeechTokenizer
 __all__ = ["GPT2_RECIPE", "LLAMA_RECIPE", "Recipe", "TorchVoicePreparer", "with_loudness"]
 
 LISTEN_RATE = 16_000
-"""Rate that the tokeniser and both speaker encoders hear, in Hz."""
+"""Input rate of the tokeniser and both speaker encoders, in Hz."""
 REFERENCE_SECONDS = 10
-"""How much of the clip S3Gen imitates."""
+"""Seconds of the clip that S3Gen imitates."""
 LOUDNESS = -27.0
 """LUFS to which clips are brought where the recipe says so."""
 MIN_REFERENCE_SECONDS = 1.0
@@ -46,10 +46,10 @@ MEL_HIGHEST, MEL_LEAST = 8000.0, 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Where the models differ in what they take from a clip."""
+    """The models' differences in what they take from a clip."""
 
     t3_seconds: int
-    """How much of the clip's start T3 continues."""
+    """Seconds of the clip's start that T3 continues."""
     t3_tokens: int
     """Cap on its speech tokens. A shorter clip gives fewer."""
     normalise_loudness: bool

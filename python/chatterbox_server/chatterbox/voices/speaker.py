@@ -2,7 +2,7 @@
 
 The voice encoder is upstream's ``voice_encoder.py`` and ``melspec.py``, one batch of windows at a time. CAMPPlus is
 upstream's own, the only code of upstream's that is imported, and only when called: it runs once per voice, so nothing
-would be gained by writing it anew. Both are built of the sizes that the weights have, which stay where they are mapped.
+would be gained by rewriting it. Both are built of the sizes that the weights have, which stay where they are mapped.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def fill(network: Any, tensors: Tensors, device: torch.device) -> Any:
         weight = tensors.shaped(name, *empty.shape).to(device=device, dtype=empty.dtype)
         state[name] = weight.clone() if weight.data_ptr() % ALIGNMENT else weight
     network.load_state_dict(state, assign=True)
-    # The move is for the recurrent layers, which lay out their weights anew on an accelerator.
+    # The move is for the recurrent layers, which lay out their weights again on an accelerator.
     return network.requires_grad_(False).eval().to(device)
 
 
@@ -68,9 +68,9 @@ RATE = 16_000
 FFT, HOP = 400, 160
 HIGHEST = 8000.0
 WINDOW, STEP = 160, 77
-"""Frames that the network hears at once, and from window to window: upstream's rate of 1.3 windows in a second."""
+"""Frames of a window, and from window to window: upstream's rate of 1.3 windows in a second."""
 COVERAGE = 0.8
-"""How much of the last window must be of the clip for it to count."""
+"""Least share of the last window that must lie in the clip for it to count."""
 BATCH = 32
 """Windows that the network takes at once, upstream's value: another one would change the last bits."""
 SILENCE_DB = 20

@@ -1,1 +1,1 @@
-"""Perth's inaudible mark that tells made speech from recorded, put on while the audio streams."""
+"""Perth's inaudible watermark of generated speech, added while the audio streams."""

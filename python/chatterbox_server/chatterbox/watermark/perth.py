@@ -172,11 +172,11 @@ class Encoder:
     def __init__(self, tensors: Tensors, device: torch.device) -> None:
         self.bins = _bins(tensors)
         layers = _opened(tensors.scope("encoder.layers."), self.bins, self.bins, device)
-        # A CPU's convolutions sum in another order for a batch: the bits would tell how the audio was cut.
+        # A CPU's convolutions sum in another order for a batch: the bits would depend on how the audio was cut.
         self._layers = _PackedLayers(layers) if device.type == "cpu" else layers.over_time
 
     def __call__(self, levels: Tensor) -> Tensor:
-        """The change of ``levels`` ``[n, t, bins]``, in the same scale. Fifteen frames to either side tell on each."""
+        """The change of ``levels`` ``[n, t, bins]``, in the same scale. Fifteen frames to either side affect each."""
         return self._layers(levels)
 
 

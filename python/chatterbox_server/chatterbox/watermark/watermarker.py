@@ -92,7 +92,7 @@ class WatermarkStream:
 
     @torch.inference_mode()
     def _marks(self, blocks: int) -> Samples:
-        """What is to be added for each of the next ``blocks``: ``[blocks, _COVERED]``."""
+        """The watermark of each of the next ``blocks``: ``[blocks, _COVERED]``."""
         needed = (blocks - 1) * _STEP + _SEEN
         waiting = torch.from_numpy(self._waiting[:needed]).to(self._device)
         spectra, sound = frames(waiting.unfold(0, _SEEN, _STEP), self._encoder.bins)
@@ -141,7 +141,7 @@ class Watermarker:
 
     @torch.inference_mode()
     def detect(self, samples: NDArray[np.floating], rate: int) -> float:
-        """How surely ``samples`` are marked: upstream takes 0.5 or more for yes. Silence is not."""
+        """Confidence that ``samples`` are marked: upstream takes 0.5 or more for yes. Silence is not."""
         mono = np.ascontiguousarray(samples, np.float32)
         if rate != SAMPLE_RATE:
             mono = soxr.resample(mono, rate, SAMPLE_RATE)
@@ -155,7 +155,7 @@ class Watermarker:
         return float(self._decoder(level(spectra), sound).clip(0, 1))
 
     def self_test(self) -> None:
-        """Raises ``WatermarkError`` if a second of made-up voice is not told from the same, marked."""
+        """Raises ``WatermarkError`` if a second of synthetic voice and the same, marked, are not distinguished."""
         voice = _voice()
         found, mistaken = self.detect(self.whole(voice), SAMPLE_RATE), self.detect(voice, SAMPLE_RATE)
         # Not a comparison that is false for NaN, which is what a broken device gives.

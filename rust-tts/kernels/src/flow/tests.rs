@@ -6,26 +6,7 @@ use super::quantised::QuantisedAttention;
 use super::resnet::Convolution;
 use crate::matrix::{Matrix, Precision};
 use crate::pool::Pool;
-
-/// Numbers in -1 to 1 that look random.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as f32 / u32::MAX as f32 * 2.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-fn close(found: &[f32], wanted: &[f64], bound: f64) {
-    assert_eq!(found.len(), wanted.len());
-    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-        let error = (f64::from(*found) - wanted).abs();
-        assert!(error < bound, "{index}: {found} is not {wanted}");
-    }
-}
+use crate::testing::{assert_close, noise};
 
 fn attention_in_f64(inputs: &[f32], heads: Heads) -> Vec<f64> {
     let channels = heads.channels();
@@ -68,7 +49,7 @@ fn test_attention_matches_f64_softmax() {
     ] {
         let heads = Heads { count, width };
         // Some scores are so large that their powers alone would overflow.
-        let inputs: Vec<f32> = numbers(frames * 3 * count * width, 7)
+        let inputs: Vec<f32> = noise(frames * 3 * count * width, 7)
             .into_iter()
             .map(|number| 9.0 * number)
             .collect();
@@ -76,7 +57,7 @@ fn test_attention_matches_f64_softmax() {
         for threads in [1, 3] {
             let mut attended = vec![f32::NAN; wanted.len()];
             attention.run(&Pool::new(threads), &inputs, &mut attended, heads);
-            close(&attended, &wanted, 2e-4);
+            assert_close(&attended, &wanted, 2e-4);
         }
     }
 }
@@ -88,7 +69,7 @@ fn test_quantised_attention_handles_large_scores() {
         width: 64,
     };
     for (frames, factor) in [(1, 400.0), (200, 30.0), (200, 400.0), (200, 1e5)] {
-        let mut inputs = numbers(frames * 3 * 64, 5);
+        let mut inputs = noise(frames * 3 * 64, 5);
         for frame in inputs.chunks_exact_mut(3 * 64) {
             for number in &mut frame[..2 * 64] {
                 *number *= factor;
@@ -113,14 +94,14 @@ fn test_quantised_attention_approximates_f64() {
         (400, 1, 20),
     ] {
         let heads = Heads { count, width };
-        let inputs: Vec<f32> = numbers(frames * 3 * count * width, 7)
+        let inputs: Vec<f32> = noise(frames * 3 * count * width, 7)
             .into_iter()
             .map(|number| 1.5 * number)
             .collect();
         let wanted = attention_in_f64(&inputs, heads);
         let mut attended = vec![f32::NAN; wanted.len()];
         attention.run(&Pool::new(1), &inputs, &mut attended, heads);
-        close(&attended, &wanted, 0.1);
+        assert_close(&attended, &wanted, 0.1);
         let squares = attended
             .iter()
             .zip(&wanted)
@@ -142,7 +123,7 @@ fn test_gelu_matches_f64() {
         .iter()
         .map(|x| normal_gelu(f64::from(*x) + 0.25))
         .collect();
-    close(&found, &wanted, 6e-7);
+    assert_close(&found, &wanted, 6e-7);
 }
 
 /// `x Phi(x)`, with `Phi` from its series.
@@ -160,10 +141,10 @@ fn normal_gelu(x: f64) -> f64 {
 #[test]
 fn test_layer_norm_matches_f64() {
     for width in [20, 256, 300] {
-        let (gain, bias) = (numbers(width, 1), numbers(width, 2));
-        let after = numbers(width, 3);
+        let (gain, bias) = (noise(width, 1), noise(width, 2));
+        let after = noise(width, 3);
         // Far from 0, as activations may be.
-        let x: Vec<f32> = numbers(40 * width, 4)
+        let x: Vec<f32> = noise(40 * width, 4)
             .into_iter()
             .map(|x| 30.0 * x + 20.0)
             .collect();
@@ -183,9 +164,9 @@ fn test_layer_norm_matches_f64() {
         let norm = Norm::new(gain, bias);
         let mut found = vec![0.0; x.len()];
         norm.run(&Pool::new(2), &x, &mut found);
-        close(&found, &wanted, 1e-5);
+        assert_close(&found, &wanted, 1e-5);
         norm.run_mish(&Pool::new(2), &x, &mut found, &after);
-        close(&found, &wanted_mish, 1e-5);
+        assert_close(&found, &wanted_mish, 1e-5);
     }
 }
 
@@ -193,8 +174,8 @@ fn test_layer_norm_matches_f64() {
 fn test_causal_convolution_matches_f64() {
     let (frames, inputs, outputs) = (9, 20, 40);
     for kernel in [1, 3, 5] {
-        let (weights, bias) = (numbers(outputs * kernel * inputs, 1), numbers(outputs, 2));
-        let x = numbers(frames * inputs, 3);
+        let (weights, bias) = (noise(outputs * kernel * inputs, 1), noise(outputs, 2));
+        let x = noise(frames * inputs, 3);
         let mut wanted = Vec::new();
         for frame in 0..frames {
             for output in 0..outputs {
@@ -215,6 +196,6 @@ fn test_causal_convolution_matches_f64() {
         };
         let (mut found, mut padded) = (Vec::new(), Vec::new());
         convolution.run(&Pool::new(2), &x, &mut found, &mut padded);
-        close(&found, &wanted, 1e-5);
+        assert_close(&found, &wanted, 1e-5);
     }
 }

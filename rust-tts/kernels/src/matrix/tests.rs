@@ -1,6 +1,7 @@
 use super::dots::DotIsa;
 use super::*;
 use crate::isa::Isa;
+use crate::testing::noise;
 
 const PRECISIONS: [Precision; 4] = [
     Precision::F32,
@@ -8,18 +9,6 @@ const PRECISIONS: [Precision; 4] = [
     Precision::Int8,
     Precision::Int4,
 ];
-
-/// Numbers between -1 and 1.
-fn noise(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as f32 / u32::MAX as f32 * 2.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 /// Every combination that this processor has.
 fn all_isas() -> Vec<Isas> {

@@ -5,33 +5,14 @@ use super::convolution::{Convolution, Geometry};
 use super::functions::sin;
 use super::stft::{BINS, HOP, SHORTEST, Stft};
 use crate::pool::Pool;
-
-/// Numbers in -1 to 1 that look random.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as f32 / u32::MAX as f32 * 2.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-fn close(found: &[f32], wanted: &[f64], bound: f64) {
-    assert_eq!(found.len(), wanted.len());
-    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-        let error = (f64::from(*found) - wanted).abs();
-        assert!(error < bound, "{index}: {found} is not {wanted}");
-    }
-}
+use crate::testing::{assert_close, noise};
 
 #[test]
 fn test_sine_matches_f64() {
     for n in -100_000..=100_000 {
         let x = n as f32 / 100.0;
         let wanted = f64::from(x).sin();
-        close(&[sin::<true>(x), sin::<false>(x)], &[wanted; 2], 2.5e-7);
+        assert_close(&[sin::<true>(x), sin::<false>(x)], &[wanted; 2], 2.5e-7);
     }
 }
 
@@ -55,13 +36,13 @@ fn test_convolution_matches_f64() {
             stride,
             before: 0,
         };
-        let weights = numbers(inputs * outputs * taps, 1);
-        let bias = numbers(outputs, 2);
-        let x = numbers(
+        let weights = noise(inputs * outputs * taps, 1);
+        let bias = noise(outputs, 2);
+        let x = noise(
             ((steps - 1) * stride + (taps - 1) * dilation + 1) * inputs,
             3,
         );
-        let before = numbers(steps * outputs, 4);
+        let before = noise(steps * outputs, 4);
         let weight = |output, input, tap| weights[(output * inputs + input) * taps + tap];
         let mut wanted = Vec::new();
         for step in 0..steps {
@@ -86,7 +67,7 @@ fn test_convolution_matches_f64() {
                     *value *= 2.0;
                 }
             });
-            close(&y, &wanted, 2e-4);
+            assert_close(&y, &wanted, 2e-4);
             results.push(y);
         }
         assert_eq!(
@@ -101,9 +82,9 @@ fn test_transposed_convolution_matches_f64() {
     let (inputs, outputs, steps) = (5, 3, 7);
     for (taps, rate) in [(16, 8), (11, 5), (7, 3), (4, 4)] {
         let padding = (taps - rate) / 2;
-        let weights = numbers(inputs * outputs * taps, 1);
-        let bias = numbers(outputs, 2);
-        let x = numbers(steps * inputs, 3);
+        let weights = noise(inputs * outputs * taps, 1);
+        let bias = noise(outputs, 2);
+        let x = noise(steps * inputs, 3);
         let weight = |output, input, tap| weights[(input * outputs + output) * taps + tap];
         let bias_of_all = bias.repeat(steps * rate);
         let mut wanted: Vec<f64> = bias_of_all.into_iter().map(f64::from).collect();
@@ -132,7 +113,7 @@ fn test_transposed_convolution_matches_f64() {
         padded.resize(padded.len() + convolution.geometry().after() * inputs, 0.0);
         let mut y = vec![f32::NAN; wanted.len()];
         convolution.run(&pool, &padded, &mut y, Accumulate::Overwrite, &|_, _| ());
-        close(&y, &wanted, 1e-5);
+        assert_close(&y, &wanted, 1e-5);
     }
 }
 
@@ -141,7 +122,7 @@ fn test_inverse_stft_inverts_stft() {
     let pool = Pool::new(2);
     let stft = Stft::new(&pool);
     for count in [SHORTEST, HOP * 120] {
-        let samples = numbers(count, 5);
+        let samples = noise(count, 5);
         let mut spectrum = vec![0.0; (count / HOP + 1) * 2 * BINS];
         let mut room = Vec::new();
         stft.forward(&pool, &samples, &mut spectrum, &mut room);
@@ -150,6 +131,6 @@ fn test_inverse_stft_inverts_stft() {
         let mut found = vec![f32::NAN; count];
         stft.inverse(&pool, &room, &mut found);
         let wanted: Vec<f64> = samples.into_iter().map(f64::from).collect();
-        close(&found, &wanted, 1e-6);
+        assert_close(&found, &wanted, 1e-6);
     }
 }

@@ -62,7 +62,7 @@ def export(
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    """Written anew from whatever files the checkpoint has, in the one form that the published folder has."""
+    """Written from the checkpoint's own files, in the form of the published folder."""
     from ...text.encoders import open_tokenizer
 
     try:

@@ -172,7 +172,7 @@ def _transformer(layers: Layers, x: Name) -> Name:
 
 
 def write_conditional_decoder(tensors: Tensors, folder: Path, precision: Precision) -> Path:
-    """``speech_tokens`` (the voice's own, then those to be heard) to the ``waveform`` of the latter.
+    """``speech_tokens`` (the voice's own, then the utterance's) to the ``waveform`` of the latter.
 
     Rows of a batch are of one length. The vocoder is float32 in every precision, for its phases need it.
     """

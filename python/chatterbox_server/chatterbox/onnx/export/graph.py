@@ -104,7 +104,7 @@ class Graph:
         return names
 
     def once(self, key: object, make: Callable[[], Name]) -> Name:
-        """What ``make`` gives, made once for each ``key``: layers that run twice share their weights."""
+        """The result of ``make``, called once for each ``key``: layers that run twice share their weights."""
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
@@ -260,7 +260,7 @@ class Layers:
         return self._prefix + name in self._tensors
 
     def count(self, prefix: str) -> int:
-        """How many layers there are whose names begin with ``prefix`` and go on up to a dot."""
+        """The number of layers whose names are ``prefix`` and a number."""
         scope = self._tensors.scope(self._prefix + prefix)
         return len({name.partition(".")[0] for name in scope})
 

@@ -126,7 +126,7 @@ def _norm(graph: Graph, tensors: Tensors, name: str, x: Name) -> Name:
 
 
 def _bias(graph: Graph, x: Name, mask: Name) -> Name:
-    """What is added to the scores, ``[batch, 1, new, total]``: nobody looks forward, nor at what is masked."""
+    """The attention bias, ``[batch, 1, new, total]``: it hides later positions and masked ones."""
     total, new = graph.size(mask, 1), graph.size(x, 1)
     key = graph.indices(total)
     query = graph.slice(key, 0, graph.add("Sub", total, new))

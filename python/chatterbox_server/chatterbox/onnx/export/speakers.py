@@ -27,7 +27,7 @@ __all__ = [
 
 
 LISTEN_RATE = 16_000
-"""Rate that all networks but S3Gen hear, in Hz."""
+"""Input rate of all networks but S3Gen, in Hz."""
 _FFT, _HOP = 400, 160
 
 

@@ -131,7 +131,7 @@ def write_speech_encoder(
 
 
 def _features(t3: Layers, speaker: Name, tokens: Name) -> Name:
-    """What stands before T3's text, ``[1, 1 + n, width]``: ``t3/conditioning.py``."""
+    """The positions before T3's text, ``[1, 1 + n, width]``: ``Conditioning`` of ``t3/model.py``."""
     graph = t3.graph
     speaker_position = graph.add("Unsqueeze", t3.linear(speaker, "cond_enc.spkr_enc"), graph.ints(1))
     return graph.add("Concat", speaker_position, graph.add("Gather", t3.constant("speech_emb.weight"), tokens), axis=1)

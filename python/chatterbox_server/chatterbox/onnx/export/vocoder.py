@@ -107,7 +107,7 @@ def _pitch(layers: Layers, mel: Name) -> Name:
     graph, x = layers.graph, mel
     for number in range(layers.count("condnet.")):
         x = graph.add("Elu", _conv(layers, x, f"condnet.{2 * number}"))
-    # In float32 whatever the precision: a wrong pitch is heard.
+    # In float32 whatever the precision: an error in pitch is audible.
     weight, bias = graph.constant(layers.array("classifier.weight").T), layers.constant("classifier.bias")
     out = graph.add("Add", graph.add("MatMul", graph.transpose(x, 0, 2, 1), weight), bias)
     return graph.add("Abs", graph.add("Squeeze", out, graph.ints(2)))
