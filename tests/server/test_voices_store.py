@@ -126,6 +126,24 @@ def test_removed_folder_is_an_error_until_restored(server: StartServer) -> None:
     assert listed(one) == ["other.wav"]
 
 
+def test_file_that_no_id_can_name_is_a_warning(server: StartServer, tmp_path: Path) -> None:
+    folder = tmp_path / "prepared" / "voices"
+    folder.mkdir(parents=True)
+    names = (b"anna (1).wav", "Müller.wav".encode(), b"bad\xff.wav", b"-x.mp3", b"a..b.wav")
+    for name in (*names, b"kept.wav", b"notes (1).txt"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(clip())
+    (folder / "away.wav").symlink_to(tmp_path / "nowhere.wav")
+    one = server(*FAKE, folder=folder.parent)
+    for _ in range(2):
+        assert listed(one) == ["kept.wav"]
+    warnings = [line for line in one.log().splitlines() if "skipping a file that is no voice" in line]
+    assert len(warnings) == len(names) + 1
+    for name in names:
+        (line,) = (line for line in warnings if name.decode("utf-8", "replace") in line)
+        assert "must begin with a letter or a digit" in line
+    assert sum("away.wav" in line and "link" in line for line in warnings) == 1
+
+
 def test_read_only_folder_serves_what_is_in_it(server: StartServer) -> None:
     one = server(*FAKE, prefix=WITHOUT_ROOTS_RIGHTS)
     assert upload(one, "mine.wav", clip(1)).status_code == 200

@@ -114,12 +114,12 @@ fn open_inside(path: &Path) -> io::Result<File> {
     open_itself(path)
 }
 
-/// The names in a folder that are UTF-8, sorted.
+/// The names in a folder, sorted. One that is not UTF-8 has a sign that no voice's name has in place of what is not.
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     let mut names: Vec<String> = entries
         .into_iter()
-        .filter_map(|entry| entry.file_name().into_string().ok())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort_unstable();
     Ok(names)

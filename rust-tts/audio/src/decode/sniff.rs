@@ -12,11 +12,14 @@ const MAX_JUNK: usize = 64 * 1024;
 /// Frames that must follow each other where a stream begins with something else.
 const FRAMES_IN_ROW: usize = 4;
 const ID3_HEADER_BYTES: usize = 10;
+/// The number of MP3 among the formats of WAV.
+const MP3_IN_WAV: u32 = 0x55;
 
 /// Kinds of files that people take for audio files and that are not decoded, by their first bytes.
-const UNSUPPORTED: [(usize, &[u8], &str); 7] = [
+const UNSUPPORTED: [(usize, &[u8], &str); 8] = [
     (0, b"FORM", "AIFF"),
     (0, b"caff", "Apple CAF"),
+    (0, b"RIFX", "big-endian WAV (RIFX)"),
     (0, b"#!AMR", "AMR"),
     (
         0,
@@ -29,8 +32,8 @@ const UNSUPPORTED: [(usize, &[u8], &str); 7] = [
 ];
 
 /// Files that may hold a whole MP3 file, and are none.
-const OTHER_KINDS: [&[u8]; 8] = [
-    b"PK", b"Rar!", b"7z", b"%PDF", b"\x7FELF", b"\x80", b"RIFF", b"MZ",
+const OTHER_KINDS: [&[u8]; 9] = [
+    b"PK", b"Rar!", b"7z", b"%PDF", b"\x7FELF", b"\x80", b"RIFF", b"RIFX", b"MZ",
 ];
 
 /// The audio in a file of one of the containers that [`super::decode`] reads: without what stands before it, and with
@@ -39,7 +42,7 @@ pub(super) fn audio(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     // Tags are of no use here, and pictures in them may be large.
     let untagged = after_id3(bytes);
     if is_container(untagged) {
-        return Ok(with_known_size(untagged));
+        return Ok(with_known_sizes(untagged));
     }
     let other_kind = OTHER_KINDS.iter().any(|magic| untagged.starts_with(magic));
     if let Some(start) = first_frame(untagged).filter(|_| !other_kind) {
@@ -74,7 +77,9 @@ fn at(bytes: &[u8], offset: usize, magic: &[u8]) -> bool {
 }
 
 fn is_wav(bytes: &[u8]) -> bool {
-    (at(bytes, 0, b"RIFF") || at(bytes, 0, b"RIFX") || at(bytes, 0, b"RF64"))
+    [b"RIFF", b"RF64", b"BW64"]
+        .iter()
+        .any(|kind| at(bytes, 0, *kind))
         && at(bytes, 8, b"WAVE")
 }
 
@@ -119,27 +124,51 @@ fn after_id3(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// A WAV file as it would be if its recorder had not been cut off: data of no size lasts to the end of the file.
-fn with_known_size(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if !at(bytes, 0, b"RIFF") || !is_wav(bytes) {
+/// A WAV file with sizes that are right: recorders that were cut off, and programs that write into pipes, leave others.
+/// Data without a size, or with one beyond the end, lasts to the end of the file. RF64 (EBU Tech 3306) is WAV whose sizes
+/// stand in a chunk of their own, and MP3 in WAV is MP3.
+fn with_known_sizes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !is_wav(bytes) {
         return Cow::Borrowed(bytes);
     }
-    let mut chunk = 12;
+    let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let (mut chunk, mut format, mut long_size) = (12, 0, None);
     while let Some(head) = bytes.get(chunk..chunk + 8) {
-        let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        let is_data = head.starts_with(b"data");
-        if is_data && size == 0 {
-            let mut whole = bytes.to_vec();
-            whole[4..8].fill(0xFF);
-            whole[chunk + 4..chunk + 8].fill(0xFF);
-            return Cow::Owned(whole);
+        let size = number(chunk + 4).unwrap_or_default();
+        let content = chunk + 8;
+        match &head[..4] {
+            b"fmt " => format = number(content).unwrap_or_default() & 0xFFFF,
+            // The size of the file, then that of the data, in 64 bits of which the lower are enough here.
+            b"ds64" => long_size = number(content + 8),
+            b"data" => {
+                let rest = bytes.len() - content;
+                let size = long_size.filter(|_| size == u32::MAX).unwrap_or(size) as usize;
+                let size = if size == 0 { rest } else { size.min(rest) };
+                if format == MP3_IN_WAV {
+                    return Cow::Borrowed(&bytes[content..content + size]);
+                }
+                return with_sizes(bytes, chunk, size);
+            }
+            _ => {}
         }
-        if is_data {
-            break;
-        }
-        chunk += 8 + (size as usize).next_multiple_of(2);
+        chunk = content.saturating_add((size as usize).next_multiple_of(2));
     }
     Cow::Borrowed(bytes)
+}
+
+/// A WAV file whose chunk at `data` has this size.
+fn with_sizes(bytes: &[u8], data: usize, size: usize) -> Cow<'_, [u8]> {
+    let fits = |size: usize| u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
+    let (riff, data_size) = (fits(bytes.len() - 8), fits(size));
+    let is_riff = bytes.starts_with(b"RIFF");
+    if is_riff && bytes[4..8] == riff && bytes[data + 4..data + 8] == data_size {
+        return Cow::Borrowed(bytes);
+    }
+    let mut whole = bytes.to_vec();
+    whole[..4].copy_from_slice(b"RIFF");
+    whole[4..8].copy_from_slice(&riff);
+    whole[data + 4..data + 8].copy_from_slice(&data_size);
+    Cow::Owned(whole)
 }
 
 /// Whether the bytes begin with a frame of AAC in ADTS (ISO/IEC 13818-7).

@@ -140,6 +140,59 @@ fn test_wav_whose_recorder_was_cut_off_is_read_to_its_end() {
 }
 
 #[test]
+fn test_wav_is_read_whatever_its_sizes_say() {
+    let samples = tone(0.5, 24_000);
+    let good = wav(&samples, 24_000, 1);
+    let data = u32::try_from(4 * samples.len()).unwrap();
+    for (riff, size) in [
+        (0, data),
+        (36, data),
+        (1000, 1000 * 1000),
+        (0, u32::MAX - 1),
+        (u32::MAX, data),
+        (1 << 31, u32::MAX >> 1),
+    ] {
+        let mut file = good.clone();
+        file[4..8].copy_from_slice(&riff.to_le_bytes());
+        file[40..44].copy_from_slice(&size.to_le_bytes());
+        let clip = decode(&file, &Limits::default()).unwrap();
+        assert!(clip.samples == samples, "{riff} {size}");
+    }
+    // RF64, with and without sizes, and with another chunk behind the data.
+    for kind in [b"RF64", b"BW64"] {
+        for size in [u64::from(data), 0] {
+            let mut file = kind.to_vec();
+            file.extend(u32::MAX.to_le_bytes());
+            file.extend(b"WAVEds64\x1c\0\0\0");
+            file.extend(size.to_le_bytes().into_iter().chain(size.to_le_bytes()));
+            file.extend([0; 12]);
+            file.extend(&good[12..40]);
+            file.extend(u32::MAX.to_le_bytes());
+            file.extend(&good[44..]);
+            if size > 0 {
+                file.extend(b"LIST\x04\0\0\0abcd");
+            }
+            let clip = decode(&file, &Limits::default()).unwrap();
+            assert!(clip.samples == samples, "{size}");
+        }
+    }
+    let big_endian = [b"RIFX".as_slice(), &good[4..]].concat();
+    let error = decode(&big_endian, &Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("RIFX"), "{error}");
+}
+
+#[test]
+fn test_mp3_in_wav_is_mp3() {
+    let mp3 = committed("tone.mp3");
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x55\0\x01\0".to_vec();
+    file.resize(12 + 8 + 18, 0);
+    file.extend(b"data\0\0\0\0");
+    file.extend(mp3);
+    let clip = decode(&file, &Limits::default()).unwrap();
+    assert!(clip.samples == decode(mp3, &Limits::default()).unwrap().samples);
+}
+
+#[test]
 fn test_mp3_is_found_behind_junk_and_tags() {
     let mp3 = committed("tone.mp3");
     let expected = decode(mp3, &Limits::default()).unwrap();
