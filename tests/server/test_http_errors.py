@@ -67,9 +67,9 @@ def test_unknown_model_error_lists_loaded_models(fake: Server) -> None:
     assert speak(fake.url, model="fake").status_code == 200
 
 
-def test_unknown_voice_is_not_echoed(fake: Server) -> None:
+def test_unknown_voice_is_named(fake: Server) -> None:
     said = refusal(speak(fake.url, voice={"audio_prompt_path": "nobody.wav"}), 404, "VOICE_NOT_FOUND")
-    assert "nobody" not in said
+    assert "`nobody.wav`" in said
     for none in (None, "", "  "):
         assert speak(fake.url, voice={"audio_prompt_path": none}).headers["x-voice"] == "tone"
 

@@ -137,7 +137,9 @@ def test_clip_is_forgotten_after_job(fake: Server) -> None:
     assert heard(items) == frequency("fake", key, 1)
     assert items[-1]["voice"] == key
     assert fake.voice_files() == []
-    assert failure(done(fake, voice_id=key)) == ("VOICE_NOT_FOUND", "The voice was not found.")
+    code, sentence = failure(done(fake, voice_id=key))
+    assert code == "VOICE_NOT_FOUND"
+    assert f"The voice `{key}` was not found." in sentence
 
 
 def test_clip_is_cut_to_what_job_allows(fake: Server) -> None:
