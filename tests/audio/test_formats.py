@@ -1,4 +1,4 @@
-"""The formats over every way, as FFmpeg's decoders hear them."""
+"""The formats over every route, decoded by FFmpeg."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_whole_over_http(fake: Server, name: str, rate: int) -> None:
     if name != "aac":  # which has no place for it
         with av.open(io.BytesIO(answer.content), "r") as container:
             assert container.duration is not None
-            told = container.duration / av.time_base
-        assert told == pytest.approx(SECONDS, abs=2200 / rate)
+            duration = container.duration / av.time_base
+        assert duration == pytest.approx(SECONDS, abs=2200 / rate)
 
 
 @every_rate

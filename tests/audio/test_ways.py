@@ -1,4 +1,4 @@
-"""Every format at every rate over each way in, as FFmpeg's decoders hear it."""
+"""Every format at every rate over each route, decoded by FFmpeg."""
 
 from __future__ import annotations
 

@@ -18,18 +18,18 @@ def wait(browser: Chrome, script: str, *arguments: object, seconds: float = 20.0
     """What a script returns, once that is something."""
     deadline = time.monotonic() + seconds
     while not (found := browser.execute_script(script, *arguments)):
-        assert time.monotonic() < deadline, f"{script}\n{complaints(browser)}"
+        assert time.monotonic() < deadline, f"{script}\n{console_errors(browser)}"
         time.sleep(0.05)
     return found
 
 
-def complaints(browser: Chrome) -> list[str]:
+def console_errors(browser: Chrome) -> list[str]:
     """What the page has had to say of errors since it was last asked: refused scripts, failed requests, exceptions."""
     lines = browser.get_log("browser")  # type: ignore[no-untyped-call]
     return [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
 
 
-def assert_heard_while_spoken(browser: Chrome, server: Server) -> None:
+def assert_plays_while_generated(browser: Chrome, server: Server) -> None:
     """Waits until the page's player has played for a while, when the answer must still be on its way."""
     script = (
         "const a = document.querySelector('audio'); return a.error ? a.error.message : a.currentTime > arguments[0]"

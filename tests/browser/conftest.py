@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    # A page that was left is gone, and what it fetched with it.
+    # A page that was left is unloaded, and its requests with it.
     "--disable-features=BackForwardCache",
 )
 

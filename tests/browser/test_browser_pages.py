@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from audio_helpers import clip
-from browser_helpers import complaints, wait
+from browser_helpers import console_errors, wait
 from running_server import HTTP, Server, finish, running
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -138,7 +138,7 @@ def test_injected_markup_does_not_run(browser: Chrome, locked: Server) -> None:
     while len(refused) < 2:
         assert time.monotonic() < deadline, refused
         time.sleep(0.05)
-        refused += [line for line in complaints(browser) if "Content Security Policy" in line]
+        refused += [line for line in console_errors(browser) if "Content Security Policy" in line]
     assert browser.title == "chatterbox-server"
 
 
@@ -192,6 +192,6 @@ def test_api_description_is_shown(browser: Chrome, locked: Server) -> None:
     wait(browser, "return document.querySelectorAll('.opblock').length === arguments[0]", count)
     assert described["info"]["title"] in browser.find_element(By.CSS_SELECTOR, ".info .title").text
     # Nothing was refused by the policy, and nothing came from elsewhere.
-    assert complaints(browser) == []
+    assert console_errors(browser) == []
     script = "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)"
     assert set(browser.execute_script(script)) == {locked.url}

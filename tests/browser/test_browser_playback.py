@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from browser_helpers import LONG, assert_heard_while_spoken, complaints, wait
+from browser_helpers import LONG, assert_plays_while_generated, console_errors, wait
 from running_server import Server
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -50,7 +50,7 @@ def test_audio_element_plays_url(browser: Chrome, steady: Server, form: str) -> 
         audio.play();
     """
     browser.execute_script(script, f"/tts/generate?{query}")
-    assert_heard_while_spoken(browser, steady)
+    assert_plays_while_generated(browser, steady)
 
 
 @pytest.mark.parametrize("form", ["fmp4", "webm", "mp3"])
@@ -58,9 +58,9 @@ def test_page_plays_through_media_source_extensions(browser: Chrome, steady: Ser
     browser.get(steady.url)
     choose(browser, format=form)
     speak(browser, LONG)
-    assert_heard_while_spoken(browser, steady)
+    assert_plays_while_generated(browser, steady)
     assert browser.execute_script("return document.querySelector('audio').src").startswith("blob:")
-    assert complaints(browser) == []
+    assert console_errors(browser) == []
 
 
 @pytest.mark.parametrize("form", ["fmp4", "webm"])
@@ -72,7 +72,7 @@ def test_page_plays_to_end(browser: Chrome, steady: Server, form: str) -> None:
         1.5, abs=0.1
     )
     assert browser.find_element(By.ID, "status").get_attribute("data-state") == "arrived"
-    assert complaints(browser) == []
+    assert console_errors(browser) == []
 
 
 @pytest.mark.parametrize("refusal", ["", "NotAllowedError"])
@@ -88,8 +88,8 @@ def test_page_plays_without_media_source_extensions(browser: Chrome, steady: Ser
         browser.get(steady.url)
         choose(browser, format="mp3")
         speak(browser, "x" * 25)
-        heard = "a.duration" if refusal else "a.ended && a.duration"
-        length = wait(browser, f"const a = document.querySelector('audio'); return {heard}")
+        played = "a.duration" if refusal else "a.ended && a.duration"
+        length = wait(browser, f"const a = document.querySelector('audio'); return {played}")
         assert length == pytest.approx(1.5, abs=0.15)
         wait(browser, "return document.getElementById('status').dataset.state === 'arrived'")
         assert browser.execute_script("return document.querySelector('audio').src").startswith("blob:")
@@ -106,14 +106,14 @@ def test_page_plays_other_formats_once_complete(browser: Chrome, steady: Server,
         1.5, abs=0.1
     )
     assert browser.execute_script("return document.querySelector('audio').src").startswith("blob:")
-    assert complaints(browser) == []
+    assert console_errors(browser) == []
 
 
 def test_stopping_ends_request(browser: Chrome, steady: Server) -> None:
     browser.get(steady.url)
     choose(browser, format="fmp4")
     speak(browser, LONG)
-    assert_heard_while_spoken(browser, steady)
+    assert_plays_while_generated(browser, steady)
     browser.find_element(By.ID, "stop").click()
     steady.wait_metric("chatterbox_requests_running", 0, seconds=5)
 
@@ -122,9 +122,9 @@ def test_second_text_replaces_first(browser: Chrome, steady: Server) -> None:
     browser.get(steady.url)
     choose(browser, format="fmp4")
     speak(browser, LONG)
-    assert_heard_while_spoken(browser, steady)
+    assert_plays_while_generated(browser, steady)
     speak(browser, "x" * 25)
     assert wait(browser, "const a = document.querySelector('audio'); return a.ended && a.duration") == pytest.approx(
         1.5, abs=0.1
     )
-    assert complaints(browser) == []
+    assert console_errors(browser) == []

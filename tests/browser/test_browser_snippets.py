@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser_helpers import complaints, wait
+from browser_helpers import console_errors, wait
 from documents import ADDRESS, Block, blocks
 from running_server import Server
 from selenium.webdriver import Chrome
@@ -26,4 +26,4 @@ def test_snippet_collects_all_samples(block: Block, steady: Server, browser: Chr
     assert first_audio > 0
     collected = browser.execute_script("return window.samples.reduce((sum, chunk) => sum + chunk.length, 0)")
     assert collected == round(seconds * 24_000) > 10_000
-    assert not complaints(browser)
+    assert not console_errors(browser)

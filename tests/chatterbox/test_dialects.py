@@ -1,4 +1,4 @@
-"""Parameters and settings of the dialects that only a Chatterbox model hears, on tiny checkpoints."""
+"""Parameters and settings of the dialects that only a Chatterbox model reads, on tiny checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLING: dict[str, tuple[str, Any]] = {
     "repetition_penalty": ("turbo", 1.0),
     "top_k": ("turbo", 2),
 }
-"""A model that hears it, and a value that is not its own."""
+"""A model that reads it, and a value that is not its own."""
 SLICING: dict[str, Any] = {
     "audio_tokens_per_slice": 25,
     "context_window": 3,
@@ -112,9 +112,9 @@ def test_slicing_parameters_reach_model(server: Server, name: str) -> None:
 def test_setting_equals_request_parameter(server: Server, tuned: Server, setting: str) -> None:
     name, value = SETTINGS[setting]
     unsaid = {other: neutral for other, neutral in NEUTRAL.items() if other != name}
-    heard = generated(tuned, model="standard", **unsaid)
-    assert heard == generated(server, model="standard", **{**NEUTRAL, name: value})
-    assert heard != generated(server, model="standard", **NEUTRAL)
+    tuned_audio = generated(tuned, model="standard", **unsaid)
+    assert tuned_audio == generated(server, model="standard", **{**NEUTRAL, name: value})
+    assert tuned_audio != generated(server, model="standard", **NEUTRAL)
 
 
 def test_request_overrides_settings(server: Server, tuned: Server) -> None:

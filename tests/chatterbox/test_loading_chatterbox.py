@@ -20,12 +20,12 @@ def settings(folder: Path, **changes: object) -> LoadSettings:
 
 
 def test_progress_names_file_and_bytes(checkpoints: Callable[[str], Path]) -> None:
-    told: list[tuple[str, int, int]] = []
-    load(settings(checkpoints("turbo")), lambda *progress: told.append(progress))
+    progress_calls: list[tuple[str, int, int]] = []
+    load(settings(checkpoints("turbo")), lambda *progress: progress_calls.append(progress))
     for name in ("t3_turbo_v1.safetensors", "s3gen_meanflow.safetensors"):
         size = (checkpoints("turbo") / name).stat().st_size
-        assert (f"reading {name}", size, size) in told
-    assert all(0 <= done <= total for _, done, total in told)
+        assert (f"reading {name}", size, size) in progress_calls
+    assert all(0 <= done <= total for _, done, total in progress_calls)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])

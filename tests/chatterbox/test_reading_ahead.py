@@ -11,7 +11,7 @@ from chatterbox_server.model_runner import Progress
 
 
 def quietly(what: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Ignores progress."""
 
 
 def readers() -> list[threading.Thread]:
@@ -32,16 +32,16 @@ def paths(tmp_path: Path) -> list[Path]:
 
 def test_fingerprint_covers_all_hashed_files(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 300)
-    told: list[tuple[str, int, int]] = []
+    progress_calls: list[tuple[str, int, int]] = []
     first, second, *rest = paths
     with ReadingAhead(
-        packed=[first], mapped=[second], hashed=rest, progress=lambda *progress: told.append(progress)
+        packed=[first], mapped=[second], hashed=rest, progress=lambda *progress: progress_calls.append(progress)
     ) as ahead:
         found = ahead.fingerprint()
     content = b"".join(path.read_bytes() for path in rest)
     assert found == hashlib.sha256(content).hexdigest()[:16]
     for path in paths:
-        assert (f"reading {path.name}", path.stat().st_size, path.stat().st_size) in told
+        assert (f"reading {path.name}", path.stat().st_size, path.stat().st_size) in progress_calls
     assert readers() == []
 
 
@@ -80,10 +80,10 @@ def test_stopped_reader_gives_no_fingerprint(paths: list[Path], monkeypatch: pyt
 def test_reading_stops_when_loading_fails(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 10)
     begun, going = threading.Event(), threading.Event()
-    told: list[int] = []
+    progress_calls: list[int] = []
 
     def progress(what: str, done: int, total: int) -> None:
-        told.append(done)
+        progress_calls.append(done)
         begun.set()
         assert going.wait(30)
 
@@ -102,4 +102,4 @@ def test_reading_stops_when_loading_fails(paths: list[Path], monkeypatch: pytest
     with pytest.raises(Broken):
         fail()
     assert readers() == []
-    assert len(told) < 50
+    assert len(progress_calls) < 50

@@ -26,14 +26,14 @@ KINDS = ("standard", "multilingual", "turbo", "nano")
 Load = Callable[[str], T3]
 
 
-class Listening(Decoder):
+class RecordingDecoder(Decoder):
     """Keeps each step's logits."""
 
-    heard: Tensor
+    logits: Tensor
 
     def _logits(self, decoding: int, prefilled: list[Tensor]) -> Tensor:
         logits = super()._logits(decoding, prefilled)
-        self.heard = logits[: self._cache.rows].clone()
+        self.logits = logits[: self._cache.rows].clone()
         return logits
 
 
@@ -68,7 +68,7 @@ def add(decoder: Decoder, kind: str, number: int, most: int) -> None:
 
 
 def compare(
-    eager: Listening, captured: Listening, kind: str, *, slots: int, most: int = 40, error: float = 1e-5
+    eager: RecordingDecoder, captured: RecordingDecoder, kind: str, *, slots: int, most: int = 40, error: float = 1e-5
 ) -> None:
     """Both decode the same requests, which join, end and are dropped at random."""
     chance, coming, live = random.Random(slots), list(range(16)), set[int]()
@@ -85,7 +85,7 @@ def compare(
         tokens = eager.step()
         assert captured.step() == tokens
         if tokens:
-            assert float((captured.heard - eager.heard).abs().max()) < error
+            assert float((captured.logits - eager.logits).abs().max()) < error
         live -= {token.request_id for token in tokens if token.last}
     assert captured.idle
 
@@ -96,7 +96,7 @@ def test_captured_steps_give_same_logits_and_tokens(
     t3: Load, small: Callable[..., None], kind: str, slots: int
 ) -> None:
     small(96, 160, 320)
-    eager, captured, capturer = Listening(t3(kind), slots=slots), Listening(t3(kind), slots=slots), RecordingCapturer()
+    eager, captured, capturer = RecordingDecoder(t3(kind), slots=slots), RecordingDecoder(t3(kind), slots=slots), RecordingCapturer()
     captured.warm_up(capturer)
     held, checked = captured.cache_bytes, len(capturer.replayed)
     assert held > 0
@@ -115,7 +115,7 @@ def test_longer_requests_are_decoded_without_and_with_graphs_again(
 ) -> None:
     # Of requests of 39 to 106 and of 112 to 220 positions.
     small(80 if kind == "standard" else 160)
-    eager, captured = Listening(t3(kind), slots=2), Listening(t3(kind), slots=2)
+    eager, captured = RecordingDecoder(t3(kind), slots=2), RecordingDecoder(t3(kind), slots=2)
     captured.warm_up(RecordingCapturer())
     held = captured.cache_bytes
     places: list[bool] = []
@@ -251,7 +251,7 @@ def test_failed_capture_leaves_decoder_eager(
     t3: Load, small: Callable[..., None], caplog: pytest.LogCaptureFixture, capturer: RecordingCapturer, reason: str
 ) -> None:
     small(64, 160)
-    eager, captured = Listening(t3("standard"), slots=2), Listening(t3("standard"), slots=2)
+    eager, captured = RecordingDecoder(t3("standard"), slots=2), RecordingDecoder(t3("standard"), slots=2)
     with caplog.at_level(logging.INFO):
         captured.warm_up(capturer)
     assert captured.cache_bytes == 0
@@ -319,7 +319,7 @@ def test_recorder_refuses_uncapturable_calls(t3: Load) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gpu_captures_steps(checkpoints: Callable[[str], Path], kind: str, dtype: torch.dtype) -> None:
     model = T3.from_tensors(reference.tensors(kind, checkpoints(kind)), device="cuda", dtype=dtype)
-    eager, captured = Listening(model, slots=5), Listening(model, slots=5)
+    eager, captured = RecordingDecoder(model, slots=5), RecordingDecoder(model, slots=5)
     captured.warm_up(CudaCapturer(torch.device("cuda")))
     assert captured.cache_bytes > 0
     if dtype == torch.float32:

@@ -86,8 +86,8 @@ def test_tokens_do_not_depend_on_batch(
         assert decoder.slots_used <= slots
     assert dropped
     for number in requests:
-        heard, expected = got.get(number, []), alone(kind, number)
-        assert heard == (expected[: len(heard)] if number in dropped else expected)
+        tokens, expected = got.get(number, []), alone(kind, number)
+        assert tokens == (expected[: len(tokens)] if number in dropped else expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -92,12 +92,12 @@ def test_request_is_independent_of_batch(t3: Load, kind: str, precision: Precisi
         if chance.random() < 0.1 and decoder.slots_used:
             decoder.drop(chance.choice([number for number in done if 0 < done[number] < len(alone[number])] or [99]))
         model.recorded.clear()
-        heard = decoder.step()
-        if not heard:
+        tokens = decoder.step()
+        if not tokens:
             continue
         rows = model.recorded[0]
-        assert len(rows) >= len(heard)
-        for token in heard:
+        assert len(rows) >= len(tokens)
+        for token in tokens:
             # Rows move when others leave, so each request's are looked for.
             expected = alone[token.request_id][done[token.request_id]]
             assert all(bool((rows == row).all(1).any()) for row in expected)

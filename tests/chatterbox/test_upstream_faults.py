@@ -28,8 +28,8 @@ def engine(root: Path) -> Engine:
 
 
 def spoke(events: list[Event], request_id: int = 1) -> bool:
-    heard = any(isinstance(event, Audio) and event.id == request_id for event in events)
-    return heard and any(isinstance(event, Done) and event.id == request_id for event in events)
+    has_audio = any(isinstance(event, Audio) and event.id == request_id for event in events)
+    return has_audio and any(isinstance(event, Done) and event.id == request_id for event in events)
 
 
 @pytest.mark.parametrize("model", ["standard", "multilingual"])

@@ -1,4 +1,4 @@
-"""What voices are heard with equals the packages that upstream hears with, to the bit."""
+"""Resampling, filters and loudness of clips equal those of upstream's packages to the bit."""
 
 from __future__ import annotations
 

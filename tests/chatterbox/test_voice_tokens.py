@@ -77,9 +77,9 @@ def test_half_precision_weights_give_the_same_tokens(checkpoints: Callable[[str]
     tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     wholes = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halves.items()}
-    heard = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32))
+    audio = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, 32_000).astype(np.float32))
     found, wanted = (
-        finish(SpeechTokenizer(Tensors(tensors.path, each), torch.device("cpu")).tokens(heard))
+        finish(SpeechTokenizer(Tensors(tensors.path, each), torch.device("cpu")).tokens(audio))
         for each in (halves, wholes)
     )
     assert wanted.numel() == 50

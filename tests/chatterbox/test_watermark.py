@@ -135,9 +135,9 @@ def test_nothing_above_2_khz_is_touched(speech: Samples, marked: Samples) -> Non
 
 def test_marked_audio_is_detected(watermarker: Watermarker, perth: Any, speech: Samples, marked: Samples) -> None:
     for samples, expected in ((speech, 0.0), (marked, 1.0)):
-        for heard in (samples, through_mp3(samples)):
-            assert watermarker.detect(heard, RATE) == pytest.approx(expected, abs=0.03)
-            assert perths_answer(perth, heard) == pytest.approx(expected, abs=0.03)
+        for variant in (samples, through_mp3(samples)):
+            assert watermarker.detect(variant, RATE) == pytest.approx(expected, abs=0.03)
+            assert perths_answer(perth, variant) == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
@@ -147,9 +147,9 @@ def test_watermark_survives_resampling(
     import librosa
 
     for samples in (speech, marked):
-        heard = librosa.resample(samples, orig_sr=RATE, target_sr=rate)
-        assert watermarker.detect(heard, rate) == pytest.approx(perths_answer(perth, heard, rate), abs=0.01)
-        assert round(watermarker.detect(heard, rate)) == (samples is marked)
+        variant = librosa.resample(samples, orig_sr=RATE, target_sr=rate)
+        assert watermarker.detect(variant, rate) == pytest.approx(perths_answer(perth, variant, rate), abs=0.01)
+        assert round(watermarker.detect(variant, rate)) == (samples is marked)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0])
@@ -214,10 +214,10 @@ def test_watermarked_streams_are_independent(watermarker: Watermarker, speech: S
     streams = [watermarker.stream(), watermarker.stream()]
     out: list[list[Samples]] = [[], []]
     for parts in zip(pieces(first, same(5_000)), pieces(second, same(5_000)), strict=True):
-        for heard, stream, part in zip(out, streams, parts, strict=True):
-            heard.append(stream.push(part))
-    for heard, stream, whole in zip(out, streams, (first, second), strict=True):
-        assert np.array_equal(np.concatenate([*heard, stream.finish()]), watermarker.whole(whole))
+        for chunks, stream, part in zip(out, streams, parts, strict=True):
+            chunks.append(stream.push(part))
+    for chunks, stream, whole in zip(out, streams, (first, second), strict=True):
+        assert np.array_equal(np.concatenate([*chunks, stream.finish()]), watermarker.whole(whole))
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 767, 769, 1_440, 3_333])

@@ -94,14 +94,14 @@ class LocalApi(RunpodWorker):
         """What a route answers."""
         answer = HTTP.post(self.url + path, json=body)
         assert answer.status_code == 200, answer.text
-        told: dict[str, Any] = answer.json()
-        return told
+        payload: dict[str, Any] = answer.json()
+        return payload
 
     def runsync(self, **parameters: Any) -> list[dict[str, Any]]:
         """All that a job gives, in one answer."""
-        told = self.post("/runsync", {"input": {"operation": "tts", **parameters}})
-        assert told["status"] == "COMPLETED"
-        output: list[dict[str, Any]] = told["output"]
+        payload = self.post("/runsync", {"input": {"operation": "tts", **parameters}})
+        assert payload["status"] == "COMPLETED"
+        output: list[dict[str, Any]] = payload["output"]
         return output
 
 
@@ -111,7 +111,7 @@ class Platform:
     def __init__(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         self._jobs = list(jobs)
         self._lock = threading.Condition()
-        self._told: list[tuple[str, str, dict[str, Any]]] = []
+        self._events: list[tuple[str, str, dict[str, Any]]] = []
         platform = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -130,7 +130,7 @@ class Platform:
             def do_POST(self) -> None:
                 """A piece or a result."""
                 _, kind, job, *_ = re.split(r"[/?]", self.path)
-                platform.hear(kind, job, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                platform.record(kind, job, json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 self.answer({})
 
             def answer(self, body: object) -> None:
@@ -165,22 +165,22 @@ class Platform:
         with self._lock:
             return [self._jobs.pop(0)] if self._jobs else []
 
-    def hear(self, kind: str, job: str, told: dict[str, Any]) -> None:
+    def record(self, kind: str, job: str, payload: dict[str, Any]) -> None:
         """Notes what a worker brings."""
         with self._lock:
-            self._told.append((kind, job, told))
+            self._events.append((kind, job, payload))
             self._lock.notify_all()
 
     def wait_done(self, jobs: int) -> dict[str, list[tuple[str, dict[str, Any]]]]:
         """What was brought for each job, in order, once that many have ended."""
         with self._lock:
             ended = self._lock.wait_for(
-                lambda: sum(kind == "job-done" for kind, _, _ in self._told) == jobs, START_SECONDS
+                lambda: sum(kind == "job-done" for kind, _, _ in self._events) == jobs, START_SECONDS
             )
-            assert ended, self._told
+            assert ended, self._events
             by_job: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-            for kind, job, told in self._told:
-                by_job.setdefault(job, []).append((kind, told))
+            for kind, job, payload in self._events:
+                by_job.setdefault(job, []).append((kind, payload))
             return by_job
 
     def close(self) -> None:

@@ -196,7 +196,7 @@ def test_worker_runs_platform_jobs(tmp_path: Path) -> None:
     for name in ("good", "last"):
         kinds = [kind for kind, _ in brought[name]]
         assert kinds == ["job-stream"] * (len(kinds) - 1) + ["job-done"]
-        pieces = [told["output"] for _, told in brought[name][:-1]]
+        pieces = [event["output"] for _, event in brought[name][:-1]]
         # The result is all of what was streamed.
         assert brought[name][-1][1] == {"output": pieces}
         judge_tone(*audio(pieces), seconds=0.06 * len(jobs[name]["text"].strip()))

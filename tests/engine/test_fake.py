@@ -15,8 +15,8 @@ from engine_helpers import convert, drain, samples, speak
 KEY = "ab" * 32
 
 
-def engine(*, chunk_ms: int = 200, rtf: float = 0.0, naps: list[float] | None = None) -> Engine:
-    runner = FakeRunner("fake", chunk_ms=chunk_ms, rtf=rtf, sleep=([] if naps is None else naps).append)
+def engine(*, chunk_ms: int = 200, rtf: float = 0.0, sleeps: list[float] | None = None) -> Engine:
+    runner = FakeRunner("fake", chunk_ms=chunk_ms, rtf=rtf, sleep=([] if sleeps is None else sleeps).append)
     return Engine([runner], device="cpu")
 
 
@@ -68,14 +68,14 @@ def test_frequency_differs_by_voice_and_seed() -> None:
 
 
 def test_batch_takes_steps_of_one_request() -> None:
-    naps_alone: list[float] = []
-    naps_together: list[float] = []
-    alone = drain(engine(rtf=0.5, naps=naps_alone), [speak(1, "a" * 50)])
-    together = drain(engine(rtf=0.5, naps=naps_together), [speak(n, "a" * 50) for n in range(40)])
-    assert len(naps_alone) == len(naps_together) == 15
+    sleeps_alone: list[float] = []
+    sleeps_together: list[float] = []
+    alone = drain(engine(rtf=0.5, sleeps=sleeps_alone), [speak(1, "a" * 50)])
+    together = drain(engine(rtf=0.5, sleeps=sleeps_together), [speak(n, "a" * 50) for n in range(40)])
+    assert len(sleeps_alone) == len(sleeps_together) == 15
     assert sum(isinstance(event, Done) for event in together) == 40
     assert samples(together, 39).size == samples(alone).size
-    assert all(0.05 < nap <= 0.1 for nap in naps_alone + naps_together)
+    assert all(0.05 < sleep <= 0.1 for sleep in sleeps_alone + sleeps_together)
 
 
 def test_requests_join_and_leave_running_batch() -> None:
@@ -156,19 +156,19 @@ def test_raise_is_fatal() -> None:
 
 
 def test_slow_lengthens_every_step_while_it_lives() -> None:
-    naps: list[float] = []
-    drain(engine(naps=naps), [speak(1, "[[slow 0.5]]"), speak(2, "a" * 30)])
-    assert naps == [0.5] * 4
+    sleeps: list[float] = []
+    drain(engine(sleeps=sleeps), [speak(1, "[[slow 0.5]]"), speak(2, "a" * 30)])
+    assert sleeps == [0.5] * 4
 
 
 def test_hang_never_returns() -> None:
-    def nap(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 3:
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
             raise TimeoutError
 
-    naps: list[float] = []
-    runner = FakeRunner("fake", sleep=nap)
+    sleeps: list[float] = []
+    runner = FakeRunner("fake", sleep=sleep)
     with pytest.raises(TimeoutError):
         Engine([runner], device="cpu").step([speak(1, "[[hang]]")])
 

@@ -22,12 +22,12 @@ def test_fake_runner_serves_every_model_name() -> None:
 
 
 def test_fake_loading_takes_configured_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    naps: list[float] = []
-    monkeypatch.setattr("time.sleep", naps.append)
-    told: list[tuple[str, int, int]] = []
-    load(LoadSettings(engine="fake", fake_load_seconds=2.5), lambda *parts: told.append(parts))
-    assert sum(naps) == pytest.approx(2.5)
-    assert told == [("weights", part, 10) for part in range(11)]
+    sleeps: list[float] = []
+    monkeypatch.setattr("time.sleep", sleeps.append)
+    progress_calls: list[tuple[str, int, int]] = []
+    load(LoadSettings(engine="fake", fake_load_seconds=2.5), lambda *parts: progress_calls.append(parts))
+    assert sum(sleeps) == pytest.approx(2.5)
+    assert progress_calls == [("weights", part, 10) for part in range(11)]
 
 
 def test_lite_is_loaded() -> None:

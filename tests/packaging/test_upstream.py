@@ -33,8 +33,8 @@ PROGRAM = """
         language = {"language_id": "fr"} if kind == "multilingual" else {}
         made[kind] = model.generate("Hello there.", **language).numpy()
     versions = {"torch": torch.__version__, "numpy": numpy.__version__, "setuptools": setuptools.__version__}
-    heard = {kind: [wav.shape[1], bool(numpy.isfinite(wav).all())] for kind, wav in made.items()}
-    print(json.dumps({"versions": versions, "heard": heard}))
+    outputs = {kind: [wav.shape[1], bool(numpy.isfinite(wav).all())] for kind, wav in made.items()}
+    print(json.dumps({"versions": versions, "outputs": outputs}))
 """
 
 
@@ -55,6 +55,6 @@ def test_upstream_speaks_beside_overrides(root: Path, tmp_path: Path) -> None:
             override = Requirement(line)
             assert override.specifier.contains(answer["versions"][override.name].partition("+")[0])
     # Five tokens of 40 ms; Turbo adds three of silence.
-    samples = {kind: count for kind, (count, _) in answer["heard"].items()}
-    assert all(finite for _, finite in answer["heard"].values())
+    samples = {kind: count for kind, (count, _) in answer["outputs"].items()}
+    assert all(finite for _, finite in answer["outputs"].values())
     assert all(0.1 < count / 24_000 < 0.5 for count in samples.values()), samples

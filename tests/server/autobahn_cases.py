@@ -47,19 +47,19 @@ class Conversation:
         self.client, self.server = client, server
         self.messages: list[tuple[int, bytes]] = []
         """What the client has said and the server has not answered."""
-        self.heard = StreamReader(limit=2**24)
+        self.from_client = StreamReader(limit=2**24)
 
     async def forward(self, reader: StreamReader) -> None:
         """From the client to the server, whatever it is, as soon as it comes."""
         while data := await reader.read(65_536):
-            self.heard.feed_data(data)
+            self.from_client.feed_data(data)
             self.server.write(data)
 
     async def listen(self) -> None:
         """Notes the client's whole messages."""
         opcode, said = 0, b""
         while True:
-            first, payload, _ = await read_frame(self.heard)
+            first, payload, _ = await read_frame(self.from_client)
             if (kind := first & 0x0F) >= CONTROL:
                 continue
             opcode, said = kind or opcode, said + payload
@@ -87,7 +87,7 @@ async def ended(work: Awaitable[None], other: StreamWriter) -> None:
         other.close()
 
 
-async def converse(port: int, from_client: StreamReader, client: StreamWriter) -> None:
+async def relay(port: int, from_client: StreamReader, client: StreamWriter) -> None:
     """Passes the handshake on, then the frames."""
     from_server, server = await asyncio.open_connection("127.0.0.1", port)
     for reader, writer in ((from_client, server), (from_server, client)):
@@ -108,7 +108,7 @@ async def judged(url: str, **options: Any) -> list[Any]:
 
 async def main(port: int) -> None:
     """Prints each case's verdicts on the messages and on the close."""
-    proxy = await asyncio.start_server(partial(converse, port), "127.0.0.1", 0)
+    proxy = await asyncio.start_server(partial(relay, port), "127.0.0.1", 0)
     url = f"ws://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/ws/tts"
     results = await judged(url, exclude_cases=LEFT_OUT, concurrency=4)
     if failed := [one.case_id for one in results if not one.passed]:

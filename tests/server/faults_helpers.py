@@ -41,7 +41,7 @@ def distinct_clips(count: int) -> list[bytes]:
 
 
 def pitch_of(content: bytes | None, seed: int = 0) -> int:
-    """The tone that the fake engine speaks with in the voice of a file, or in its own."""
+    """The tone of the fake engine in the voice of a file, or in its own."""
     voice = "tone" if content is None else hashlib.sha256(content).hexdigest()
     return frequency("fake", voice, seed)
 
@@ -188,7 +188,7 @@ class SocketSpeech(RawSocket):
         self.socket.close()
 
     def close(self) -> None:
-        """Says goodbye as RFC 6455 has it, then closes."""
+        """Performs the closing handshake of RFC 6455, then closes."""
         self.socket.sendall(frame(self.CLOSE, struct.pack("!H", 1000)))
         self.leave()
 

@@ -88,9 +88,9 @@ def test_failed_server_start_is_reported(tmp_path: Path) -> None:
 
 def test_help_and_wrong_options(tmp_path: Path) -> None:
     for name in ("engine", "server"):
-        told = run(tmp_path, "bench", name, "--help")
-        assert told.returncode == 0, told.stderr
-        assert f"chatterbox-server bench {name}".encode() in told.stdout
+        finished = run(tmp_path, "bench", name, "--help")
+        assert finished.returncode == 0, finished.stderr
+        assert f"chatterbox-server bench {name}".encode() in finished.stdout
     assert run(tmp_path, "bench", "server", "--transports", "smoke").returncode == 2
     assert b"bench" in run(tmp_path, "--help").stdout
 

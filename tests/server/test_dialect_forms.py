@@ -118,9 +118,9 @@ def test_figures_instead_of_audio(fake: Server, kind: str) -> None:
         answer = HTTP.post(url, data={"text": TEXT})
     else:
         answer = HTTP.post(url, files={"text": (None, TEXT)})
-    told = answer.raise_for_status().json()
+    answer_body = answer.raise_for_status().json()
     assert answer.headers["content-type"] == "application/json"
-    assert set(told) == {
+    assert set(answer_body) == {
         "duration_seconds",
         "generation_seconds",
         "rtf",
@@ -128,10 +128,10 @@ def test_figures_instead_of_audio(fake: Server, kind: str) -> None:
         "voice_id",
         "model",
     }
-    assert told["duration_seconds"] == pytest.approx(0.06 * len(TEXT))
-    assert told["rtf"] == pytest.approx(told["generation_seconds"] / told["duration_seconds"])
-    assert told["time_to_first_audio_ms"] > 0
-    assert (told["voice_id"], told["model"]) == ("tone", "fake")
+    assert answer_body["duration_seconds"] == pytest.approx(0.06 * len(TEXT))
+    assert answer_body["rtf"] == pytest.approx(answer_body["generation_seconds"] / answer_body["duration_seconds"])
+    assert answer_body["time_to_first_audio_ms"] > 0
+    assert (answer_body["voice_id"], answer_body["model"]) == ("tone", "fake")
 
 
 def test_figures_of_clip_and_of_voice(fake: Server) -> None:
@@ -143,9 +143,9 @@ def test_figures_of_clip_and_of_voice(fake: Server) -> None:
 
 def test_figures_take_as_long_as_engine_does(server: StartServer) -> None:
     one = server("--engine", "fake", "--fake-rtf", "0.5")
-    told = HTTP.post(f"{one.url}/tts/json", data={"text": TEXT}).json()
-    assert told["rtf"] >= 0.45
-    assert told["time_to_first_audio_ms"] >= 90
+    answer_body = HTTP.post(f"{one.url}/tts/json", data={"text": TEXT}).json()
+    assert answer_body["rtf"] >= 0.45
+    assert answer_body["time_to_first_audio_ms"] >= 90
 
 
 def test_late_failure_is_an_error(fake: Server) -> None:

@@ -69,7 +69,7 @@ RIGHT: dict[str, Any] = {
     "chunk_overlap_method": "zero",
     "crossfade_duration_milliseconds": 30,
 }
-"""What this engine has no use for; on a Chatterbox model each of them is heard."""
+"""What this engine has no use for; a Chatterbox model uses each of them."""
 
 
 @pytest.fixture(params=WAYS)
@@ -77,7 +77,7 @@ def way(request: pytest.FixtureRequest) -> Way:
     return WAYS[request.param]
 
 
-def heard(response: httpx.Response) -> Samples:
+def samples_of(response: httpx.Response) -> Samples:
     """The samples of a WAV answer at 24 kHz."""
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "audio/wav"
@@ -87,7 +87,7 @@ def heard(response: httpx.Response) -> Samples:
 
 
 def seconds(response: httpx.Response) -> float:
-    return len(heard(response)) / 24_000
+    return len(samples_of(response)) / 24_000
 
 
 def test_text_is_spoken(fake: Server, way: Way) -> None:
@@ -98,7 +98,7 @@ def test_text_is_spoken(fake: Server, way: Way) -> None:
 
 
 def test_seed_and_speed(fake: Server, way: Way) -> None:
-    spoken = heard(way(fake.url, text=TEXT, seed=4, speed=2))
+    spoken = samples_of(way(fake.url, text=TEXT, seed=4, speed=2))
     assert len(spoken) / 24_000 == pytest.approx(0.03 * len(TEXT))
     assert pitch(spoken, 24_000) == pytest.approx(frequency("fake", "tone", 4), abs=1)
 
@@ -122,12 +122,12 @@ def test_whole_answer_has_its_length_and_streamed_one_has_none(fake: Server, way
     whole, streamed = (way(fake.url, text=TEXT, seed=1, stream=stream) for stream in (False, True))
     assert int(whole.headers["content-length"]) == len(whole.content)
     assert "content-length" not in streamed.headers
-    np.testing.assert_array_equal(heard(whole), heard(streamed))
+    np.testing.assert_array_equal(samples_of(whole), samples_of(streamed))
 
 
 def test_level_can_be_set(fake: Server, way: Way) -> None:
     peak = {
-        level: np.abs(heard(way(fake.url, text=TEXT, stream=False, audio_normalization=level))).max()
+        level: np.abs(samples_of(way(fake.url, text=TEXT, stream=False, audio_normalization=level))).max()
         for level in ("none", "peak", "rms", "lufs")
     }
     assert peak["none"] == pytest.approx(0.1, abs=0.001)
@@ -202,7 +202,7 @@ def test_voices(fake: Server, way: Way) -> None:
     for name in ("anna.wav", "anna"):
         cloned = way(fake.url, text=TEXT, seed=1, voice_id=name)
         assert (cloned.status_code, cloned.headers["x-voice"]) == (200, "anna.wav")
-        assert abs(pitch(heard(cloned), 24_000) - pitch(heard(own), 24_000)) > 5
+        assert abs(pitch(samples_of(cloned), 24_000) - pitch(samples_of(own), 24_000)) > 5
     assert own.headers["x-voice"] == "tone"
     refusal(way(fake.url, text=TEXT, voice_id="nobody"), 404, "VOICE_NOT_FOUND")
     refusal(way(fake.url, text=TEXT, voice_id="../anna.wav/../x"), 404, "VOICE_NOT_FOUND")

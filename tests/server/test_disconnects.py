@@ -99,7 +99,7 @@ def test_disconnect_stops_engine_work(server: StartServer) -> None:
             speaking.wait_audio()
             leave(speaking)
         one.wait_metric("chatterbox_requests_running", 0)
-        # The engine hears of it after the step that is under way.
+        # The engine gets the cancellation after the current step.
         speak(one, "Hello.")
         began = time.monotonic()
         assert speak(one, "Hello again.").status_code == 200
@@ -130,7 +130,7 @@ def test_random_disconnects_leave_no_state(server: StartServer) -> None:
             pass
     for gauge in ("requests_running", "requests_waiting", "ws_connections"):
         one.wait_metric(f"chatterbox_{gauge}", 0)
-    # Some have heard the whole before they left.
+    # Some had the whole before they left.
     wait_until(lambda: ended(one, "cancelled") + ended(one, '"ok"') == CLIENTS + 1, "every request is counted once")
     assert ended(one, "cancelled") > CLIENTS / 2
 

@@ -42,14 +42,14 @@ def test_log_reports_start_and_end_of_loading(server: StartServer, form: str) ->
     one = server(*SLOW, env={"LOG_FORMAT": form})
     lines: list[str] = []
 
-    def told_all() -> bool:
+    def both_reported() -> bool:
         lines[:] = [line for line in one.log().splitlines() if "weights" in line]
         return len(lines) >= 2
 
-    wait_until(told_all, "both lines")
+    wait_until(both_reported, "both lines")
     if form == "json":
-        told = [json.loads(line) for line in lines]
-        found = [(line["message"], line["what"], line["done"], line["total"]) for line in told]
+        progress = [json.loads(line) for line in lines]
+        found = [(line["message"], line["what"], line["done"], line["total"]) for line in progress]
         assert found == [("loading", "weights", 0, 10), ("loading", "weights", 10, 10)]
     else:
         assert len(lines) == 2

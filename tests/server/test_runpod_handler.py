@@ -124,7 +124,7 @@ def test_level_is_honoured(fake: Server) -> None:
     assert 20 * np.log10(np.sqrt(np.mean(rms[-24_000:] ** 2))) == pytest.approx(-20, abs=0.5)
 
 
-def heard(items: Items) -> int:
+def pitch_of_items(items: Items) -> int:
     samples, rate = read_wav(joined(items))
     return round(pitch(samples, rate) / 10) * 10
 
@@ -134,7 +134,7 @@ def test_clip_is_forgotten_after_job(fake: Server) -> None:
     key = hashlib.sha256(spoken).hexdigest()
     job = {"voice_mode": "clone", "reference_audio": base64.b64encode(spoken).decode(), "seed": 1}
     items = done(fake, **job)
-    assert heard(items) == frequency("fake", key, 1)
+    assert pitch_of_items(items) == frequency("fake", key, 1)
     assert items[-1]["voice"] == key
     assert fake.voice_files() == []
     code, sentence = failure(done(fake, voice_id=key))
@@ -177,7 +177,7 @@ def test_voice_of_library_speaks(fake: Server) -> None:
     try:
         for name in ("anna.wav", "anna"):
             items = done(fake, voice_mode="predefined", voice=name, seed=2)
-            assert (items[-1]["voice"], heard(items)) == ("anna.wav", frequency("fake", key, 2))
+            assert (items[-1]["voice"], pitch_of_items(items)) == ("anna.wav", frequency("fake", key, 2))
     finally:
         (fake.voices / "anna.wav").unlink()
 
@@ -278,7 +278,9 @@ def test_jobs_run_concurrently(fake: Server) -> None:
         jobs = [{"id": str(number), "input": {"text": TEXT, "seed": number}} for number in range(6)]
         return await asyncio.gather(*(_done(worker, job) for job in jobs))
 
-    assert [heard(items) for items in asyncio.run(all_at_once())] == [frequency("fake", VOICE, n) for n in range(6)]
+    assert [pitch_of_items(items) for items in asyncio.run(all_at_once())] == [
+        frequency("fake", VOICE, n) for n in range(6)
+    ]
 
 
 @pytest.fixture

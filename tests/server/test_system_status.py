@@ -14,11 +14,11 @@ JSON = {"accept": "application/json"}
 
 
 def test_status_has_its_shape_and_real_figures(fake: Server) -> None:
-    told = HTTP.get(f"{fake.url}/system-status").raise_for_status().json()
-    assert set(told) == {"cpu", "gpu", "gpus"}
-    assert set(told["cpu"]) == {"utilization_percent", "ram_gb"}
-    assert 0 <= told["cpu"]["utilization_percent"] <= 100
-    ram = told["cpu"]["ram_gb"]
+    answer_body = HTTP.get(f"{fake.url}/system-status").raise_for_status().json()
+    assert set(answer_body) == {"cpu", "gpu", "gpus"}
+    assert set(answer_body["cpu"]) == {"utilization_percent", "ram_gb"}
+    assert 0 <= answer_body["cpu"]["utilization_percent"] <= 100
+    ram = answer_body["cpu"]["ram_gb"]
     assert set(ram) == {"total", "used", "free", "percent_used"}
     assert 0 < ram["total"] <= psutil.virtual_memory().total / 2**30 + 0.01
     assert ram["total"] == pytest.approx(ram["used"] + ram["free"], abs=0.02)
@@ -35,11 +35,11 @@ def listed_gpus() -> list[str]:
 
 
 def test_gpus_match_driver(fake: Server) -> None:
-    told = HTTP.get(f"{fake.url}/system-status").json()
+    answer_body = HTTP.get(f"{fake.url}/system-status").json()
     listed = listed_gpus()
-    assert len(told["gpus"]) == len(listed)
-    assert told["gpu"] == next(iter(told["gpus"]), None)
-    for number, gpu in enumerate(told["gpus"]):
+    assert len(answer_body["gpus"]) == len(listed)
+    assert answer_body["gpu"] == next(iter(answer_body["gpus"]), None)
+    for number, gpu in enumerate(answer_body["gpus"]):
         assert set(gpu) == {"device_id", "name", "utilization_percent", "memory_gb"}
         assert gpu["device_id"] == number
         assert set(gpu["utilization_percent"]) == {"gpu", "memory"}
@@ -69,11 +69,11 @@ def test_figures_after_known_requests(server: StartServer) -> None:
         assert speak(one.url, "x" * 20).status_code == 200
     assert speak(one.url, seed=-1).status_code == 422
     one.wait_metric("chatterbox_requests_running", 0)
-    told = HTTP.get(f"{one.url}/metrics", headers=JSON).json()
-    assert told["request_count"] == 4
-    assert told["rtf_p95"] >= told["rtf_mean"] >= 0.09
-    assert told["throughput"] > 0
-    assert told["audio_seconds_per_second"] == pytest.approx(1.2 * told["throughput"])
+    answer_body = HTTP.get(f"{one.url}/metrics", headers=JSON).json()
+    assert answer_body["request_count"] == 4
+    assert answer_body["rtf_p95"] >= answer_body["rtf_mean"] >= 0.09
+    assert answer_body["throughput"] > 0
+    assert answer_body["audio_seconds_per_second"] == pytest.approx(1.2 * answer_body["throughput"])
 
 
 def test_figures_of_what_runs_and_waits(server: StartServer) -> None:
@@ -82,8 +82,8 @@ def test_figures_of_what_runs_and_waits(server: StartServer) -> None:
         assert first.status_code == 200
         with one_waiting(one):
             one.wait_metric("chatterbox_requests_waiting", 1)
-            told = HTTP.get(f"{one.url}/metrics", headers=JSON).json()
-            assert (told["active"], told["queued"]) == (1, 1)
+            answer_body = HTTP.get(f"{one.url}/metrics", headers=JSON).json()
+            assert (answer_body["active"], answer_body["queued"]) == (1, 1)
 
 
 def one_waiting(server: Server) -> socket.socket:

@@ -1,6 +1,6 @@
 """Cloned voices: prepared when needed, followed when they change, kept by who speaks with them.
 
-The fake engine's tone depends on the content of the voice's file, so the tone tells whose voice is heard.
+The fake engine's tone depends on the content of the voice's file, so the tone identifies the voice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BYTES = 8
 LAZY = {"VOICE_CACHE": "lazy"}
 
 
-def heard(server: Server, voice: str | None = None) -> set[int]:
+def spoken_pitches(server: Server, voice: str | None = None) -> set[int]:
     """The tones of a short text."""
     response = speak(server, "This is a text.", voice)
     assert response.status_code == 200, response.text
@@ -54,11 +54,11 @@ def test_voice_is_prepared_at_its_first_use(server: StartServer) -> None:
     assert upload(one, "first.wav", first).status_code == upload(one, "second.wav", second).status_code == 200
     assert one.metrics()[CACHE] == 0
     for _ in range(2):
-        assert heard(one, "first.wav") == {pitch_of(first)}
+        assert spoken_pitches(one, "first.wav") == {pitch_of(first)}
         assert one.metrics()[CACHE] == BYTES
-    assert heard(one, "second") == {pitch_of(second)}
+    assert spoken_pitches(one, "second") == {pitch_of(second)}
     assert one.metrics()[CACHE] == 2 * BYTES
-    assert heard(one) == {pitch_of(None)}
+    assert spoken_pitches(one) == {pitch_of(None)}
 
 
 def test_voices_are_prepared_before_they_are_used(server: StartServer, tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_failed_preparation_does_not_block_others(server: StartServer, tmp_path:
     (home / "voices" / ".conditionals" / f"{'ab' * 32}.wav").write_bytes(clip(2))
     one = server(*FAKE, folder=home)
     one.wait_metric(CACHE, 2 * BYTES)
-    wait_until(lambda: one.log().count("voice prepared") == 2, "both are told of")
-    (told,) = [line for line in one.log().splitlines() if "voice not prepared" in line]
-    assert "b.wav" in told
-    assert "shorter than one second" in told
+    wait_until(lambda: one.log().count("voice prepared") == 2, "both are logged")
+    (line,) = [line for line in one.log().splitlines() if "voice not prepared" in line]
+    assert "b.wav" in line
+    assert "shorter than one second" in line
     listed = HTTP.get(f"{one.url}/api/voices").json()["voices"]
     assert [voice["id"] for voice in listed] == ["a.wav", "b.wav", "c.wav"]
 
@@ -105,9 +105,9 @@ def test_replaced_file_is_another_voice(server: StartServer) -> None:
     contents = distinct_clips(3)
     for content in contents[:2]:
         assert upload(one, "mine.wav", content).status_code == 200
-        assert heard(one, "mine.wav") == {pitch_of(content)}
+        assert spoken_pitches(one, "mine.wav") == {pitch_of(content)}
     (one.voices / "mine.wav").write_bytes(contents[2])
-    assert heard(one, "mine.wav") == {pitch_of(contents[2])}
+    assert spoken_pitches(one, "mine.wav") == {pitch_of(contents[2])}
     (one.voices / "mine.wav").unlink()
     assert speak(one, "Hello.", "mine.wav").json()["code"] == "VOICE_NOT_FOUND"
 
@@ -116,12 +116,12 @@ def test_evicted_voice_is_prepared_again(server: StartServer) -> None:
     one = server(*FAKE, env=LAZY)
     mine, *_ = distinct_clips(1)
     upload(one, "mine.wav", mine)
-    assert heard(one, "mine.wav") == {pitch_of(mine)}
+    assert spoken_pitches(one, "mine.wav") == {pitch_of(mine)}
     for number in range(MAX_VOICES):
         (one.voices / f"other-{number}.wav").write_bytes(clip(1000 + number, 1.0))
         assert speak(one, "Hi.", f"other-{number}.wav").status_code == 200
     assert one.metrics()[CACHE] == MAX_VOICES * BYTES
-    assert heard(one, "mine.wav") == {pitch_of(mine)}
+    assert spoken_pitches(one, "mine.wav") == {pitch_of(mine)}
     with talking(one) as talk:
         talk.spoken(**body("Hi.", "other-0.wav"))
     assert one.metrics()[CACHE] == MAX_VOICES * BYTES
@@ -139,7 +139,7 @@ def test_clip_that_is_too_short_is_refused_where_it_is_used(server: StartServer)
         talk.spoken("Hello.")
 
 
-def heard_over(talk: Talk, voice: str | None = None) -> set[int]:
+def spoken_pitches_over(talk: Talk, voice: str | None = None) -> set[int]:
     """The tones of a short text."""
     return pitches(talk.spoken(**body("This is a text.", voice)).data)
 
@@ -150,20 +150,20 @@ def test_default_voice_is_used_where_none_is_named(server: StartServer) -> None:
     upload(one, "mine.wav", mine)
     upload(one, "other.wav", other)
     with talking(one) as talk:
-        assert heard(one) == heard_over(talk) == {pitch_of(None)}
+        assert spoken_pitches(one) == spoken_pitches_over(talk) == {pitch_of(None)}
         assert talk.ask(type="set_voice", voice_path="voices/mine.wav") == {
             "type": "voice_set",
             "voice_path": "mine.wav",
         }
-        assert heard(one) == heard_over(talk) == {pitch_of(mine)}
-        assert heard(one, "other") == heard_over(talk, "other") == {pitch_of(other)}
+        assert spoken_pitches(one) == spoken_pitches_over(talk) == {pitch_of(mine)}
+        assert spoken_pitches(one, "other") == spoken_pitches_over(talk, "other") == {pitch_of(other)}
     assert one.stop() == 0
 
     again = server(*FAKE, folder=one.folder)
     assert default_voice(again) == "mine.wav"
-    assert heard(again) == {pitch_of(mine)}
+    assert spoken_pitches(again) == {pitch_of(mine)}
     (again.voices / "mine.wav").unlink()
-    assert heard(again) == {pitch_of(None)}
+    assert spoken_pitches(again) == {pitch_of(None)}
     assert default_voice(again) is None
     assert "the file of the default voice is gone" in again.log()
 
@@ -176,9 +176,9 @@ def test_connection_voice_is_private(server: StartServer) -> None:
     with talking(one) as talk, talking(one) as stranger:
         talk.send(type="set_voice", voice_path="mine", scope="connection")
         talk.expect("voice_set", voice_path="mine.wav")
-        assert heard_over(talk) == {pitch_of(mine)}
-        assert heard_over(talk, "other") == {pitch_of(other)}
-        assert heard_over(stranger) == heard(one) == {pitch_of(None)}
+        assert spoken_pitches_over(talk) == {pitch_of(mine)}
+        assert spoken_pitches_over(talk, "other") == {pitch_of(other)}
+        assert spoken_pitches_over(stranger) == spoken_pitches(one) == {pitch_of(None)}
         assert default_voice(one) is None
 
 
@@ -205,7 +205,7 @@ def test_running_request_keeps_its_voice(server: StartServer, change: str) -> No
     if change == "delete":
         assert speak(one, "Hello.", "mine.wav").status_code == 404
     else:
-        assert heard(one, "mine.wav") == {pitch_of(new)}
+        assert spoken_pitches(one, "mine.wav") == {pitch_of(new)}
 
 
 def test_queued_request_survives_voice_replacement(server: StartServer) -> None:
@@ -264,4 +264,4 @@ def test_concurrent_upload_delete_and_use_of_voice(server: StartServer, cache: s
         worker.join(30)
     assert not wrong
     assert upload(one, "mine.wav", contents[0]).status_code == 200
-    assert heard(one, "mine.wav") == allowed[0]
+    assert spoken_pitches(one, "mine.wav") == allowed[0]
