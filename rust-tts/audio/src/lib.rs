@@ -33,6 +33,7 @@ pub use format::Format;
 pub use join::Joiner;
 pub use level::{Extent, Leveler, Normalization};
 pub use resample::Resampler;
+pub use wav::clip_file;
 pub use whole::WholeFile;
 
 /// The sample rates, in hertz, that an answer may have.

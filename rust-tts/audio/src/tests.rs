@@ -1,4 +1,4 @@
-//! What holds for the encoder of every format.
+//! Properties of every format's encoder.
 
 use super::{Encoder, Encoding, Format, Length, SAMPLE_RATES, encoder};
 

@@ -18,6 +18,33 @@ pub(super) struct Wav {
     length: Length,
 }
 
+/// A clip as a WAV file: not an answer, and so without the comment that marks answers as made by a machine. At most 2^30
+/// samples.
+pub fn clip_file(samples: &[f32], sample_rate: u32) -> Vec<u8> {
+    let data_size = samples.len() as u32 * u32::from(BYTES_PER_SAMPLE);
+    let mut file = head(sample_rate, RIFF_OVERHEAD + data_size, data_size);
+    file.extend(pcm::s16le(samples));
+    file
+}
+
+fn head(sample_rate: u32, riff_size: u32, data_size: u32) -> Vec<u8> {
+    let byte_rate = sample_rate.saturating_mul(u32::from(BYTES_PER_SAMPLE));
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    head.extend_from_slice(b"RIFF");
+    head.extend_from_slice(&riff_size.to_le_bytes());
+    head.extend_from_slice(b"WAVEfmt ");
+    head.extend_from_slice(&16_u32.to_le_bytes()); // size of the format chunk
+    head.extend_from_slice(&1_u16.to_le_bytes()); // WAVE_FORMAT_PCM
+    head.extend_from_slice(&1_u16.to_le_bytes()); // channels
+    head.extend_from_slice(&sample_rate.to_le_bytes());
+    head.extend_from_slice(&byte_rate.to_le_bytes());
+    head.extend_from_slice(&BYTES_PER_SAMPLE.to_le_bytes()); // bytes per frame
+    head.extend_from_slice(&(8 * BYTES_PER_SAMPLE).to_le_bytes()); // bits per sample
+    head.extend_from_slice(b"data");
+    head.extend_from_slice(&data_size.to_le_bytes());
+    head
+}
+
 impl Wav {
     #[expect(
         clippy::unnecessary_wraps,
@@ -50,21 +77,7 @@ impl Wav {
 impl Encoder for Wav {
     fn head(&mut self) -> Result<Vec<u8>, EncodeError> {
         let (riff_size, data_size) = self.sizes().unwrap_or((UNKNOWN_SIZE, UNKNOWN_SIZE));
-        let byte_rate = self.sample_rate.saturating_mul(u32::from(BYTES_PER_SAMPLE));
-        let mut head = Vec::with_capacity(HEAD_BYTES);
-        head.extend_from_slice(b"RIFF");
-        head.extend_from_slice(&riff_size.to_le_bytes());
-        head.extend_from_slice(b"WAVEfmt ");
-        head.extend_from_slice(&16_u32.to_le_bytes()); // size of the format chunk
-        head.extend_from_slice(&1_u16.to_le_bytes()); // WAVE_FORMAT_PCM
-        head.extend_from_slice(&1_u16.to_le_bytes()); // channels
-        head.extend_from_slice(&self.sample_rate.to_le_bytes());
-        head.extend_from_slice(&byte_rate.to_le_bytes());
-        head.extend_from_slice(&BYTES_PER_SAMPLE.to_le_bytes()); // bytes per frame
-        head.extend_from_slice(&(8 * BYTES_PER_SAMPLE).to_le_bytes()); // bits per sample
-        head.extend_from_slice(b"data");
-        head.extend_from_slice(&data_size.to_le_bytes());
-        Ok(head)
+        Ok(head(self.sample_rate, riff_size, data_size))
     }
 
     fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
@@ -111,6 +124,19 @@ mod tests {
         );
         let read: Vec<i16> = reader.into_samples().collect::<Result<_, _>>()?;
         assert_eq!(read, [0, 16384, -16384, 32767, -32767, 32767, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn test_clip_is_read_by_independent_decoder() -> Result<(), hound::Error> {
+        let bytes = clip_file(&[0.0, 0.5, -1.0, 2.0], 22_050);
+        let reader = hound::WavReader::new(bytes.as_slice())?;
+        assert_eq!(
+            (reader.spec().channels, reader.spec().sample_rate),
+            (1, 22_050)
+        );
+        let read: Vec<i16> = reader.into_samples().collect::<Result<_, _>>()?;
+        assert_eq!(read, [0, 16_384, -32_767, 32_767]);
         Ok(())
     }
 

@@ -96,7 +96,7 @@ impl Worker {
                     None => return Ok(()),
                 }
             }
-            self.cancel_the_abandoned(&mut commands);
+            self.cancel_abandoned(&mut commands);
             self.status.step_begins();
             let events = engine.step(commands)?;
             self.status.step_ends(engine.voice_cache_bytes());
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     /// Cancels the requests whose listeners were dropped; there is no message for it.
-    fn cancel_the_abandoned(&mut self, commands: &mut Vec<Command>) {
+    fn cancel_abandoned(&mut self, commands: &mut Vec<Command>) {
         commands.extend(
             self.cut_off
                 .drain(..)

@@ -30,7 +30,7 @@ const CONNECTION_BUFFER: usize = 128 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Who a request comes from: its key, or its address where there is none.
+/// A client: its key, or its address where there is none.
 pub fn client_of(peer: Peer, key: Option<Extension<ClientKey>>) -> String {
     key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0)
 }

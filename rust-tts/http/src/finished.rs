@@ -20,7 +20,7 @@ const MAX_FILES: usize = 64;
 /// Most bytes of all files that are kept.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What makes two requests ask for the same file.
+/// The identity of a file: requests that agree in it ask for the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileKey {
     pub client: String,
@@ -33,7 +33,7 @@ pub struct FileKey {
 pub struct FinishedFile {
     pub bytes: Bytes,
     pub timing: Timing,
-    /// What `ETag` says of it.
+    /// Its `ETag`.
     pub tag: String,
 }
 

@@ -8,7 +8,7 @@ pub(crate) enum Isa {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every processor of the target has.
+    /// The instructions of every processor of the target.
     Baseline,
 }
 

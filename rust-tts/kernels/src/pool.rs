@@ -168,7 +168,7 @@ impl Drop for Pool {
 }
 
 impl State {
-    /// What a worker thread runs.
+    /// A worker thread's loop.
     fn worker_loop(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let mut wait = SpinWait::new();

@@ -84,7 +84,7 @@ pub async fn run(
     };
 }
 
-/// What is refused after it was admitted failed, unless the client asked for what cannot be.
+/// The outcome of a request that ended with an error. A busy server is a failure once the request was admitted.
 fn outcome_of(code: Code, admitted: bool) -> Outcome {
     match code {
         Code::Timeout => Outcome::Timeout,

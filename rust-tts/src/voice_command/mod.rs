@@ -12,7 +12,7 @@ use crate::python;
 use crate::shutdown::status;
 use crate::telemetry;
 use chatterbox_audio::decode;
-use chatterbox_voices::{Details, Existing, Filter, VoiceError, VoiceOptions, VoiceStore, wav};
+use chatterbox_voices::{Details, Existing, Filter, VoiceError, VoiceOptions, VoiceStore};
 
 /// Largest file of samples that is read, in bytes.
 const MAX_SAMPLE_BYTES: u64 = 1 << 30;
@@ -163,7 +163,7 @@ fn clone(store: &VoiceStore, options: &CloneOptions) -> Result<i32, String> {
         source: Some("voice clone".to_owned()),
         ..Details::default()
     };
-    let file = wav::file(&samples, sample_rate);
+    let file = chatterbox_audio::clip_file(&samples, sample_rate);
     let existing = if options.common.overwrite {
         Existing::Replace
     } else {

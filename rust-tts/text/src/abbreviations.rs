@@ -5,7 +5,7 @@
 //! sentence starters is Kiss and Strunk's ("Unsupervised Multilingual Sentence Boundary Detection",
 //! 2006); the lists are fixed and small here.
 
-/// What a full stop after a word can mean.
+/// The meaning of a full stop after a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopKind {
     /// Not an abbreviation.

@@ -1,4 +1,4 @@
-//! What single characters mean for the cutter.
+//! Classes of characters for the cutter.
 
 use unicode_segmentation::UnicodeSegmentation as _;
 

@@ -20,7 +20,7 @@ pub use clean::clean;
 use clean::Cleaner;
 use sentences::SentenceSplitter;
 
-/// What is spoken in one go.
+/// A part of the text that is spoken in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Utterance {
     /// The words: cleaned, trimmed, never empty, on one line. It may hold nothing that can be

@@ -34,7 +34,7 @@ pub struct SentenceSplitter {
     pub work: usize,
 }
 
-/// What becomes of a candidate with one more character.
+/// The state of a candidate after one more character.
 enum Progress {
     Wait(Candidate),
     /// It ends the sentence.
@@ -162,7 +162,7 @@ impl SentenceSplitter {
                             && is_cjk(c)
                             && c.is_alphanumeric()) =>
                     {
-                        self.end_if_it_has_a_word(candidate, true)
+                        self.end_if_it_has_words(candidate, true)
                     }
                     _ => Progress::Drop,
                 }
@@ -174,7 +174,7 @@ impl SentenceSplitter {
             Phase::Quote if c == ' ' => wait(Phase::Space { closed: true }, at),
             Phase::Quote => self.follow_space(candidate, false, NextChar::Opener, at),
             Phase::Word { start, kind } if !c.is_alphabetic() || at - start >= MAX_WORD_CHARS => {
-                self.end_if_it_has_a_word(candidate, self.word_ends(start, at, kind, c == ' '))
+                self.end_if_it_has_words(candidate, self.word_ends(start, at, kind, c == ' '))
             }
             Phase::Word { .. } => Progress::Wait(candidate),
         }
@@ -189,7 +189,7 @@ impl SentenceSplitter {
         at: usize,
     ) -> Progress {
         match self.context(candidate, closed).decide(next) {
-            Decision::End => self.end_if_it_has_a_word(candidate, true),
+            Decision::End => self.end_if_it_has_words(candidate, true),
             Decision::Continue => Progress::Drop,
             Decision::NeedsWord(kind) => Progress::Wait(Candidate {
                 phase: Phase::Word { start: at, kind },
@@ -199,7 +199,7 @@ impl SentenceSplitter {
     }
 
     /// Ends the sentence if it has a word, or is the rest of one that was cut.
-    fn end_if_it_has_a_word(&self, candidate: Candidate, ends: bool) -> Progress {
+    fn end_if_it_has_words(&self, candidate: Candidate, ends: bool) -> Progress {
         let has_word = self.continued || self.first_word.is_some_and(|at| at < candidate.end);
         if ends && has_word {
             Progress::End
@@ -229,7 +229,7 @@ impl SentenceSplitter {
     fn decide_last_word(&mut self, utterances: &mut Vec<Utterance>) {
         if let Some(candidate) = self.candidate
             && let Phase::Word { start, kind } = candidate.phase
-            && let Progress::End = self.end_if_it_has_a_word(
+            && let Progress::End = self.end_if_it_has_words(
                 candidate,
                 self.word_ends(start, self.chars.len(), kind, true),
             )

@@ -84,7 +84,7 @@ impl<'s> Consents<'s> {
         files::make_folder(&self.store.folder, &self.folder)?;
         files::write_whole(&self.folder, &consent.recording, recording, false)?;
         if let Err(error) = self.describe(&consent) {
-            // Nobody will ask for the recording; if it cannot be removed now, the next start does it.
+            // The recording is not referenced any more; if it cannot be removed now, the next start does it.
             let _ = fs::remove_file(self.folder.join(&consent.recording));
             return Err(error);
         }

@@ -16,7 +16,7 @@ const TEMPORARY_PREFIX: &str = ".upload-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 /// Temporary files that are made for one write at most.
 const ATTEMPTS: usize = 8;
-/// What has been written so lately may be a part of something that another process is writing.
+/// A file that was written so recently may be one that another process is still writing.
 const FRESH: Duration = Duration::from_secs(60);
 
 /// Identifies a state of a file without reading it.

@@ -113,7 +113,7 @@ impl Index {
             .filter_map(|entry| Some(entry.voice?.key));
         for key in keys.filter(|key| !has_key(entries, key)) {
             if let Some(listener) = self.removals.get() {
-                // Nobody listens any more when the server ends.
+                // The receiver is dropped when the server ends.
                 let _ = listener.send(key);
             }
         }

@@ -20,7 +20,6 @@ mod preview;
 #[cfg(test)]
 mod tests;
 mod voice;
-pub mod wav;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};

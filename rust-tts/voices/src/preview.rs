@@ -1,6 +1,6 @@
 //! Previews of voices: the beginning of the clip.
 
-use super::{Material, Voice, VoiceError, VoiceStore, wav};
+use super::{Material, Voice, VoiceError, VoiceStore};
 use chatterbox_audio::decode::Limits;
 
 /// As much as the models listen to first, and enough to tell one voice from another.
@@ -31,6 +31,6 @@ impl VoiceStore {
                 *sample *= n as f32 / fade as f32;
             }
         }
-        Ok(wav::file(&samples, clip.sample_rate))
+        Ok(chatterbox_audio::clip_file(&samples, clip.sample_rate))
     }
 }

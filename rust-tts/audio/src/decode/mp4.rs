@@ -1,4 +1,4 @@
-//! What the fragments of an MP4 file claim to hold.
+//! Reads what the fragments of an MP4 file claim to hold.
 
 use super::DecodeError;
 

@@ -1,4 +1,4 @@
-//! What the tests of both containers share, and tests of the packets themselves.
+//! Helpers for the tests of both containers, and tests of the packets themselves.
 
 use std::f32::consts::TAU;
 
@@ -12,7 +12,7 @@ pub(crate) fn tone(rate: u32, samples: usize) -> Vec<f32> {
         .collect()
 }
 
-/// What an encoder makes of samples that come `size` at a time.
+/// The encoder's output for samples that come `size` at a time.
 pub(crate) fn encoded(encoder: &mut dyn Encoder, samples: &[f32], size: usize) -> Vec<u8> {
     let mut bytes = encoder.head().unwrap();
     for part in samples.chunks(size) {

@@ -15,15 +15,15 @@ use crate::messages::{
 };
 use crate::{Engine, EngineError, EngineHandle, EngineState, Ticket, UtteranceEvent};
 
-/// What a step answers.
+/// A step's result.
 type Answer = Result<Vec<Event>, EngineError>;
 
-/// An engine that does in each step what the test tells it to.
+/// An engine whose steps the test controls.
 struct Scripted {
     busy: bool,
     /// The commands of each step go out here.
     steps: blocking::Sender<Vec<Command>>,
-    /// What the step answers, and whether the engine is busy afterwards.
+    /// The results of steps, each with whether the engine is busy afterwards.
     answers: blocking::Receiver<(Answer, bool)>,
     closed: Arc<Mutex<bool>>,
 }

@@ -71,7 +71,7 @@ fn without_extra_slashes(mut request: Request) -> Request {
         target.push('?');
         target.push_str(query);
     }
-    // What was the target of a request is one without some slashes, too.
+    // A valid target stays valid without some of its slashes.
     if let Ok(uri) = target.parse() {
         *request.uri_mut() = uri;
     }

@@ -1,4 +1,4 @@
-//! What the machine can do at most, measured: what a product's speed is compared with.
+//! Measures the machine's peak rates, with which a product's speed is compared.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -56,7 +56,7 @@ pub(crate) struct Tile {
     /// Its number among the `reuses` tiles that use the same weights one after the other.
     pub reuse: usize,
     pub reuses: usize,
-    /// What `pack_a` made of the rows.
+    /// The rows as packed by `pack_a`.
     pub x: *const u32,
     pub panel: usize,
     pub panels: usize,
@@ -192,7 +192,7 @@ impl Plan {
     }
 }
 
-/// What the tasks of a product share.
+/// State that the tasks of a product share.
 struct Job<'a> {
     isas: Isas,
     kernel: &'a dyn Kernel,

@@ -39,7 +39,7 @@ pub(super) struct Attention<'a> {
     channels: usize,
 }
 
-/// What the tasks of one layer share.
+/// State that the tasks of one layer share.
 struct Task<'a> {
     layer: usize,
     projections: &'a [f32],

@@ -92,7 +92,7 @@ impl Cache {
 
     /// Makes room for `new` positions from `starts[i]` on in each of the rows from `first` on, and gives access to them.
     ///
-    /// What a row held from there on is forgotten.
+    /// The rows' later positions are discarded.
     pub(super) fn open(
         &mut self,
         first: usize,

@@ -11,7 +11,7 @@ pub type Weight<'a> = dyn Fn(usize, usize, usize) -> f32 + Sync + 'a;
 /// thread.
 pub(super) type Epilogue<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
-/// What happens to the values that an output holds already.
+/// Whether the values that an output holds already are overwritten or added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accumulate {
     Overwrite,

@@ -201,7 +201,7 @@ async fn test_abandoned_failure_is_not_reused() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     stage.answers.send(false).unwrap();
-    // Whoever prepares a voice holds it.
+    // A preparation has a lease on its voice.
     while !stage.enrolments.leases.remove(&stage.voice.key) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -271,7 +271,7 @@ async fn test_removed_voice_is_forgotten_after_last_use() {
         settled().await;
     }
 
-    // What is back in time is kept.
+    // A voice whose content is back in time is kept.
     let back = |name| {
         stage
             .store

@@ -26,7 +26,7 @@ pub mod close {
 /// Longest `id` of a client, in bytes.
 const MAX_ID: usize = 256;
 
-/// What the session needs of the server around it.
+/// The session's interface to the server.
 pub trait Host {
     /// Checks parameters; `more` allows the text to be absent.
     fn validate(&self, params: SpeechParams, more: bool) -> Result<SpeechRequest, Error>;

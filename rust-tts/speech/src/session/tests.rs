@@ -107,7 +107,7 @@ impl Host for FakeHost {
 struct Harness {
     host: FakeHost,
     session: Session,
-    /// What the driver of each stream would encode with.
+    /// The encoders that each stream's driver would have.
     encoders: BTreeMap<StreamKey, AnswerEncoder>,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Frame;
 use crate::error::Error;
 
-/// What a `say` has beside the fields of a [`SpeechParams`](crate::params::SpeechParams).
+/// The fields of a `say` beside those of [`SpeechParams`](crate::params::SpeechParams).
 #[derive(Debug, Deserialize)]
 pub struct SayFields {
     pub id: Option<String>,

@@ -1,4 +1,4 @@
-//! What is said of voices, other names for them, and who hears that they are gone.
+//! Details of voices, other names for them, and reports of removed contents.
 
 use std::fs;
 
@@ -175,7 +175,7 @@ fn test_same_clip_is_registered_once() {
 fn test_removed_contents_are_reported() {
     let place = Place::new();
     let store = place.open();
-    let (gone, mut told) = unbounded_channel();
+    let (gone, mut removals) = unbounded_channel();
     store.send_removals_to(gone);
     let none = Details::default();
     let a = store
@@ -186,26 +186,26 @@ fn test_removed_contents_are_reported() {
         .unwrap();
     store.update("a", &renamed("c")).unwrap();
     store.delete("b").unwrap();
-    assert!(told.try_recv().is_err(), "c.wav has it still");
+    assert!(removals.try_recv().is_err(), "c.wav has it still");
     assert!(store.has_content(&a.key));
     let d = store
         .save("c.wav", &clip(2.0), Existing::Replace, &none)
         .unwrap();
-    assert_eq!(told.try_recv().unwrap(), a.key);
+    assert_eq!(removals.try_recv().unwrap(), a.key);
     assert!(!store.has_content(&a.key));
     fs::write(place.folder().join("c.wav"), clip(3.0)).unwrap();
     let e = store.find("c").unwrap();
-    assert_eq!(told.try_recv().unwrap(), d.key);
+    assert_eq!(removals.try_recv().unwrap(), d.key);
     fs::remove_file(place.folder().join("c.wav")).unwrap();
     assert_eq!(ids(&store), [""; 0]);
-    assert_eq!(told.try_recv().unwrap(), e.key);
+    assert_eq!(removals.try_recv().unwrap(), e.key);
     store
         .save("f.wav", &clip(1.5), Existing::Keep, &none)
         .unwrap();
     fs::remove_file(place.folder().join("f.wav")).unwrap();
     assert!(store.find("f.wav").is_err());
     assert!(
-        told.try_recv().is_ok(),
+        removals.try_recv().is_ok(),
         "a miss looks at the folder as well"
     );
 }
@@ -227,7 +227,7 @@ fn test_preview_is_beginning_of_clip() {
         let reader = hound::WavReader::new(file.as_slice()).unwrap();
         assert_eq!((reader.spec().sample_rate, reader.len()), (8_000, expected));
     }
-    // What comes after it is not even decoded.
+    // The rest is not decoded.
     let voice = store.find("a").unwrap();
     let mut limits = UploadLimits::default();
     limits.decode.max_seconds = 20.0;

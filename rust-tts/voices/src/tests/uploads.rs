@@ -1,4 +1,4 @@
-//! What uploads are called, what they may replace, and which clips are refused; files that were put into the folder.
+//! Names of uploads, replacement, and refused clips; files that were put into the folder by hand.
 
 use std::fs;
 use std::os::unix::fs::symlink;

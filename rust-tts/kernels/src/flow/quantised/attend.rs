@@ -21,7 +21,7 @@ pub(super) struct Attend<'a> {
 struct Queries {
     /// `[dot][LANES]`
     words: Vec<[u32; LANES]>,
-    /// What products begin with, to correct for the keys' zero point.
+    /// Initial values of the products, which correct for the keys' zero point.
     start: [i32; LANES],
     /// Each query's scale, with the softmax's own, to base 2.
     score_scales: [f32; LANES],
