@@ -63,11 +63,11 @@ fn speaks(arguments: &[&str], model: &str) {
 }
 
 #[test]
-fn test_the_fake_engine_speaks() {
+fn test_fake_engine_speaks() {
     speaks(&["--engine", "fake"], "fake");
 }
 
 #[test]
-fn test_the_embedded_voice_speaks() {
+fn test_embedded_voice_speaks() {
     speaks(&[], "lite");
 }

@@ -73,7 +73,7 @@ def decoded(data: bytes, name: str) -> Samples:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_opus_is_the_tone_at_full_length(
+def test_opus_is_tone_at_full_length(
     fake: Server, name: str, rate: int, way: Callable[[Server, str, int], bytes]
 ) -> None:
     samples = decoded(way(fake, name, rate), name)
@@ -94,7 +94,7 @@ def test_opus_is_the_tone_at_full_length(
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_opus_file_is_the_same_over_every_route(fake: Server, name: str, rate: int) -> None:
+def test_opus_file_is_same_over_every_route(fake: Server, name: str, rate: int) -> None:
     stream = streamed(fake, name, rate)
     assert socket(fake, name, rate) == stream
     file = whole(fake, name, rate)

@@ -97,7 +97,7 @@ def test_json_equals_query(server: Server) -> None:
     assert HTTP.post(f"{server.url}/tts/generate", json=wanted).content == generated(server, **wanted)
 
 
-def test_aliases_mean_the_same(server: Server) -> None:
+def test_aliases_mean_same(server: Server) -> None:
     for usual, other in (("temperature", "synthesis_temperature"), ("cfg_weight", "cfg_guidance_weight")):
         assert generated(server, **{usual: 0.3}) == generated(server, **{other: 0.3})
 

@@ -12,7 +12,7 @@ def test_five_second_loop_is_cut_after_first_round(period: int) -> None:
     assert loop_start([*speech, *loop[:-1]]) is None
 
 
-def test_speech_with_pauses_is_not_a_loop() -> None:
+def test_speech_with_pauses_is_not_loop() -> None:
     pause = [4299] * 49
     assert loop_start([*pause, 1, *pause]) is None
     assert loop_start(list(range(500))) is None

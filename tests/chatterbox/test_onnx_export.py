@@ -206,7 +206,7 @@ def test_exported_voice_equals_weights(checkpoint: Path, folder: Path, weights: 
 
 
 @pytest.mark.parametrize(("bits", "far"), [(8, 1 / 127), (4, 1 / 7)])
-def test_quantised_weights_are_within_half_a_step(bits: int, far: float) -> None:
+def test_quantised_weights_are_within_half_step(bits: int, far: float) -> None:
     weight = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
     weight[1, 32:] = 0
     numbers, scales = quantised(weight, bits)

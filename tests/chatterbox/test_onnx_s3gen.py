@@ -46,7 +46,7 @@ def test_uncorrelated_renderings_keep_loudness() -> None:
     assert middle.std() == pytest.approx(1.0, abs=0.08)
 
 
-def test_zero_overlap_is_a_hard_cut() -> None:
+def test_zero_overlap_is_hard_cut() -> None:
     first, second = tone(4_800), tone(7_200, 1.0)
     out = joined([(first, 0), (second, 2_400)], 0)
     assert np.array_equal(out, np.concatenate([first, second[2_400:]]))

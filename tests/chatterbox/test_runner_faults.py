@@ -64,7 +64,7 @@ def test_out_of_memory_at_admission_fails_only_that_request(engine: Engine, monk
     assert codes(drain(engine, [SAY])) == {1: "Done"}
 
 
-def test_out_of_memory_in_preparation_fails_only_the_clip(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_in_preparation_fails_only_clip(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatterbox_server.chatterbox.voices.prepare.resample", out_of_memory)
     assert codes(drain(engine, [SAY, enroll(2, KEY, "turbo")])) == {1: "Done", 2: "OUT_OF_MEMORY"}
 

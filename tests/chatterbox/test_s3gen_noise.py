@@ -50,13 +50,13 @@ def test_phases_are_uniform_and_fundamental_is_zero() -> None:
     assert rest.std() == pytest.approx(math.pi / math.sqrt(3), abs=0.05)
 
 
-def test_noise_of_a_seed_is_fixed() -> None:
+def test_noise_of_seed_is_fixed() -> None:
     # What is heard for a seed would change with them.
     assert Noise(1234).mel(2, 1)[:3, 0].tolist() == pytest.approx([0.904813, 0.685336, 0.187943], abs=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 7])
-def test_noise_is_the_same_on_every_device(frames: int) -> None:
+def test_noise_is_same_on_every_device(frames: int) -> None:
     noise = Noise(2**64 - 5)
     wanted = torch.from_numpy(noise._normal(_Use.SOURCE, 12, frames, 9 * 48))
     made = noise._normal_on(torch.device("cpu"), _Use.SOURCE, 12, frames, 9 * 48)

@@ -42,6 +42,6 @@ def test_each_setting_changes_samples_only(both: Path, options: dict[str, object
     assert not np.array_equal(usual, changed)
 
 
-def test_mean_flow_without_turbo_file_is_an_error(checkpoints: Checkpoints) -> None:
+def test_mean_flow_without_turbo_file_is_error(checkpoints: Checkpoints) -> None:
     with pytest.raises(CheckpointError, match=r"S3GEN_DECODER: meanflow needs turbo's s3gen_meanflow\.safetensors"):
         engine_of(checkpoints("standard"), ["standard"], s3gen=S3GenSettings(decoder="meanflow"))

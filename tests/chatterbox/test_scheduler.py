@@ -65,7 +65,7 @@ def test_next_utterance_of_buffered_listener_yields() -> None:
     assert timed.playbacks[2].first < timed.playbacks[1].first < 8.0
 
 
-def test_decoding_pauses_while_a_slice_is_due() -> None:
+def test_decoding_pauses_while_slice_is_due() -> None:
     timed = TimedRunner()
     timed.ask(1, 400)
     while timed.playbacks[1].tokens == 0:

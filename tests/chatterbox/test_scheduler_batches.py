@@ -69,7 +69,7 @@ def test_batch_adds_next_deadlines_to_most_urgent() -> None:
     assert all(one.compute_seconds == 1.0 for one in lives)
 
 
-def test_single_render_is_a_batch_of_one() -> None:
+def test_single_render_is_batch_of_one() -> None:
     lives = [live(1), live(2)]
     assert step(batch_of(S3Gen(), 1), lives[1], lives) == [2]
 

@@ -121,7 +121,7 @@ def test_long_clip_is_cut_to_bound_memory() -> None:
 
 
 @given(tokens=st.integers(0, 600), taken=st.integers(0, 6), stream=st.booleans(), ended=st.booleans())
-def test_ready_slices_are_the_next_ones(tokens: int, taken: int, stream: bool, ended: bool) -> None:
+def test_ready_slices_are_next_ones(tokens: int, taken: int, stream: bool, ended: bool) -> None:
     slicer = Slicer(DEFAULT, SCHEDULE, stream=stream)
     for _ in range(taken):
         if (part := slicer.next(tokens, ended=ended)) is None or part.final:

@@ -96,7 +96,11 @@ def test_captured_steps_give_same_logits_and_tokens(
     t3: Load, small: Callable[..., None], kind: str, slots: int
 ) -> None:
     small(96, 160, 320)
-    eager, captured, capturer = RecordingDecoder(t3(kind), slots=slots), RecordingDecoder(t3(kind), slots=slots), RecordingCapturer()
+    eager, captured, capturer = (
+        RecordingDecoder(t3(kind), slots=slots),
+        RecordingDecoder(t3(kind), slots=slots),
+        RecordingCapturer(),
+    )
     captured.warm_up(capturer)
     held, checked = captured.cache_bytes, len(capturer.replayed)
     assert held > 0

@@ -192,6 +192,6 @@ def test_only_content_hashes_are_keys(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["", "../turbo", "a/b", ".hidden", "x" * 101, "a*"])
-def test_model_name_must_be_a_file_name(model: str) -> None:
+def test_model_name_must_be_file_name(model: str) -> None:
     with pytest.raises(ValueError, match="file's name"):
         in_folder(None, model=model)

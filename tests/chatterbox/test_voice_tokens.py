@@ -73,7 +73,7 @@ def test_weights_stay_in_mapped_file(checkpoints: Callable[[str], Path]) -> None
     assert len(taken) > 20
 
 
-def test_half_precision_weights_give_the_same_tokens(checkpoints: Callable[[str], Path]) -> None:
+def test_half_precision_weights_give_same_tokens(checkpoints: Callable[[str], Path]) -> None:
     tensors = open_tensors(checkpoints("standard") / "s3gen.safetensors").scope("tokenizer.")
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     wholes = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in halves.items()}

@@ -93,6 +93,6 @@ def test_errors_are_reported(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("model", [EVENTS, AUDIO])
-def test_truncated_audio_is_an_error(fake: Server, model: str) -> None:
+def test_truncated_audio_is_error(fake: Server, model: str) -> None:
     with pytest.raises(APIConnectionError):
         with_tts(fake, lambda tts: collected(tts, LATE_FAILURE), model=model, response_format="pcm")

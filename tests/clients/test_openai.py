@@ -99,7 +99,7 @@ def test_events_arrive_while_rest_is_made(paced: Server, connect: Connect) -> No
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > len(SLOWLY)
 
 
-def test_failed_events_raise_the_error(fake: Server, connect: Connect) -> None:
+def test_failed_events_raise_error(fake: Server, connect: Connect) -> None:
     stream = events(connect(fake), LATE_FAILURE)
     assert next(stream)["type"] == "speech.audio.delta"
     with pytest.raises(openai.APIError, match="late failure") as raised:

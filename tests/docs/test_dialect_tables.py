@@ -13,7 +13,7 @@ ROWS = [row for rows in TABLES.values() for row in rows]
 COVERAGE: dict[str, dict[str, list[str]]] = tomllib.loads((ROOT / "tests/docs/coverage.toml").read_text("utf-8"))
 
 
-def test_every_server_has_a_table() -> None:
+def test_every_server_has_table() -> None:
     assert len(TABLES) == 6
     assert min(len(rows) for rows in TABLES.values()) >= 9
 

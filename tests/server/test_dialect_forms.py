@@ -148,7 +148,7 @@ def test_figures_take_as_long_as_engine_does(server: StartServer) -> None:
     assert answer_body["time_to_first_audio_ms"] >= 90
 
 
-def test_late_failure_is_an_error(fake: Server) -> None:
+def test_late_failure_is_error(fake: Server) -> None:
     for text in ("[[fail]]", "[[fail-late]]" + "x" * 50):
         refusal(HTTP.post(f"{fake.url}/tts/json", data={"text": text}), 500, "GENERATION_ERROR")
 

@@ -81,7 +81,7 @@ def test_text_under_any_name_is_spoken(fake: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_names_in_another_case_or_object_mean_the_same(fake: Server, path: str) -> None:
+def test_names_in_another_case_or_object_mean_same(fake: Server, path: str) -> None:
     for name in ("voiceId", "VOICE_ID", "Voice", "voice-id", "predefinedVoiceId"):
         assert post(fake, path, **{name: "nobody"}).status_code == 404, name
     for group in ("extra_body", "options", "parameters", "voice_settings", "voiceSettings"):

@@ -260,7 +260,7 @@ def stranger() -> Iterator[str]:
     server.server_close()
 
 
-def test_foreign_response_is_an_error(stranger: str) -> None:
+def test_foreign_response_is_error(stranger: str) -> None:
     assert failure(done(RunningServer(stranger, None)))[1] == "the server answered with status 502"
 
 

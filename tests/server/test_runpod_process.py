@@ -61,7 +61,7 @@ def test_child_that_cannot_load_is_not_restarted(tmp_path: Path) -> None:
     assert marks.read_text() == "x"
 
 
-def test_unreachable_server_is_an_error(tmp_path: Path) -> None:
+def test_unreachable_server_is_error(tmp_path: Path) -> None:
     server = ChildServer([str(tmp_path / "nothing")])
     with pytest.raises(ServerDown):
         server.start()

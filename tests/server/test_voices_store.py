@@ -112,7 +112,7 @@ def test_voice_details_change_atomically(server: StartServer) -> None:
     assert (one.voices / "a.wav").read_bytes() == clip(1)
 
 
-def test_removed_folder_is_an_error_until_restored(server: StartServer) -> None:
+def test_removed_folder_is_error_until_restored(server: StartServer) -> None:
     one = server(*FAKE)
     assert upload(one, "mine.wav", clip(1)).status_code == 200
     shutil.rmtree(one.voices)

@@ -67,7 +67,7 @@ def test_bad_value_names_its_field(fake: Server, field: str, message: Message) -
 
 
 @pytest.mark.parametrize("text", ["", "hello", "{", "[]", "5", '{"type": "ping"} x', "NaN", "[" * 100_000])
-def test_non_object_is_a_parse_error(fake: Server, text: str) -> None:
+def test_non_object_is_parse_error(fake: Server, text: str) -> None:
     with talking(fake) as talk:
         talk.connection.send(text)
         talk.expect("error", code="PARSE_ERROR")

@@ -56,7 +56,7 @@ def test_sample_rate_label_matches(lite: Server, own_rate: Samples, rate: int) -
     assert band_share(samples, rate, 12_500) < 1e-5
 
 
-def test_pauses_match_a_reader(pauses: list[Gap]) -> None:
+def test_pauses_match_reader(pauses: list[Gap]) -> None:
     """Between lines 0.7 s, between sentences 0.35 s, nowhere a hole: what a person reading aloud leaves."""
     lengths = [gap.seconds for gap in pauses]
     assert max(lengths) < 1.2

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn test_file_has_exactly_the_audio() {
+    fn test_file_has_exactly_audio() {
         for rate in SAMPLE_RATES {
             for samples in [1, rate / 50, rate / 2 + 7] {
                 let input = tone(rate, samples as usize);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn test_tags_name_the_software() {
+    fn test_tags_name_software() {
         let packets = packets(encoded(
             &mut OggOpus::new(48_000, None, Length::Unknown).unwrap(),
             &[0.0],

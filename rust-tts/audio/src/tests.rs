@@ -108,7 +108,7 @@ fn test_shortest_and_loudest_audio_is_encoded() {
 }
 
 #[test]
-fn test_the_bit_rate_is_what_was_asked_for() {
+fn test_bit_rate_equals_request() {
     // Broad noise, so that a codec whose rate varies has something to write.
     let noise: Vec<f32> = (0..2 * 48_000_u32)
         .scan(1_u32, |state, _| {

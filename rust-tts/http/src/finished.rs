@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn test_ranges_are_cut_at_the_end_of_the_file() {
+    fn test_ranges_are_cut_at_end_of_file() {
         for (range, found) in [
             (ByteRange::PROBE, Some(0..2)),
             (ByteRange::Between(8, u64::MAX), Some(8..10)),

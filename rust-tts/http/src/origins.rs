@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn test_default_ports_are_no_part_of_an_origin() {
+    fn test_default_ports_are_no_part_of_origin() {
         let policy = policy(false, &[]);
         for (host, origin) in [
             ("tts.example", "https://tts.example"),

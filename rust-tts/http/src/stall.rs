@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_stalled_stream_still_has_room_for_a_close_frame() {
+    async fn test_stalled_stream_still_has_room_for_close_frame() {
         let (mut stream, mut client, listener) = pair().await;
         let filler = vec![0; 64 << 20];
         tokio::select! {

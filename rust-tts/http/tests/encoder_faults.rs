@@ -259,7 +259,7 @@ fn is_late(fault: Fault) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn test_encoder_fault_is_an_error_in_every_answer() {
+async fn test_encoder_fault_is_error_in_every_answer() {
     let server = TestServer::start().await;
     let complete = server.post("/api/tts", &request(Format::Wav, true)).await;
     assert!(complete.status == StatusCode::OK && complete.whole);

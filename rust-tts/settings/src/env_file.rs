@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn test_errors_name_the_line_and_show_no_value() {
+    fn test_errors_name_line_and_show_no_value() {
         for (text, problem) in [
             ("B=1\nsecret", "line 2: expected NAME=value"),
             ("THIS IS = 'secret\n", "line 1: expected a name"),

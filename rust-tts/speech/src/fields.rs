@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn test_invalid_json_is_a_parse_error() {
+    fn test_invalid_json_is_parse_error() {
         let deep = "[".repeat(10_000);
         for json in [
             "",

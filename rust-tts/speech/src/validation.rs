@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn test_aliases_mean_the_same() {
+    fn test_aliases_mean_same() {
         let own = params(
             r#"{"input": "a", "predefined_voice_id": "anna", "output_format": "mp3", "language": "de", "speed_factor": "1.5"}"#,
         );

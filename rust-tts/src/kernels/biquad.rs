@@ -49,7 +49,7 @@ mod tests {
     use super::filter;
 
     #[test]
-    fn test_impulse_response_matches_the_recursion() {
+    fn test_impulse_response_matches_recursion() {
         let mut samples = [1.0, 0.0, 0.0, 0.0];
         filter(&mut samples, [0.5, 0.25, 0.125], [1.0, -0.5, 0.25]);
         // y = 0.5 x + 0.25 x' + 0.125 x'' + 0.5 y' - 0.25 y''

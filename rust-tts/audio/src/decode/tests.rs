@@ -121,7 +121,7 @@ fn committed(wanted: &str) -> &'static [u8] {
 
 /// The file has the packets of `tone.webm`.
 #[test]
-fn test_opus_in_mp4_has_the_samples_of_opus_in_webm() {
+fn test_opus_in_mp4_has_samples_of_opus_in_webm() {
     let [mp4, webm] = ["tone-opus.mp4", "tone.webm"]
         .map(|name| decode(committed(name), &Limits::default()).unwrap());
     assert!(mp4.samples == webm.samples);
@@ -303,7 +303,7 @@ fn test_non_audio_is_refused() {
 }
 
 #[test]
-fn test_channels_and_rates_outside_the_limits_are_refused() {
+fn test_channels_and_rates_outside_limits_are_refused() {
     let limits = Limits::default();
     let at = |rate, channels| decode(&wav(&[0.1; 720], rate, channels), &limits);
     assert_eq!(
@@ -419,7 +419,7 @@ fn test_decoding_stops_at_deadline() {
 }
 
 #[test]
-fn test_damaged_files_never_panic_and_stay_within_the_limits() {
+fn test_damaged_files_never_panic_and_stay_within_limits() {
     let limits = Limits {
         max_seconds: 5.0,
         ..Limits::default()

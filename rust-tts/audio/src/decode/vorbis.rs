@@ -306,7 +306,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn test_vorbis_of_real_encoders_is_far_below_the_limits() {
+    fn test_vorbis_of_real_encoders_is_far_below_limits() {
         let packets = packets(CLIP);
         let setup = packets[2].strip_prefix(b"\x05vorbis").unwrap();
         let cost = Cost::of(setup).unwrap();

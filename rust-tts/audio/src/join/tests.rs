@@ -108,7 +108,7 @@ fn test_outer_ends_are_trimmed() {
 }
 
 #[test]
-fn test_speech_is_kept_to_the_sample() {
+fn test_speech_is_kept_to_sample() {
     // A ramp shows each sample; its speech ends in the middle of a window.
     let speech: Vec<f32> = (0..4711).map(|k| 0.1 + k as f32 * 1e-4).collect();
     let mut samples = vec![0.0; ms(40)];

@@ -60,7 +60,7 @@ fn test_codec_opens_at_every_rate() {
 }
 
 #[test]
-fn test_the_bit_rate_is_about_what_is_asked_for() {
+fn test_bit_rate_is_close_to_request() {
     for rate in SAMPLE_RATES {
         let noise: Vec<f32> = (0..5 * rate)
             .scan(1_u32, |state, _| {

@@ -130,7 +130,7 @@ fn test_container_is_found_by_name() {
 }
 
 #[test]
-fn test_file_has_exactly_the_audio() {
+fn test_file_has_exactly_audio() {
     for rate in SAMPLE_RATES {
         for samples in [1, rate / 50, 5 * rate / 2 + 7] {
             let input = tone(rate, samples as usize);

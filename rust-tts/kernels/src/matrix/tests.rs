@@ -144,7 +144,7 @@ fn test_row_is_independent_of_batch_and_threads() {
 }
 
 #[test]
-fn test_transposed_weights_and_overlapping_rows_give_the_same() {
+fn test_transposed_weights_and_overlapping_rows_give_same_product() {
     // More panels than are read together, the last one not full.
     for (outputs, inputs) in [(33, 48), (150, 48), (128, 48)] {
         strides_of(outputs, inputs);

@@ -50,7 +50,7 @@ fn test_concurrent_and_nested_calls_complete() {
 }
 
 #[test]
-fn test_panic_reaches_the_caller_and_leaves_the_pool_usable() {
+fn test_panic_reaches_caller_and_leaves_pool_usable() {
     let pool = Pool::new(2);
     let done = AtomicUsize::new(0);
     let result = catch_unwind(AssertUnwindSafe(|| {

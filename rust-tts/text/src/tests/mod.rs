@@ -115,7 +115,7 @@ fn test_long_sentences_are_cut_at_clauses_or_words() {
 }
 
 #[test]
-fn test_sentence_is_whole_without_a_limit() {
+fn test_sentence_is_whole_without_limit() {
     let text = "word ".repeat(5000) + "end.";
     assert_eq!(texts(&cut(&text, usize::MAX)), [text]);
 }

@@ -88,7 +88,7 @@ fn test_update_clears_and_keeps_fields() {
 }
 
 #[test]
-fn test_no_rename_replaces_a_voice_or_changes_its_kind() {
+fn test_no_rename_replaces_voice_or_changes_its_kind() {
     let place = Place::new();
     let store = place.open();
     for (name, seconds) in [("a.wav", 1.0), ("b.wav", 2.0)] {

@@ -170,7 +170,7 @@ fn prepared() -> (Place, VoiceStore) {
 }
 
 #[test]
-fn test_no_reference_leads_out_of_the_folder_or_is_repeated() {
+fn test_no_reference_leads_out_of_folder_or_is_repeated() {
     let (place, store) = prepared();
     assert_eq!(super::ids(&store), ["good.wav"]);
     let before = contents(place.outside.path());
@@ -198,7 +198,7 @@ fn test_no_reference_leads_out_of_the_folder_or_is_repeated() {
 }
 
 #[test]
-fn test_no_file_name_of_an_upload_leads_out_of_the_folder() {
+fn test_no_file_name_of_upload_leads_out_of_folder() {
     let (place, store) = prepared();
     let before = contents(place.outside.path());
     for trick in all_tricks(&place) {

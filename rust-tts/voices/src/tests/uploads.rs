@@ -21,7 +21,7 @@ fn test_upload_without_extension_gets_that_of_its_content() {
 }
 
 #[test]
-fn test_upload_of_a_taken_file_name_never_replaces_another_voice() {
+fn test_upload_of_taken_file_name_never_replaces_another_voice() {
     let place = Place::new();
     let store = place.open();
     let save = |seconds, existing, details: &Details| {
@@ -65,7 +65,7 @@ fn test_upload_of_a_taken_file_name_never_replaces_another_voice() {
 }
 
 #[test]
-fn test_voice_is_found_by_a_display_name_that_is_its_own_alone() {
+fn test_voice_is_found_by_display_name_that_is_its_own_alone() {
     let place = Place::new();
     let store = place.open();
     for (id, name, seconds) in [
@@ -127,7 +127,7 @@ fn test_near_names_are_suggested() {
 }
 
 #[test]
-fn test_voice_that_begins_after_what_models_listen_to_is_refused() {
+fn test_voice_beginning_too_late_is_refused() {
     let place = Place::new();
     let store = place.open();
     let after = |silence: usize| {
@@ -160,7 +160,7 @@ fn test_voice_that_begins_after_what_models_listen_to_is_refused() {
 
 /// A mounted `ConfigMap`: every file is a link to `..data/NAME`, and `..data` one to the folder of the current version.
 #[test]
-fn test_links_inside_the_folder_are_voices() {
+fn test_links_inside_folder_are_voices() {
     let place = Place::new();
     let folder = place.folder();
     let version = folder.join("..2026_11_30");

@@ -31,7 +31,7 @@ fn alone(settings: &Settings, last: bool, rows: &[f32], ids: usize, count: u64) 
 }
 
 #[test]
-fn test_tokens_equal_the_reference() {
+fn test_tokens_equal_reference() {
     let mut grid = Vec::new();
     for temperature in [None, Some(0.3), Some(1.0), Some(1.7)] {
         for (top_p, min_p) in [
@@ -84,7 +84,7 @@ fn test_tokens_equal_the_reference() {
 }
 
 #[test]
-fn test_token_is_independent_of_the_batch() {
+fn test_token_is_independent_of_batch() {
     let settings: Vec<Settings> = (0..8_u8)
         .map(|n| Settings {
             temperature: (n != 3).then_some(0.5 + f32::from(n) / 10.0),
@@ -126,7 +126,7 @@ fn test_token_is_independent_of_the_batch() {
 }
 
 #[test]
-fn test_ties_all_pass_top_k_and_greedy_takes_the_first() {
+fn test_ties_all_pass_top_k_and_greedy_takes_first() {
     let rows = [1.0, 3.0, 2.0, 3.0, 2.0, 0.0];
     let free = Settings {
         top_p: 1.0,
@@ -198,7 +198,7 @@ fn test_impossible_tokens_are_never_sampled() {
 }
 
 #[test]
-fn test_non_finite_logits_give_a_token() {
+fn test_non_finite_logits_give_token() {
     let broken = [
         [1.0, f32::NAN, 2.0, f32::NAN],
         [f32::NAN; 4],
@@ -233,7 +233,7 @@ fn test_start_token_is_penalised_once_with_last_penalty() {
 }
 
 #[test]
-fn test_draws_follow_the_probabilities() {
+fn test_draws_follow_probabilities() {
     let shares = [0.5_f32, 0.0, 0.3, 0.19, 0.01];
     let rows = shares.map(f32::ln);
     let settings = Settings {

@@ -100,7 +100,7 @@ fn test_logits_do_not_depend_on_chunking_of_positions() {
 }
 
 #[test]
-fn test_rows_of_a_batch_are_independent() {
+fn test_rows_of_batch_are_independent() {
     let backbone = Llama::new().packed(Precision::F32);
     let lengths = [3, PAGE, 70];
     let sequences: Vec<Vec<f32>> = (0..3).map(|n| numbers(90 * WIDTH, 20 + n)).collect();
@@ -170,7 +170,7 @@ fn test_copied_rows_share_pages_until_written() {
 }
 
 #[test]
-fn test_removed_row_is_replaced_by_the_last() {
+fn test_removed_row_is_replaced_by_last() {
     let (backbone, pool) = (Gpt2::new().packed(Precision::F32), Pool::new(1));
     let embedded = numbers(10 * WIDTH, 40);
     let mut cache = backbone.cache(CacheFormat::F32);

@@ -26,7 +26,7 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
 }
 
 #[test]
-fn test_all_chunks_but_the_last_have_the_exact_length() {
+fn test_all_chunks_but_last_have_exact_length() {
     for (rate, chunk_ms, exact) in [
         (24_000, 40, 960),
         (8_000, 10, 80),

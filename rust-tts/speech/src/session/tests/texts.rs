@@ -101,7 +101,7 @@ fn test_cancel_ends_one_stream() {
 }
 
 #[test]
-fn test_cancel_without_an_id_ends_all() {
+fn test_cancel_without_id_ends_all() {
     for cancel in [r#"{"type":"cancel"}"#, r#"{"type":"cancel","id":null}"#] {
         let mut harness = Harness::new();
         harness.say(r#"{"type":"say","id":"a","text":"Hello."}"#);
@@ -123,7 +123,7 @@ fn test_cancel_without_an_id_ends_all() {
 }
 
 #[test]
-fn test_cancel_of_an_unknown_id_is_acknowledged() {
+fn test_cancel_of_unknown_id_is_acknowledged() {
     let answer = only(&Harness::new().receive(r#"{"type":"cancel","id":"gone"}"#));
     assert_eq!(
         answer,

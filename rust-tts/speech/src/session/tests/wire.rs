@@ -166,7 +166,7 @@ const WRONG: &[(&str, &str, &str, Option<&str>)] = &[
 ];
 
 #[test]
-fn test_invalid_messages_get_only_an_error() {
+fn test_invalid_messages_get_only_error() {
     for &(message, code, about, id) in WRONG {
         let mut harness = Harness::new();
         let error = only(&harness.receive(message));
