@@ -45,7 +45,7 @@ impl ProgressReporter {
     fn new() -> Self {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %");
         match style {
-            Ok(style) if telemetry::at_a_terminal() => {
+            Ok(style) if telemetry::shows_progress() => {
                 Self::Bar(telemetry::shown(ProgressBar::new(0).with_style(style)))
             }
             _ => Self::Lines(LineTimes::default()),

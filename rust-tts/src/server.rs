@@ -92,7 +92,7 @@ async fn serve(options: &ServerOptions) -> Result<i32, StartError> {
     ));
     let app = Arc::new(App::new(Arc::clone(&speech), http, keys, metrics));
 
-    let signals = tokio::spawn(signals.obey(speech.drain.clone()));
+    let signals = tokio::spawn(signals.drain_then_exit(speech.drain.clone()));
     let loaded = Arc::clone(&speech);
     tokio::spawn(async move { load_progress::report(loaded.engine.status()).await });
     let stored = Arc::clone(&speech);

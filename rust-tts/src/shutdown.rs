@@ -48,7 +48,7 @@ impl Signals {
     }
 
     /// Cancels `drain` at the first signal and ends the process at the second.
-    pub async fn obey(mut self, drain: CancellationToken) {
+    pub async fn drain_then_exit(mut self, drain: CancellationToken) {
         let name = self.next().await;
         // Before the drain begins, or "drained" could come first in the log.
         info!("{name}: draining; a second signal ends at once");

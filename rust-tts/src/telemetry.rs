@@ -54,7 +54,7 @@ where
 }
 
 /// Whether standard error is a terminal and the log on it is text.
-pub fn at_a_terminal() -> bool {
+pub fn shows_progress() -> bool {
     std::io::stderr().is_terminal() && IS_TEXT.load(Ordering::Relaxed)
 }
 

@@ -50,7 +50,7 @@ impl FinishedFile {
 /// A file, once it has been made.
 pub type FileCell = Arc<OnceCell<FinishedFile>>;
 
-struct Kept {
+struct CachedFile {
     key: FileKey,
     used: Instant,
     file: FileCell,
@@ -58,10 +58,10 @@ struct Kept {
 
 /// The files, in the order in which they were last asked for.
 #[derive(Default)]
-pub struct FinishedFiles(Mutex<VecDeque<Kept>>);
+pub struct FinishedFiles(Mutex<VecDeque<CachedFile>>);
 
 impl FinishedFiles {
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<CachedFile>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,7 +84,7 @@ impl FinishedFiles {
         if kept.len() == MAX_FILES {
             kept.pop_front();
         }
-        kept.push_back(Kept {
+        kept.push_back(CachedFile {
             key,
             used: Instant::now(),
             file: Arc::clone(&file),
@@ -97,7 +97,7 @@ impl FinishedFiles {
     /// Makes room for a file that has been made.
     pub fn trim(&self) {
         let mut kept = self.kept();
-        let size = |kept: &Kept| kept.file.get().map_or(0, |file| file.bytes.len());
+        let size = |kept: &CachedFile| kept.file.get().map_or(0, |file| file.bytes.len());
         let mut bytes: usize = kept.iter().map(size).sum();
         while bytes > MAX_BYTES
             && let Some(oldest) = kept.pop_front()

@@ -99,7 +99,7 @@ impl Speech {
             _ => return event,
         };
         self.seconds += seconds;
-        self.listener.hand_over(seconds, bytes);
+        self.listener.delivered_audio(seconds, bytes);
         event
     }
 }

@@ -16,12 +16,12 @@ task_local! {
 #[derive(Clone, Default)]
 pub struct Listener {
     stalled: CancellationToken,
-    handed: Arc<Handed>,
+    handed: Arc<Delivered>,
 }
 
-/// Audio that was handed over.
+/// Audio that was delivered.
 #[derive(Default)]
-struct Handed {
+struct Delivered {
     microseconds: AtomicU64,
     bytes: AtomicU64,
 }
@@ -47,7 +47,7 @@ impl Listener {
         &self.stalled
     }
 
-    pub(crate) fn hand_over(&self, seconds: f64, bytes: usize) {
+    pub(crate) fn delivered_audio(&self, seconds: f64, bytes: usize) {
         let microseconds = (seconds * 1e6) as u64;
         self.handed
             .microseconds

@@ -153,7 +153,7 @@ pub fn first_audio_after(model: &str, wait: Duration) {
     histogram!(FIRST_AUDIO, "model" => model.to_owned()).record(wait.as_secs_f64());
 }
 
-pub fn audio_piece_after(gap: Duration) {
+pub fn audio_chunk_after(gap: Duration) {
     histogram!(INTER_CHUNK).record(gap.as_secs_f64());
 }
 

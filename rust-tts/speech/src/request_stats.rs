@@ -50,7 +50,7 @@ impl RequestStats {
     pub fn audio_received(&mut self) {
         let now = Instant::now();
         if self.timing.is_some() {
-            metrics::audio_piece_after(now - self.last_audio);
+            metrics::audio_chunk_after(now - self.last_audio);
         }
         self.last_audio = now;
     }
@@ -71,7 +71,7 @@ impl RequestStats {
     }
 
     /// Seconds that the listener has yet to play of `made` seconds of audio, played from the first one on.
-    pub fn in_hand(&self, made: f64) -> f64 {
+    pub fn buffered_seconds(&self, made: f64) -> f64 {
         self.timing.map_or(0.0, |timing| {
             let played = self.began.elapsed().saturating_sub(timing.first_audio);
             (made - played.as_secs_f64()).max(0.0)

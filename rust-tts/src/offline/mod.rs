@@ -199,7 +199,7 @@ impl WorkProgress {
     fn new(length: u64, wanted: bool) -> Self {
         let style = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left");
         match style {
-            Ok(style) if wanted && telemetry::at_a_terminal() => {
+            Ok(style) if wanted && telemetry::shows_progress() => {
                 Self(telemetry::shown(ProgressBar::new(length).with_style(style)))
             }
             _ => Self(ProgressBar::hidden()),

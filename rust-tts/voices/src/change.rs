@@ -59,7 +59,7 @@ impl VoiceStore {
     /// [`VoiceError::NotFound`], [`VoiceError::ReadOnly`] for a preloaded voice, [`VoiceError::BadName`] and
     /// [`VoiceError::Exists`] about the id, [`VoiceError::StorageFull`], [`VoiceError::Io`].
     pub fn update(&self, reference: &str, change: &Change) -> Result<Voice, VoiceError> {
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         let voice = self.find_own(reference)?;
         let id = match &change.id {
             Some(wanted) => id::renamed(&voice.id, wanted)?,
@@ -84,7 +84,7 @@ impl VoiceStore {
         let was_default = self.is_default(voice);
         details::write(&self.folder, &id, &voice.key, details)?;
         let stamp = self.rename_file(voice, &id, was_default);
-        let stamp = stamp.inspect_err(|_| self.take_back(&id, &voice.key));
+        let stamp = stamp.inspect_err(|_| self.undo_details(&id, &voice.key));
         let stamp = stamp.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => VoiceError::Exists,
             _ => not_found(error),

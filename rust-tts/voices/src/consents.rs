@@ -136,7 +136,7 @@ impl<'s> Consents<'s> {
     ///
     /// [`VoiceError::NotFound`], [`VoiceError::StorageFull`], [`VoiceError::Io`].
     pub fn rename(&self, id: &str, name: String) -> Result<Consent, VoiceError> {
-        let _turn = self.store.turn();
+        let _lock = self.store.write_lock();
         let consent = Consent {
             name,
             ..self.get(id)?
@@ -151,7 +151,7 @@ impl<'s> Consents<'s> {
     ///
     /// [`VoiceError::NotFound`], [`VoiceError::Io`].
     pub fn delete(&self, id: &str) -> Result<Consent, VoiceError> {
-        let _turn = self.store.turn();
+        let _lock = self.store.write_lock();
         let consent = self.get(id)?;
         files::remove(&self.folder, &format!("{id}{SUFFIX}"))?;
         files::remove(&self.folder, &consent.recording)?;

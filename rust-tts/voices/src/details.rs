@@ -71,7 +71,7 @@ pub(super) fn read(voice: &Voice) -> Details {
 pub(super) fn write(folder: &Path, id: &str, key: &str, details: &Details) -> io::Result<()> {
     let own = folder.join(FOLDER);
     if details.is_empty() {
-        return unless_gone(files::remove(&own, &file_name(id, key)));
+        return ignore_not_found(files::remove(&own, &file_name(id, key)));
     }
     files::make_folder(folder, &own)?;
     let bytes = serde_json::to_vec(details)?;
@@ -99,7 +99,7 @@ pub(super) fn keep_only(folder: &Path, id: &str, key: Option<&str>) {
 }
 
 /// A missing file counts as removed.
-fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -108,7 +108,7 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
 
 /// A failure is only warned of: such a file means nothing any more.
 fn warn(id: &str, removed: io::Result<()>) {
-    if let Err(error) = unless_gone(removed) {
+    if let Err(error) = ignore_not_found(removed) {
         tracing::warn!(id, %error, "the details of a voice could not be removed");
     }
 }
@@ -134,7 +134,7 @@ impl VoiceStore {
             };
             // Details are written before their clip, which may be about to be written.
             if !meant && !files::is_fresh(&own.join(&name)) {
-                unless_gone(files::remove(&own, &name))?;
+                ignore_not_found(files::remove(&own, &name))?;
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ impl VoiceStore {
         }
         let clip = self.check_voice(bytes)?;
         let key = index::content_key(bytes);
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         if existing != Existing::Extend {
             self.check_free(&id, overwrite)?;
             return self.store(&id, bytes, sound(&clip), overwrite, details);
@@ -95,7 +95,7 @@ impl VoiceStore {
         self.check_size(bytes)?;
         let clip = self.check_voice(bytes)?;
         let key = index::content_key(bytes);
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         match self.find_content(&key)? {
             Some(voice) => Ok(voice),
             None => self.store(&named(&key, bytes), bytes, sound(&clip), false, details),
@@ -117,7 +117,7 @@ impl VoiceStore {
         self.check_size(bytes)?;
         let clip = self.check_voice(bytes)?;
         let stem = format!("voice_{}", uuid::Uuid::new_v4().simple());
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         self.store(&named(&stem, bytes), bytes, sound(&clip), false, details)
     }
 
@@ -172,7 +172,7 @@ impl VoiceStore {
         self.check_size(bytes)?;
         let seconds = portable::duration_seconds(bytes)
             .ok_or_else(|| VoiceError::Unsupported(portable::NONE.to_owned()))?;
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         self.check_free(&id, overwrite)?;
         let sound = (seconds, portable::SAMPLE_RATE);
         self.store(&id, bytes, sound, overwrite, details)
@@ -184,7 +184,7 @@ impl VoiceStore {
     ///
     /// [`VoiceError::NotFound`], [`VoiceError::ReadOnly`] for a preloaded voice, [`VoiceError::Io`].
     pub fn delete(&self, reference: &str) -> Result<Voice, VoiceError> {
-        let _turn = self.turn();
+        let _lock = self.write_lock();
         let voice = self.find_own(reference)?;
         let was_default = self.is_default(&voice);
         files::remove(&self.folder, &voice.id).map_err(not_found)?;
@@ -198,7 +198,7 @@ impl VoiceStore {
     }
 
     /// One writer at a time, so that a clip and what is said of it stay together.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn write_lock(&self) -> MutexGuard<'_, ()> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -230,7 +230,7 @@ impl VoiceStore {
         let stamp = match files::write_whole(&self.folder, id, bytes, overwrite) {
             Ok(stamp) => stamp,
             Err(error) => {
-                self.take_back(id, &key);
+                self.undo_details(id, &key);
                 return Err(match error.kind() {
                     io::ErrorKind::AlreadyExists => VoiceError::Exists,
                     _ => error.into(),
@@ -250,9 +250,9 @@ impl VoiceStore {
         Ok(voice)
     }
 
-    /// Takes back what was said of a clip whose writing has failed, unless the clip is there all the same: what follows
+    /// Removes the details of a clip whose writing has failed, unless the clip is there all the same: what follows
     /// a rename can fail as well.
-    pub(super) fn take_back(&self, id: &str, key: &str) {
+    pub(super) fn undo_details(&self, id: &str, key: &str) {
         if !self.holds(id, key) {
             details::remove(&self.folder, id, key);
         }

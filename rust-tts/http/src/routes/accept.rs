@@ -50,7 +50,7 @@ impl<'a> Range<'a> {
     }
 
     /// How specifically it names a media type; 0 if it does not.
-    fn closeness(&self, kind: &str, subtype: &str) -> u8 {
+    fn specificity(&self, kind: &str, subtype: &str) -> u8 {
         match (self.kind, self.subtype) {
             ("*", "*") => 1,
             (own, "*") if own.eq_ignore_ascii_case(kind) => 2,
@@ -67,12 +67,12 @@ fn quality(ranges: &[Range], kinds: &[&str]) -> f32 {
     let kinds = kinds.iter().filter_map(|kind| kind.split_once('/'));
     let named = kinds.flat_map(|(kind, subtype)| {
         let named = ranges.iter();
-        named.map(move |range| (range.closeness(kind, subtype), range.quality))
+        named.map(move |range| (range.specificity(kind, subtype), range.quality))
     });
     let closest = named.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     closest.map_or(
         0.0,
-        |(closeness, quality)| if closeness > 0 { quality } else { 0.0 },
+        |(specificity, quality)| if specificity > 0 { quality } else { 0.0 },
     )
 }
 

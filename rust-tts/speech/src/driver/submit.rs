@@ -66,7 +66,7 @@ impl Driver {
             max_audio_seconds,
             stream: request.stream,
             return_tokens: request.return_tokens,
-            in_hand_seconds: self.stats.in_hand(self.pipeline.seconds()),
+            in_hand_seconds: self.stats.buffered_seconds(self.pipeline.seconds()),
         };
         let spoken = self.service.engine.speak(speak).await;
         spoken.map_err(|_| Error::engine_gone())

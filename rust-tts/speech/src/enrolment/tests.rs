@@ -11,14 +11,14 @@ use chatterbox_engine::{Engine, EngineError, spawn};
 use chatterbox_voices::{Details, Existing, UploadLimits};
 
 /// An engine that prepares a voice when the test says so.
-struct Preparing {
+struct ScriptedEngine {
     /// The enrolments that have come.
-    came: blocking::Sender<Enroll>,
+    enrolments_sent: blocking::Sender<Enroll>,
     /// Whether each of them, in order, is a success.
     answers: blocking::Receiver<bool>,
 }
 
-impl Engine for Preparing {
+impl Engine for ScriptedEngine {
     fn info(&self) -> Result<EngineInfo, EngineError> {
         let model = |name: &str, can_clone| Model {
             name: name.into(),
@@ -48,7 +48,7 @@ impl Engine for Preparing {
                 continue;
             };
             let (id, voice, model) = (enroll.id, enroll.voice.clone(), enroll.model.clone());
-            self.came.send(enroll).unwrap();
+            self.enrolments_sent.send(enroll).unwrap();
             let cache_bytes = 1;
             events.push(if self.answers.recv().unwrap() {
                 Event::Enrolled(Enrolled {
@@ -76,27 +76,27 @@ impl Engine for Preparing {
     fn close(&mut self) {}
 }
 
-struct Stage {
+struct TestBench {
     enrolments: Arc<Enrolments>,
     engine: EngineHandle,
     store: Arc<VoiceStore>,
     voice: Voice,
-    came: blocking::Receiver<Enroll>,
+    enrolments_sent: blocking::Receiver<Enroll>,
     answers: blocking::Sender<bool>,
     _folder: tempfile::TempDir,
 }
 
-impl Stage {
+impl TestBench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = VoiceStore::open(folder.path(), None, UploadLimits::default()).unwrap();
         let voice = store
             .save("a.wav", &clip(), Existing::Keep, &Details::default())
             .unwrap();
-        let (came, seen) = blocking::channel();
+        let (enrolments_sent, seen) = blocking::channel();
         let (answers, script) = blocking::channel();
-        let engine = Preparing {
-            came,
+        let engine = ScriptedEngine {
+            enrolments_sent,
             answers: script,
         };
         let (engine, _thread) = spawn(move |worker| worker.run(|| Ok(engine))).unwrap();
@@ -110,7 +110,7 @@ impl Stage {
             engine,
             store: Arc::new(store),
             voice,
-            came: seen,
+            enrolments_sent: seen,
             answers,
             _folder: folder,
         }
@@ -123,13 +123,16 @@ impl Stage {
     }
 
     /// The enrolment that the engine works on.
-    fn came(&self) -> Enroll {
+    fn next_enrolment(&self) -> Enroll {
         let patience = Duration::from_secs(20);
-        tokio::task::block_in_place(|| self.came.recv_timeout(patience)).unwrap()
+        tokio::task::block_in_place(|| self.enrolments_sent.recv_timeout(patience)).unwrap()
     }
 
-    fn nothing_came(&self) -> bool {
-        matches!(self.came.try_recv(), Err(blocking::TryRecvError::Empty))
+    fn is_engine_idle(&self) -> bool {
+        matches!(
+            self.enrolments_sent.try_recv(),
+            Err(blocking::TryRecvError::Empty)
+        )
     }
 }
 
@@ -154,96 +157,99 @@ fn clip() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_concurrent_requests_share_preparation() {
-    let stage = Stage::new().await;
-    let first = stage.ask();
-    let enroll = stage.came();
+    let bench = TestBench::new().await;
+    let first = bench.ask();
+    let enroll = bench.next_enrolment();
     assert_eq!(
         (enroll.voice, enroll.model),
-        (stage.voice.key.clone(), "one".into())
+        (bench.voice.key.clone(), "one".into())
     );
     assert_eq!((enroll.pcm.len(), enroll.sample_rate), (16_000, 8000));
-    let second = stage.ask();
+    let second = bench.ask();
     // It goes on when the first one leaves.
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    stage.answers.send(true).unwrap();
+    bench.answers.send(true).unwrap();
     second.await.unwrap().unwrap();
-    stage.ask().await.unwrap().unwrap();
-    assert!(stage.nothing_came());
+    bench.ask().await.unwrap().unwrap();
+    assert!(bench.is_engine_idle());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_failed_preparation_reaches_all_and_is_retried() {
-    let stage = Stage::new().await;
-    stage.answers.send(false).unwrap();
+    let bench = TestBench::new().await;
+    bench.answers.send(false).unwrap();
     let ask = || {
-        let (engine, store) = (&stage.engine, &stage.store);
-        stage.enrolments.ensure(engine, store, &stage.voice, "one")
+        let (engine, store) = (&bench.engine, &bench.store);
+        bench.enrolments.ensure(engine, store, &bench.voice, "one")
     };
     // Both have asked before either is answered.
     let (first, second) = tokio::join!(ask(), ask());
     for answer in [first, second] {
         assert_eq!(answer.unwrap_err().message, "no voice in it");
     }
-    stage.came();
-    assert!(stage.nothing_came());
-    let again = stage.ask();
-    stage.came();
-    stage.answers.send(true).unwrap();
+    bench.next_enrolment();
+    assert!(bench.is_engine_idle());
+    let again = bench.ask();
+    bench.next_enrolment();
+    bench.answers.send(true).unwrap();
     again.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_abandoned_failure_is_not_reused() {
-    let stage = Stage::new().await;
-    let first = stage.ask();
-    stage.came();
+    let bench = TestBench::new().await;
+    let first = bench.ask();
+    bench.next_enrolment();
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
-    stage.answers.send(false).unwrap();
+    bench.answers.send(false).unwrap();
     // A preparation has a lease on its voice.
-    while !stage.enrolments.leases.remove(&stage.voice.key) {
+    while !bench.enrolments.leases.remove(&bench.voice.key) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let second = stage.ask();
-    stage.answers.send(true).unwrap();
+    let second = bench.ask();
+    bench.answers.send(true).unwrap();
     second.await.unwrap().unwrap();
-    stage.came();
+    bench.next_enrolment();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_evicted_voice_is_prepared_again_once() {
-    let stage = Stage::new().await;
-    stage.answers.send(true).unwrap();
-    stage.ask().await.unwrap().unwrap();
-    stage.came();
+    let bench = TestBench::new().await;
+    bench.answers.send(true).unwrap();
+    bench.ask().await.unwrap().unwrap();
+    bench.next_enrolment();
     // Two requests find out.
-    stage.enrolments.evicted(&stage.voice.key, "one");
-    let first = stage.ask();
-    stage.came();
-    stage.enrolments.evicted(&stage.voice.key, "one");
-    let second = stage.ask();
-    stage.answers.send(true).unwrap();
+    bench.enrolments.evicted(&bench.voice.key, "one");
+    let first = bench.ask();
+    bench.next_enrolment();
+    bench.enrolments.evicted(&bench.voice.key, "one");
+    let second = bench.ask();
+    bench.answers.send(true).unwrap();
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
-    assert!(stage.nothing_came());
+    assert!(bench.is_engine_idle());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_preload_prepares_every_model_despite_failures() {
-    let stage = Stage::new().await;
-    stage.answers.send(false).unwrap();
-    stage.answers.send(true).unwrap();
-    let (engine, store) = (&stage.engine, &stage.store);
-    stage.enrolments.prepare(engine, store, &stage.voice).await;
-    assert_eq!([stage.came().model, stage.came().model], ["one", "two"]);
+    let bench = TestBench::new().await;
+    bench.answers.send(false).unwrap();
+    bench.answers.send(true).unwrap();
+    let (engine, store) = (&bench.engine, &bench.store);
+    bench.enrolments.prepare(engine, store, &bench.voice).await;
+    assert_eq!(
+        [bench.next_enrolment().model, bench.next_enrolment().model],
+        ["one", "two"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_removed_voice_is_forgotten_after_last_use() {
-    let stage = Stage::new().await;
-    let (enrolments, engine) = (Arc::clone(&stage.enrolments), stage.engine.clone());
-    let store = Arc::clone(&stage.store);
+    let bench = TestBench::new().await;
+    let (enrolments, engine) = (Arc::clone(&bench.enrolments), bench.engine.clone());
+    let store = Arc::clone(&bench.store);
     let listens = Arc::new(tokio::sync::Notify::new());
     let forgetting = {
         let listens = Arc::clone(&listens);
@@ -254,14 +260,14 @@ async fn test_removed_voice_is_forgotten_after_last_use() {
         })
     };
     listens.notified().await;
-    stage.answers.send(true).unwrap();
-    stage.ask().await.unwrap().unwrap();
-    let lease = || stage.enrolments.lease(&stage.voice);
-    let prepared = || !stage.enrolments.lock().is_empty();
+    bench.answers.send(true).unwrap();
+    bench.ask().await.unwrap().unwrap();
+    let lease = || bench.enrolments.lease(&bench.voice);
+    let prepared = || !bench.enrolments.lock().is_empty();
     let settled = || tokio::time::sleep(Duration::from_millis(50));
     settled().await;
     let (first, second) = (lease(), lease());
-    stage.store.delete("a").unwrap();
+    bench.store.delete("a").unwrap();
     settled().await;
     drop(first);
     settled().await;
@@ -273,15 +279,15 @@ async fn test_removed_voice_is_forgotten_after_last_use() {
 
     // A voice whose content is back in time is kept.
     let back = |name| {
-        stage
+        bench
             .store
             .save(name, &clip(), Existing::Keep, &Details::default())
     };
     back("b.wav").unwrap();
-    stage.answers.send(true).unwrap();
-    stage.ask().await.unwrap().unwrap();
+    bench.answers.send(true).unwrap();
+    bench.ask().await.unwrap().unwrap();
     let third = lease();
-    stage.store.delete("b").unwrap();
+    bench.store.delete("b").unwrap();
     settled().await;
     back("c.wav").unwrap();
     drop(third);

@@ -36,7 +36,7 @@ pub struct Page {
 }
 
 #[derive(Deserialize, ToSchema)]
-struct Renamed {
+struct ConsentName {
     name: Option<String>,
 }
 
@@ -130,7 +130,7 @@ pub async fn one(
     path = "/audio/voice_consents/{id}",
     tag = "OpenAI",
     operation_id = "renameConsent",
-    request_body(content = Renamed, example = json!({"name": "Anna's consent"})),
+    request_body(content = ConsentName, example = json!({"name": "Anna's consent"})),
     params(("id" = String, Path, description = "The consent's id.", min_length = 1)),
     responses((status = 200, description = "The consent.", body = ConsentObject), OpenAiError)
 )]
@@ -140,7 +140,7 @@ pub async fn rename(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ConsentObject>, ApiError> {
     let id = reference(path)?;
-    let body: Renamed = Fields::from_json(&read(body)?)
+    let body: ConsentName = Fields::from_json(&read(body)?)
         .map_err(Error::from)?
         .read()?;
     let name = body

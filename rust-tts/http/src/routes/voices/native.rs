@@ -27,17 +27,17 @@ struct DefaultVoice {
     voice_path: Option<String>,
 }
 
-/// What of the voices is listed.
+/// Filters of the listing.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct VoiceFilter {
     language: Option<String>,
     search: Option<String>,
 }
 
-/// What is to be another; `null` takes it away.
+/// Changed details; `null` removes one.
 #[derive(Deserialize, ToSchema)]
-struct Wishes {
+struct VoiceChanges {
     id: Option<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -56,12 +56,12 @@ struct Wishes {
     path = "/voices",
     tag = "Voices",
     operation_id = "listVoices",
-    params(Wanted),
+    params(VoiceFilter),
     responses((status = 200, description = "Done.", body = Value), NativeError)
 )]
 pub async fn list(
     State(app): State<Shared>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    wanted: Result<Query<VoiceFilter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(wanted) =
         wanted.map_err(|rejection| Error::new(Code::BadRequest, rejection.body_text()))?;
@@ -118,7 +118,7 @@ pub async fn preview(State(app): State<Shared>, path: Reference) -> Result<Respo
     path = "/voices/{id}",
     tag = "Voices",
     operation_id = "updateVoice",
-    request_body(content = Wishes, example = json!({"name": "Anna", "language": "en"})),
+    request_body(content = VoiceChanges, example = json!({"name": "Anna", "language": "en"})),
     params(("id" = String, Path, description = "The voice's id, that without its extension, or its content's hash.", min_length = 1)),
     responses((status = 200, description = "The voice.", body = VoiceInfo), NativeError)
 )]
@@ -128,7 +128,7 @@ pub async fn update(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let reference = reference(path)?;
-    let wishes: Wishes = Fields::from_json(&read(body)?)
+    let wishes: VoiceChanges = Fields::from_json(&read(body)?)
         .map_err(Error::from)?
         .read()?;
     let store = app.speech.voices.clone();
@@ -248,7 +248,7 @@ pub async fn clear_default(State(app): State<Shared>) -> Result<Json<Value>, Api
     Ok(Json(json!({"success": true, "default_voice": null})))
 }
 
-/// What a form says of its voice; `source` is the route.
+/// The details in a form; `source` is the route.
 pub(super) async fn details(app: &Shared, form: &mut Form, source: &str) -> Result<Details, Error> {
     let name = form.text("name").as_deref().map(fields::name).transpose()?;
     let language = form.text("language");
