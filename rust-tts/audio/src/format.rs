@@ -78,9 +78,9 @@ formats! {
     /// AAC-LC with ADTS headers.
     Aac: "aac", ["adts"], ["audio/aac", "audio/aacp"], "aac", aac::bitrates, aac::Adts::new;
     /// Bare signed 16-bit little-endian samples.
-    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], ["audio/pcm"], "pcm", bitrate::none, pcm::S16::new;
+    PcmS16le: "pcm_s16le", ["pcm", "raw_pcm"], ["audio/pcm"], "pcm", bitrate::none, pcm::Pcm::s16;
     /// Bare 32-bit little-endian IEEE floats, full scale 1.0.
-    PcmF32le: "pcm_f32le", [], ["audio/pcm"], "pcm", bitrate::none, pcm::F32::new;
+    PcmF32le: "pcm_f32le", [], ["audio/pcm"], "pcm", bitrate::none, pcm::Pcm::f32;
 }
 
 impl Format {

@@ -25,52 +25,32 @@ pub(super) fn s16le(samples: &[f32]) -> Vec<u8> {
     bytes
 }
 
-/// Signed 16-bit little-endian samples, nothing else.
-pub(super) struct S16;
+/// Samples as 32-bit little-endian IEEE floats.
+fn f32le(samples: &[f32]) -> Vec<u8> {
+    let sanitized = samples.iter().copied().map(sanitize);
+    sanitized.flat_map(f32::to_le_bytes).collect()
+}
 
-impl S16 {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "codecs of other formats can fail to start"
-    )]
-    pub(super) fn new(
-        _sample_rate: u32,
-        _bitrate: Option<u32>,
-        _length: Length,
-    ) -> Result<Self, EncodeError> {
-        Ok(Self)
+/// Samples and nothing else.
+pub(super) struct Pcm(fn(&[f32]) -> Vec<u8>);
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "codecs of other formats can fail to start"
+)]
+impl Pcm {
+    pub(super) fn s16(_: u32, _: Option<u32>, _: Length) -> Result<Self, EncodeError> {
+        Ok(Self(s16le))
+    }
+
+    pub(super) fn f32(_: u32, _: Option<u32>, _: Length) -> Result<Self, EncodeError> {
+        Ok(Self(f32le))
     }
 }
 
-impl Encoder for S16 {
+impl Encoder for Pcm {
     fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
-        Ok(s16le(samples))
-    }
-}
-
-/// 32-bit little-endian IEEE floats, nothing else.
-pub(super) struct F32;
-
-impl F32 {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "codecs of other formats can fail to start"
-    )]
-    pub(super) fn new(
-        _sample_rate: u32,
-        _bitrate: Option<u32>,
-        _length: Length,
-    ) -> Result<Self, EncodeError> {
-        Ok(Self)
-    }
-}
-
-impl Encoder for F32 {
-    fn push(&mut self, samples: &[f32]) -> Result<Vec<u8>, EncodeError> {
-        let bytes = samples
-            .iter()
-            .flat_map(|&sample| sanitize(sample).to_le_bytes());
-        Ok(bytes.collect())
+        Ok((self.0)(samples))
     }
 }
 
@@ -91,7 +71,7 @@ mod tests {
 
     #[test]
     fn test_s16_is_little_endian_rounded_and_clamped() {
-        let mut encoder = S16::new(24000, None, Length::Unknown).unwrap();
+        let mut encoder = Pcm::s16(24000, None, Length::Unknown).unwrap();
         let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0, 32767, -32767, 16384, 32767, -32767, 0, 32767_i16]
             .iter()
@@ -103,7 +83,7 @@ mod tests {
 
     #[test]
     fn test_f32_is_little_endian_and_clamped() {
-        let mut encoder = F32::new(24000, None, Length::Unknown).unwrap();
+        let mut encoder = Pcm::f32(24000, None, Length::Unknown).unwrap();
         let bytes = encoder.push(&HARSH).unwrap();
         let expected: Vec<u8> = [0.0, 1.0, -1.0, 0.5, 1.0, -1.0, 0.0, 1.0_f32]
             .iter()

@@ -1,6 +1,6 @@
 import { canStream, playStream, playWhole } from "./player.js";
 
-/** What is offered, the first to be heard first: the name, and what an `<audio>` says of its type. */
+/** The formats, the one with the earliest first audio first: the name, and the type for an `<audio>` element. */
 const FORMATS = [
   ["webm", "audio/webm"],
   ["fmp4", "audio/mp4"],
@@ -22,7 +22,7 @@ let running = new AbortController();
 let models = [];
 let voices = [];
 
-/** Says how it goes. Always as text: names of voices and messages are whatever somebody chose. */
+/** Shows the status. Always as text: names of voices and messages may contain markup. */
 function say(state, text) {
   status.dataset.state = state;
   status.textContent = text;

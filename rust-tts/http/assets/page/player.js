@@ -7,7 +7,7 @@ export const STREAMED = {
   mp3: "audio/mpeg",
 };
 
-/** Seconds of what was heard that stay, to seek back to, when the browser's buffer is full. */
+/** Seconds of played audio that stay, to seek back to, when the browser's buffer is full. */
 const KEPT_SECONDS = 10;
 /** How often a full buffer is looked at again, in milliseconds. */
 const FULL_PAUSE = 250;
@@ -20,7 +20,7 @@ export function canStream(format) {
 /**
  * Plays the body of a `fetch` response in an `<audio>` element as it arrives.
  *
- * Returns when all of it is in the element's buffer, which is before it has been heard; throws when the transfer breaks
+ * Returns when all of it is in the element's buffer, which is before it has been played; throws when the transfer breaks
  * off, or when the fetch is aborted.
  */
 export async function playStream(audio, response, format) {
@@ -41,7 +41,7 @@ export async function playStream(audio, response, format) {
     if (source.readyState === "open") source.endOfStream();
   } catch (error) {
     if (source.readyState === "open") source.endOfStream("network");
-    // The server stops speaking when nobody listens.
+    // The server stops speaking when the request is aborted.
     await reader.cancel().catch(() => {});
     throw error;
   }
@@ -73,11 +73,11 @@ async function append(audio, buffer, bytes) {
   }
 }
 
-/** Lets go of what was heard long ago, or waits until more has been heard. */
+/** Removes audio that was played long ago, or waits until more has been played. */
 async function makeRoom(audio, buffer) {
-  const heard = audio.currentTime - KEPT_SECONDS;
-  if (buffer.buffered.length > 0 && buffer.buffered.start(0) < heard) {
-    buffer.remove(0, heard);
+  const played = audio.currentTime - KEPT_SECONDS;
+  if (buffer.buffered.length > 0 && buffer.buffered.start(0) < played) {
+    buffer.remove(0, played);
     await happened(buffer, "updateend");
   } else {
     await new Promise((resolve) => setTimeout(resolve, FULL_PAUSE));
