@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running_server import HTTP, Server, running
 
-VENDORED = Path(__file__).resolve().parents[2] / "rust-tts" / "assets" / "swagger-ui"
+VENDORED = Path(__file__).resolve().parents[2] / "rust-tts" / "http" / "assets" / "swagger-ui"
 PAGES = ("/", "/docs")
 
 

@@ -20,8 +20,8 @@ export function canStream(format) {
 /**
  * Plays the body of a `fetch` response in an `<audio>` element as it arrives.
  *
- * Returns when all of it is in the element's buffer, which is before it has been played; throws when the transfer breaks
- * off, or when the fetch is aborted.
+ * Returns when all of it is in the element's buffer, which is before it has been played; throws when the transfer
+ * breaks off, or when the fetch is aborted.
  */
 export async function playStream(audio, response, format) {
   const source = new MediaSource();
