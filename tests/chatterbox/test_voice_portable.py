@@ -104,7 +104,7 @@ def test_converted_voice_keeps_its_name(saved: Path, checkpoints: Folder, tmp_pa
     assert done.stdout.decode().strip() == str(tmp_path / "voices" / "anna.safetensors")
     again = run(tmp_path, "voice", "convert", "anna.pth", env=env)
     assert again.returncode == 1
-    assert "exists" in again.stderr.decode()
+    assert "anna: Another voice has this id already" in again.stderr.decode()
     assert run(tmp_path, "voice", "convert", "anna.pth", "--overwrite", env=env).returncode == 0
 
     options = {"LOAD_STANDARD": "true", "LOAD_LITE": "false", "ENGINE_THREADS": "1"}

@@ -162,7 +162,6 @@ def test_say_equals_server(tmp_path: Path, lite: Server) -> None:
         (["   "], "text"),
         (["Hello.", "--model", "turbo"], "model"),
         (["Hello.", "--voice", "nobody.wav"], "voice"),
-        (["Hello.", "--format", "vorbis"], "format"),
         (["Hello.", "--speed", "9"], "speed"),
         (["Hello.", "-o", "no/such/folder.wav"], "no/such/folder.wav"),
         (["--input", "missing.txt"], "missing.txt"),
@@ -177,6 +176,16 @@ def test_say_error_is_one_sentence(tmp_path: Path, args: list[str], said: str) -
     words = done.stderr.decode()
     assert re.search(rf"^error: .*{re.escape(said)}", words, re.MULTILINE | re.IGNORECASE), words
     assert not list(tmp_path.glob("*.wav")), "half a file was left behind"
+
+
+def test_unknown_format_of_say_lists_formats(tmp_path: Path) -> None:
+    done = run(tmp_path, "say", "Hello.", "--format", "vorbis", *FAKE)
+    assert done.returncode == 2
+    listed = re.search(r"possible values: (.+)]", done.stderr.decode())
+    assert listed
+    assert listed[1].split(", ") == ["wav", "mp3", "fmp4", "webm", "opus", "flac", "aac", "pcm_s16le", "pcm_f32le"]
+    for alias in ("PCM", "ogg"):
+        assert run(tmp_path, "say", "Hello.", "-o", "-", "--format", alias, *FAKE).returncode == 0
 
 
 def test_say_refuses_text_and_file_at_once(tmp_path: Path) -> None:
