@@ -32,7 +32,7 @@ def speak(server: Server, text: str, **fields: Any) -> Pcm:
 def refusal(server: Server, text: str, **fields: Any) -> tuple[int, str, str]:
     answer = ask(server, text, **fields)
     body = answer.json()
-    assert set(body) == {"error", "code", "request_id"}
+    assert set(body) - {"field"} == {"error", "code", "request_id"}
     assert body["request_id"] == answer.headers["x-request-id"]
     return answer.status_code, body["code"], body["error"]
 
@@ -95,12 +95,12 @@ def test_speed_out_of_range_is_refused(lite: Server, speed: float) -> None:
     assert message.startswith("speed: ")
 
 
-@pytest.mark.parametrize("voice", ["nobody.wav", "../../etc/passwd"])
-def test_missing_voice_error_lists_voices(lite: Server, voice: str) -> None:
+@pytest.mark.parametrize(("voice", "named"), [("nobody.wav", True), ("../../etc/passwd", False)])
+def test_missing_voice_error_lists_voices(lite: Server, voice: str, named: bool) -> None:
     status, code, message = refusal(lite, TEXT, voice={"audio_prompt_path": voice})
     assert (status, code) == (404, "VOICE_NOT_FOUND")
     assert "heart" in message
-    assert voice not in message
+    assert (voice in message) is named
 
 
 @pytest.mark.parametrize("voice", ["me.wav", "/app/voices/me.wav"])
@@ -108,8 +108,7 @@ def test_cloning_is_refused_with_what_to_load(lite: Server, voice: str) -> None:
     assert post_file(lite, "/voices", "file", clip(), "me.wav").status_code in (201, 409)
     status, code, message = refusal(lite, TEXT, voice={"audio_prompt_path": voice})
     assert (status, code) == (422, "CANNOT_CLONE")
-    for word in ("standard", "turbo", "multilingual", "LOAD_TURBO"):
-        assert word in message
+    assert "Load one that can, such as turbo (LOAD_TURBO=true)." in message
     assert voice not in message
 
 

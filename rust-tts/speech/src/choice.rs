@@ -124,7 +124,7 @@ fn voice_not_found(service: &SpeechService, model: &Model, reference: &str) -> E
         format!(" Nearly the same: {}.", near.join(", "))
     };
     let message = format!(
-        "The voice{shown} was not found.{near} {name} has {own}; `GET /voices` lists those that can be cloned."
+        "The voice{shown} was not found.{near} Built-in voices of {name}: {own}; `GET /voices` lists the stored ones."
     );
     Error::new(Code::VoiceNotFound, message)
 }
