@@ -201,7 +201,8 @@ def test_memory_for_bodies_is_bounded(server: StartServer) -> None:
                 break
         refusal(refused, 503, "SERVER_BUSY")
         assert refused.headers["retry-after"] == "1"
-        assert psutil.Process(one.process.pid).memory_info().rss - before < 10 * limit
+        # Buffers grow by doubling, so eight bodies may hold twice their size. Forty would hold 40 times the limit.
+        assert psutil.Process(one.process.pid).memory_info().rss - before < 16 * limit
     wait_until(lambda: upload(one, "mine.wav", clip(1)).status_code == 200, "memory for bodies")
 
 

@@ -27,7 +27,9 @@ TEXT = "x" * int(SECONDS / 0.06)
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that makes audio at once and gives up soon on a client that does not read."""
     limits = ("--stall-timeout", str(STALL_SECONDS), "--request-timeout", "4", "--ws-ping-interval", "1")
-    with running(tmp_path_factory.mktemp("hasty"), "--engine", "fake", "--fake-rtf", "0", *limits) as one:
+    # All listeners of a test are served at once: one that waited for a slot would time out.
+    fake = ("--engine", "fake", "--fake-rtf", "0", "--max-concurrent-requests", "8")
+    with running(tmp_path_factory.mktemp("hasty"), *fake, *limits) as one:
         yield one
 
 

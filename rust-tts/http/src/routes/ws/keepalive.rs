@@ -70,13 +70,14 @@ impl KeepAlive {
         sleep_until(at).await;
     }
 
-    pub fn expired(&mut self, idle: bool) -> Timeout {
+    /// `blocked`: messages wait for the client to read.
+    pub fn expired(&mut self, idle: bool, blocked: bool) -> Timeout {
         let now = Instant::now();
         if idle && now >= self.last_activity + self.idle_timeout {
             return Timeout::Idle;
         }
-        if self.played_until > now + self.interval {
-            // The pings lie behind audio that is still being played.
+        if blocked || self.played_until > now + self.interval {
+            // The pings lie behind audio. Whether it is read at all, the stall timeout decides.
             self.unanswered = 0;
         }
         if self.unanswered >= MISSED_PINGS {

@@ -166,7 +166,7 @@ async fn run_connection(app: Shared, socket: WebSocket, listener: Listener, _per
             () = listener.stalled().cancelled() => connection.on_stalled(),
             () = drain.cancelled(), if !connection.session.draining() => connection.drain(),
             () = cut.cancelled() => connection.close(close::AWAY, "the server is shutting down"),
-            () = keepalive.next(connection.session.idle()) => match keepalive.expired(connection.session.idle()) {
+            () = keepalive.next(connection.session.idle()) => match keepalive.expired(connection.session.idle(), !connection.outgoing.is_empty()) {
                 Timeout::Ping => connection.answer(Message::Ping(bytes::Bytes::new())),
                 Timeout::Idle => connection.close(close::AWAY, "nothing was said for a long time"),
                 Timeout::Dead => break,
