@@ -25,8 +25,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    # A page that was left is unloaded, and its requests with it.
-    "--disable-features=BackForwardCache",
+    # A page that was left is unloaded, and its requests with it. Foreign pages reach this machine's addresses, as in
+    # browsers that do not guard them: the server must refuse by itself.
+    "--disable-features=BackForwardCache,LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
 )
 
 
