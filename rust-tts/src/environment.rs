@@ -13,7 +13,7 @@ const PREFIXES: [&str; 2] = ["CHATTERBOX_", "TTS_"];
 /// Names for Compose, which reads the same file.
 const OF_COMPOSE: [&str; 3] = ["PUBLISH", "VOICES", "MODELS"];
 /// How alike two names must be (Jaro-Winkler) for one to be the other, misspelt.
-const ALIKE: f64 = 0.94;
+const ALIKE: f64 = 0.92;
 
 /// The settings' values from the environment and `.env`, and the problems found in them.
 #[derive(Debug, Default)]
