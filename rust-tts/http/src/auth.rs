@@ -1,7 +1,9 @@
-//! Keys: where they may be carried, and whether one opens the door.
+//! Who a client is: its key, where keys may be carried, and its address.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
@@ -29,6 +31,15 @@ pub struct Keys(Vec<Digest256>);
 /// A client, for limits per client: the digest of its key.
 #[derive(Clone)]
 pub struct ClientKey(pub String);
+
+/// The address of a request's client.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A client: its key, or its address where there is none.
+pub fn client_of(peer: Peer, key: Option<Extension<ClientKey>>) -> String {
+    key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0)
+}
 
 impl Keys {
     /// Reads keys from the options and the files they name. The error is a sentence that names the setting: one that is

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,22 +18,13 @@ use tracing::warn;
 
 use chatterbox_speech::listener::Listener;
 
-use crate::auth::ClientKey;
+use crate::auth::Peer;
 use crate::routes;
 use crate::stall::MonitoredStream;
 use crate::state::{App, Shared};
 
 /// Headers of a request, and what is buffered of an answer, in bytes: a `GET` may carry a text of the greatest length.
 const CONNECTION_BUFFER: usize = 128 * 1024;
-
-/// The address of a request's client.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
-
-/// A client: its key, or its address where there is none.
-pub fn client_of(peer: Peer, key: Option<Extension<ClientKey>>) -> String {
-    key.map_or_else(|| peer.0.ip().to_string(), |Extension(key)| key.0)
-}
 
 /// Accepts connections until the listener fails.
 pub async fn accept(listener: TcpListener, app: Shared, max_connections: usize) -> std::io::Error {

@@ -16,8 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span, debug, info_span};
 
-use crate::auth::{self, ClientKey};
-use crate::connections::{Peer, client_of};
+use crate::auth::{self, ClientKey, Peer, client_of};
 use crate::error::{ApiError, PlainError};
 use chatterbox_audio::Format;
 use chatterbox_speech::error::{Code, Error};
