@@ -178,13 +178,13 @@ async fn test_concurrent_requests_share_preparation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn test_failed_preparation_reaches_all_and_is_retried() {
     let bench = TestBench::new().await;
-    bench.answers.send(false).unwrap();
     let ask = || {
         let (engine, store) = (&bench.engine, &bench.store);
         bench.enrolments.ensure(engine, store, &bench.voice, "one")
     };
     // Both have asked before either is answered.
-    let (first, second) = tokio::join!(ask(), ask());
+    let answer = async { bench.answers.send(false).unwrap() };
+    let (first, second, ()) = tokio::join!(biased; ask(), ask(), answer);
     for answer in [first, second] {
         assert_eq!(answer.unwrap_err().message, "no voice in it");
     }
