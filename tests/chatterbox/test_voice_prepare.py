@@ -19,6 +19,7 @@ from chatterbox_server.chatterbox.conditionals import Conditionals, aligned
 from chatterbox_server.chatterbox.tensors import CheckpointError, Tensors, open_tensors
 from chatterbox_server.chatterbox.voices.prepare import GPT2_RECIPE, LLAMA_RECIPE, TorchVoicePreparer
 from chatterbox_server.model_runner import RequestError
+from running_server import processor_environment
 from torch import Tensor
 from voice_preparation import FILES, finish
 
@@ -300,9 +301,10 @@ def test_upstreams_other_modules_stay_unimported(
         assert not [name for name in (*heavy, *unwanted) if name in sys.modules]
         print(voice.s3_speaker.double().sum().item(), voice.s3_tokens.tolist(), voice.t3_tokens.tolist())
     """
+    env = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": str(torch.get_num_threads()), "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
-        env={"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": str(torch.get_num_threads()), "PATH": ""},
+        env=env | processor_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -39,12 +39,14 @@ WITHOUT_ROOTS_RIGHTS = (
 
 def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment of a server: nothing of the developer's but these, so that no variable leaks into a test."""
-    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", *PROCESSOR)
-    return {name: os.environ[name] for name in names if name in os.environ} | dict(env)
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+    return {name: os.environ[name] for name in names if name in os.environ} | processor_environment() | dict(env)
 
 
-PROCESSOR = ("LD_PRELOAD", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
-"""Variables with which ``make test-avx2`` hides instructions."""
+def processor_environment() -> dict[str, str]:
+    """The variables with which ``make test-avx2`` hides instructions."""
+    names = ("LD_PRELOAD", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 class Server:

@@ -1,7 +1,5 @@
 //! Multipart bodies with a file in them.
 
-use std::collections::HashMap;
-
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
@@ -34,7 +32,8 @@ pub struct Form {
     /// The name of the part that is the file.
     part: &'static str,
     upload: Option<Upload>,
-    texts: HashMap<String, String>,
+    /// In the order in which they came.
+    texts: Vec<(String, String)>,
     /// The name of the first part that is of no use.
     unused: Option<String>,
 }
@@ -111,14 +110,15 @@ impl Form {
         upload.ok_or_else(|| Error::new(Code::NoFile, "The upload has no file."))
     }
 
-    /// All texts that came along, with their names.
+    /// All texts that came along, with their names, in the order in which they came.
     pub fn into_texts(self) -> impl Iterator<Item = (String, String)> {
         self.texts.into_iter()
     }
 
     /// A text that came along; an empty one counts as left out, as forms send them.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        let text = self.texts.remove(name)?;
+        let at = self.texts.iter().position(|(sent, _)| sent == name)?;
+        let (_, text) = self.texts.remove(at);
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
@@ -140,7 +140,7 @@ impl Form {
 struct Parts {
     /// The file's name and content.
     file: Option<(String, Bytes)>,
-    texts: HashMap<String, String>,
+    texts: Vec<(String, String)>,
     unused: Option<String>,
 }
 
@@ -181,9 +181,10 @@ impl Reader {
                 parts.unused.get_or_insert(name);
             } else if part.file_name().is_none() && part.name().is_some() {
                 let text = self.text(part).await?;
-                if parts.texts.insert(name.clone(), text).is_some() {
+                if parts.texts.iter().any(|(sent, _)| *sent == name) {
                     return Err(twice());
                 }
+                parts.texts.push((name, text));
             }
         }
         Ok(parts)
