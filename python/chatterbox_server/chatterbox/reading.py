@@ -29,7 +29,7 @@ class ReadingAhead:
     def __init__(
         self, *, packed: Iterable[Path], mapped: Iterable[Path], hashed: Sequence[Path], progress: Progress
     ) -> None:
-        """In this order: ``packed`` are asked for, as whoever packs them reads all of them once; ``mapped`` are read;
+        """In this order: ``packed`` are prefetched, since packing reads all of them once; ``mapped`` are read;
         so are ``hashed``, of whose content ``fingerprint`` is the hash."""
         self._stopped = threading.Event()
         self._digest = hashlib.sha256()

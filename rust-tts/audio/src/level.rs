@@ -118,8 +118,8 @@ impl Leveler {
         out
     }
 
-    /// About a second of a whole answer that is complete; empty after its end. In pieces, so that whoever encodes them
-    /// gets its turns to do something else.
+    /// About a second of a whole answer that is complete; empty after its end. In pieces, so that the encoding task
+    /// can yield between them.
     pub fn take(&mut self) -> Vec<f32> {
         let mut out = Vec::new();
         let Some(left) = self.left else { return out };

@@ -145,7 +145,7 @@ impl EngineHandle {
         self.inbox.send(submission).await.map_err(|_| EngineGone)
     }
 
-    /// Ends the engine's thread, whoever else holds a handle. What still runs fails.
+    /// Ends the engine's thread, also while there are other handles. Requests that still run fail.
     pub async fn stop(&self) {
         // A thread that has ended needs no stopping.
         let _ = self.inbox.send(Submission::Stop).await;

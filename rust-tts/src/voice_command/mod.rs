@@ -151,7 +151,7 @@ fn delete(store: &VoiceStore, id: &str) -> Result<i32, String> {
 }
 
 fn clone(store: &VoiceStore, options: &CloneOptions) -> Result<i32, String> {
-    // The extension is the store's matter; whoever names that of audio means the same.
+    // The store chooses the extension; an id with that of audio is the same id.
     let id = options.output_voice_id.trim_end_matches(".wav");
     if id.contains(['/', '\\']) {
         return Err(format!("{id}: {}", VoiceError::BadName));

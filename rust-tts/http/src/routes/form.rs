@@ -82,7 +82,7 @@ impl Form {
         })
     }
 
-    /// The file, if one came along. A part that is of no use is an error: whoever sends a clip must not be spoken to in
+    /// The file, if one came along. An unused part is an error: a request that sends a clip must not be answered in
     /// another voice.
     pub fn upload(&mut self) -> Result<Option<Upload>, Error> {
         match self.unused.take() {

@@ -4,7 +4,7 @@ use chatterbox_speech::error::Error;
 use chatterbox_voices::{Consents, VoiceStore};
 use utoipa::ToSchema;
 
-/// Declares the parts of a form, which [`Form`](crate::routes::form::Form) reads: a file, and what is said of it.
+/// Declares the parts of a form, which [`Form`](crate::routes::form::Form) reads: a file and its details.
 macro_rules! voice_form {
     ($(#[$doc:meta])* $name:ident { $file:ident, $($(#[$of:meta])* $field:ident: $type:ty),* }) => {
         $(#[$doc])*
